@@ -1,0 +1,89 @@
+"""The values that the archive's rooms hand to each other and to services and delivery. Pure data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+from dgate.dicom.payload import Payload
+
+
+class Outcome(Enum):
+    """What became of an object that was handed to ingest without error."""
+
+    STORED = "stored"
+    REWRITTEN = "rewritten"
+    IGNORED = "ignored"
+    """Known already and `IgnoreRewrite` is set."""
+    DROPPED = "dropped"
+    """A rule said `destroy`."""
+
+
+@dataclass(slots=True)
+class Arrival:
+    """One object at the door of `archive.ingest`. The payload is closed by ingest, whatever happens."""
+
+    payload: Payload
+    syntax: str
+    """Transfer Syntax UID of the payload."""
+    calling: str
+    called: str
+    sop_class: str = ""
+    """Affected SOP Class UID of the command; empty when the object came as a file."""
+    sop_instance: str = ""
+    """Affected SOP Instance UID of the command; empty when the object came as a file."""
+    skip_rules: bool = False
+    """Objects that dgate fetched itself pass no import or export converters (spec dimse.md 2.1)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """The durable result of an arrival."""
+
+    outcome: Outcome
+    sop_instance: str
+    device: str = ""
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceRef:
+    """A stored object as the index knows it."""
+
+    sop_class: str
+    sop_instance: str
+    patient_id: str
+    study: str
+    series: str
+    device: str
+    """`MAGn`, or `SPOOL` for a copy owned by its debts (rulings.md 4)."""
+    name: str
+    """Path relative to the device, as in column ObjectFile."""
+
+
+class DebtKind(Enum):
+    """What a row of debt asks for."""
+
+    EXPORT = "export"
+    """Run one export converter over the object and put its deliveries in this row's place."""
+    DELIVER = "deliver"
+    """Send the object to one destination."""
+
+
+@dataclass(frozen=True, slots=True)
+class DebtDraft:
+    """A debt to be committed with the object's index rows."""
+
+    kind: DebtKind
+    destination: str
+    """DELIVER: the forward target (AE of acrnema.map or `host[:port]`); EXPORT: `ExportConverterN`."""
+    rule: str
+    calling: str = ""
+    called: str = ""
+    compression: str = ""
+    script: str = ""
+    spool: Path | None = None
+    """A synced copy of the object as it was at the forward statement; None = the stored object."""
+    context: str = ""
+    """EXPORT: the captured %-values as JSON (`rules.effects.Captured`)."""

@@ -1,0 +1,82 @@
+"""What rules want done: the values that rule execution returns and that ingest and delivery carry out.
+
+Rules never act themselves; the same values feed `dgate trace`. Pure data, safe between threads.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+from dgate.dicom.table import ElementTable
+
+
+class Outcome(Enum):
+    """What a chain of import converters decided about the object (spec converters.md section 5)."""
+
+    KEEP = "keep"
+    DESTROY = "destroy"
+    REJECT = "reject"
+
+
+@dataclass(frozen=True, slots=True)
+class Forward:
+    """One direct `forward to` of one object (spec converters.md section 8.5), all %-tokens substituted."""
+
+    target: str
+    """The text after `to`: an AE of acrnema.map, or `host[:port]`."""
+    rule: str
+    """The statement that asked for it, as `ExportConverter0.1` (converter, statement number)."""
+    calling: str | None = None
+    """`org`: calling AE title instead of MyACRNema."""
+    called: str | None = None
+    """`dest`: called AE title instead of the target text."""
+    compression: str | None = None
+    """`compressed as`: code with quality digits, overriding the node's."""
+    script: str | None = None
+    """`script`: import-style statements run on the copy that is sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImportForward:
+    """A forward asked for by an import converter, with the object as it was at that statement."""
+
+    forward: Forward
+    snapshot: ElementTable
+
+
+@dataclass(slots=True)
+class ImportVerdict:
+    """Everything that the import converters decided about one object."""
+
+    outcome: Outcome = Outcome.KEEP
+    device: str | None = None
+    """`storage MAGn`: preferred device."""
+    forwards: list[ImportForward] = field(default_factory=list)
+    reason: str = ""
+    """Which converter destroyed or rejected the object, for log and error comment."""
+
+
+@dataclass(frozen=True, slots=True)
+class Captured:
+    """The %-values captured when an object arrives (spec converters.md section 2, steps 7 and 9)."""
+
+    modality: str
+    station: str
+    sop_instance: str
+    patient_id: str
+    calling: str
+    called: str
+
+
+@dataclass(frozen=True, slots=True)
+class ExportPlan:
+    """What one active export converter owes for a stored object.
+
+    `forwards` when the line consists of filters, tests and forwards that could be decided at intake; `deferred` when it
+    must be expanded by the dispatcher (rulings.md 9), then `forwards` is empty.
+    """
+
+    converter: int
+    forwards: tuple[Forward, ...] = ()
+    deferred: bool = False
