@@ -1,4 +1,4 @@
-"""What rules want done: the values that rule execution returns and that ingest and delivery carry out.
+"""What rules want done: the values that rules return and that ingest and delivery carry out.
 
 Rules never act themselves; the same values feed `dgate trace`. Pure data, safe between threads.
 """
@@ -21,7 +21,7 @@ class Outcome(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Forward:
-    """One direct `forward to` of one object (spec converters.md section 8.5), all %-tokens substituted."""
+    """One direct `forward to` of one object (spec converters.md 8.5), all %-tokens substituted."""
 
     target: str
     """The text after `to`: an AE of acrnema.map, or `host[:port]`."""
@@ -59,7 +59,7 @@ class ImportVerdict:
 
 @dataclass(frozen=True, slots=True)
 class Captured:
-    """The %-values captured when an object arrives (spec converters.md section 2, steps 7 and 9)."""
+    """The %-values captured when an object arrives (spec converters.md 2, steps 7 and 9)."""
 
     modality: str
     station: str
@@ -73,8 +73,9 @@ class Captured:
 class ExportPlan:
     """What one active export converter owes for a stored object.
 
-    `forwards` when the line consists of filters, tests and forwards that could be decided at intake; `deferred` when it
-    must be expanded by the dispatcher (rulings.md 9), then `forwards` is empty.
+    `forwards` when the line consists of filters, tests and forwards that could be decided at
+    intake; `deferred` when it must be expanded by the dispatcher (rulings.md 9), then `forwards`
+    is empty.
     """
 
     converter: int

@@ -1,0 +1,401 @@
+"""Connections to the index database: one place that knows the engines and their drivers.
+
+Not for what is in the tables (`dgate.archive.schema`) nor for transactions
+(`dgate.archive.writer`). A `Database` is shared by all threads; a `Connection` belongs to one
+thread at a time.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import peewee
+
+from dgate.config.model import Durability, Engine
+from dgate.errors import ConfigError, DatabaseAway, OutOfSpace, StoreError
+
+log = logging.getLogger(__name__)
+
+Value = str | int | float | bytes | None
+Row = tuple[Any, ...]
+
+BUSY_TIMEOUT_S = 10.0
+"""How long a statement waits for another program that holds the embedded database."""
+OPEN_TIMEOUT_S = 3.0
+"""The same at start, where a person is waiting for the message."""
+IDLE_READERS = 4
+"""Reader connections kept open between queries."""
+READER_CACHE_KIB = 2048
+WRITER_CACHE_KIB = 8192
+CHECKPOINT_PAGES = 2000
+WAL_LIMIT_BYTES = 64 << 20
+"""A log that one long reader blew up is cut back to this; below it, the log is overwritten in
+place, which spares the file system a growing file at every synced commit."""
+
+_SQLITE_REMEDIES = {
+    sqlite3.SQLITE_NOTADB: "the file is not an SQLite database: correct SQLServer, or move it away",
+    sqlite3.SQLITE_CORRUPT: "the file is damaged: move it away and rebuild the index",
+    sqlite3.SQLITE_BUSY: "another program holds the file: close it",
+    sqlite3.SQLITE_LOCKED: "another program holds the file: close it",
+    sqlite3.SQLITE_READONLY: "the file is read-only: give the server's user write permission",
+    sqlite3.SQLITE_CANTOPEN: "check that the folder exists and may be written",
+    sqlite3.SQLITE_PERM: "give the server's user write permission",
+    sqlite3.SQLITE_IOERR: "check the disk",
+    sqlite3.SQLITE_FULL: "free space on its disk",
+}
+
+
+class DatabaseSettings(Protocol):
+    """The settings that decide how the database is opened."""
+
+    @property
+    def engine(self) -> Engine: ...
+    @property
+    def sql_server(self) -> str: ...
+    @property
+    def sql_host(self) -> str: ...
+    @property
+    def username(self) -> str: ...
+    @property
+    def password(self) -> str: ...
+    @property
+    def sqlite_startup(self) -> str: ...
+    @property
+    def durability(self) -> Durability: ...
+    @property
+    def base_folder(self) -> Path: ...
+
+
+class Cursor(Protocol):
+    """The part of a DB-API cursor that dgate uses."""
+
+    @property
+    def rowcount(self) -> int: ...
+    def fetchone(self) -> Any: ...
+    def fetchall(self) -> list[Any]: ...
+    def fetchmany(self, size: int = ..., /) -> list[Any]: ...
+    def close(self) -> None: ...
+
+
+class Connection:
+    """One open connection. SQL given to it is in the engine's own parameter style
+    (`Database.sql`)."""
+
+    __slots__ = ("_peewee", "execute", "raw")
+
+    def __init__(self, opened: Any) -> None:
+        self._peewee = opened
+        self.raw: Any = opened.connection()
+        self.execute: Callable[..., Cursor] = (
+            self.raw.execute if hasattr(self.raw, "execute") else self._by_cursor
+        )
+        """Run one statement: `execute(sql, parameters=())`, bound straight to the driver."""
+
+    def executemany(self, sql: str, rows: Iterable[Sequence[Value]]) -> None:
+        """Run one statement for each row of parameters."""
+        self.raw.cursor().executemany(sql, rows)
+
+    def tables(self) -> dict[str, str]:
+        """Return the existing tables, lower-case name to the database's spelling."""
+        return {name.lower(): name for name in self._peewee.get_tables()}
+
+    def columns(self, table: str) -> dict[str, str]:
+        """Return the columns of a table, lower-case name to the database's spelling."""
+        return {column.name.lower(): column.name for column in self._peewee.get_columns(table)}
+
+    def indexes(self, table: str) -> dict[str, tuple[str, ...]]:
+        """Return the indices of a table: lower-case name to lower-case columns, primary key
+        included."""
+        found = {
+            index.name.lower(): tuple((column or "").lower() for column in index.columns)
+            for index in self._peewee.get_indexes(table)
+        }
+        key = tuple(name.lower() for name in self._peewee.get_primary_keys(table))
+        return found | ({"primary key": key} if key else {})
+
+    def close(self) -> None:
+        """Close the connection; never raises."""
+        try:
+            self._peewee.close()
+        except Exception as exc:
+            # The server may be gone already; the connection is dropped in any case and no image
+            # depends on it.
+            log.debug("Closing a database connection failed: %s", exc)
+
+    def _by_cursor(self, sql: str, parameters: Sequence[Value] = ()) -> Cursor:
+        cursor: Cursor = self.raw.cursor()
+        cursor.execute(sql, parameters or None)  # type: ignore[attr-defined]
+        return cursor
+
+
+class Database:
+    """The index database (or, without one, the ledger's own file), by `Settings`.
+
+    `open` verifies it once at start. After that `connect` gives single connections and `reader`
+    lends pooled ones.
+    """
+
+    def __init__(self, settings: DatabaseSettings) -> None:
+        self.engine = settings.engine
+        self.has_index = settings.engine is not Engine.NONE
+        """False: no index is kept, the file holds only dgate's own tables (rulings.md 4)."""
+        self.embedded = settings.engine in (Engine.SQLITE, Engine.NONE)
+        """True: an SQLite file that no other gateway writes."""
+        self.path: Path | None = None
+        """The SQLite file."""
+        self._settings = settings
+        self._idle: list[Connection] = []
+        self._idle_lock = threading.Lock()
+        self._opened = False
+        self._inode = (0, 0)
+        if self.embedded:
+            self.path = (
+                Path(settings.sql_server)
+                if self.has_index
+                else settings.base_folder / "dgate" / "ledger.db3"
+            )
+            self.location = str(self.path)
+        else:
+            self.location = f"{settings.sql_server} at {settings.sql_host}"
+        self.errors: tuple[type[Exception], ...] = _driver_errors(settings.engine)
+        """The driver's exception classes."""
+        self.begin_sql = "BEGIN IMMEDIATE" if self.embedded else "BEGIN"
+        self.clock_sql = {
+            Engine.POSTGRES: "extract(epoch from clock_timestamp())",
+            Engine.MYSQL: "unix_timestamp(now(6))",
+        }.get(self.engine)
+        """SQL expression for the database server's time; None = the machine's clock is the
+        database's."""
+
+    def sql(self, text: str) -> str:
+        """Return a statement written with `?` in the engine's parameter style; do it once, not per
+        call."""
+        return text if self.embedded else text.replace("%", "%%").replace("?", "%s")
+
+    def quote(self, name: str) -> str:
+        """Return an identifier quoted: lower case on PostgreSQL, as written elsewhere (rulings.md
+        7)."""
+        if self.engine is Engine.POSTGRES:
+            name = name.lower()
+        mark = "`" if self.engine is Engine.MYSQL else '"'
+        return mark + name.replace(mark, mark + mark) + mark
+
+    def open(self) -> None:
+        """Open the database for the first time, creating a missing SQLite file; raises
+        ConfigError."""
+        if self.path is not None:
+            try:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+            except OSError as exc:
+                raise ConfigError(
+                    f"cannot create the folder of the database: {exc.strerror}",
+                    where=str(self.path.parent),
+                    remedy="correct SQLServer or the folder's permissions",
+                ) from exc
+        try:
+            connection = self._connect(OPEN_TIMEOUT_S, WRITER_CACHE_KIB)
+            try:
+                connection.execute(self.begin_sql)
+                connection.execute("COMMIT")
+            finally:
+                connection.close()
+        except StoreError as exc:
+            raise ConfigError(exc.what, where=exc.where, remedy=exc.remedy) from exc
+        except self.errors as exc:
+            cause = self.failure(exc)
+            raise ConfigError(cause.what, where=cause.where, remedy=cause.remedy) from exc
+        if self.path is not None:
+            status = self.path.stat()
+            self._inode = (status.st_dev, status.st_ino)
+        self._opened = True
+
+    def connect(self, cache_kib: int = WRITER_CACHE_KIB) -> Connection:
+        """Open a connection of one's own; raises DatabaseAway."""
+        return self._connect(BUSY_TIMEOUT_S, cache_kib)
+
+    @contextmanager
+    def reader(self) -> Iterator[Connection]:
+        """Lend a connection for reading; it goes back to the pool, or is closed after a driver
+        error.
+
+        A connection that sits in the pool holds no transaction, so it never keeps the write-ahead
+        log from shrinking.
+        """
+        with self._idle_lock:
+            connection = self._idle.pop() if self._idle else None
+        if connection is None:
+            connection = self._connect(BUSY_TIMEOUT_S, READER_CACHE_KIB)
+        try:
+            yield connection
+        except self.errors as exc:
+            connection.close()
+            raise self.failure(exc) from exc
+        except BaseException:
+            # A half-read result may keep a read transaction open: such a connection is not worth
+            # keeping.
+            connection.close()
+            raise
+        with self._idle_lock:
+            keep = self._opened and len(self._idle) < IDLE_READERS
+            if keep:
+                self._idle.append(connection)
+        if not keep:
+            connection.close()
+
+    def close(self) -> None:
+        """Close the pooled connections; those that are lent close when they come back."""
+        with self._idle_lock:
+            idle, self._idle = self._idle, []
+            self._opened = False
+        for connection in idle:
+            connection.close()
+
+    def is_same_file(self) -> bool:
+        """Return whether the SQLite file is still the one that `open` saw (a deleted one can be
+        written, in vain)."""
+        if self.path is None or not self._opened:
+            return True
+        try:
+            status = self.path.stat()
+        except OSError:
+            return False
+        return (status.st_dev, status.st_ino) == self._inode
+
+    def failure(self, exc: BaseException) -> StoreError:
+        """Return the StoreError that says in our words what a driver's exception means."""
+        if isinstance(exc, StoreError):
+            return exc
+        if isinstance(exc, sqlite3.Error):
+            code = getattr(exc, "sqlite_errorcode", 0) & 0xFF
+            remedy = _SQLITE_REMEDIES.get(code, "")
+            if code == sqlite3.SQLITE_FULL:
+                return OutOfSpace("the database is full", where=self.location, remedy=remedy)
+            if remedy:
+                return DatabaseAway(str(exc), where=self.location, remedy=remedy)
+            if code == 0 and not isinstance(exc, sqlite3.OperationalError):
+                return StoreError(str(exc), where=self.location)
+            if code == sqlite3.SQLITE_CONSTRAINT:
+                return StoreError(f"the database refused a row: {exc}", where=self.location)
+            return DatabaseAway(str(exc), where=self.location)
+        if _server_code(exc) in ("53100", "1021", "1114"):
+            return OutOfSpace("the database is full", where=self.location)
+        remedy = (
+            "check that the database server runs and that SQLHost, Username and Password are right"
+        )
+        return DatabaseAway(str(exc).strip(), where=self.location, remedy=remedy)
+
+    def _connect(self, timeout_s: float, cache_kib: int) -> Connection:
+        if self.path is not None and self._opened and not self.is_same_file():
+            raise DatabaseAway(
+                "the database file was removed or replaced while the server ran",
+                where=self.location,
+                remedy="put it back, or restart the server",
+            )
+        try:
+            opened = self._sqlite(timeout_s, cache_kib) if self.path is not None else self._server()
+            opened.connect()
+            connection = Connection(opened)
+        except peewee.ImproperlyConfigured as exc:
+            raise self._driver_missing() from exc
+        except peewee.PeeweeException as exc:
+            raise self.failure(_origin(exc)) from exc
+        except self.errors as exc:
+            raise self.failure(exc) from exc
+        if self.path is not None:
+            connection.raw.text_factory = _decode
+        return connection
+
+    def _sqlite(self, timeout_s: float, cache_kib: int) -> Any:
+        synchronous = "OFF" if self._settings.durability is Durability.NONE else "FULL"
+        pragmas: list[tuple[str, str | int]] = [
+            ("journal_mode", "WAL"),
+            ("synchronous", synchronous),
+            ("cache_size", -cache_kib),
+            ("wal_autocheckpoint", CHECKPOINT_PAGES),
+            ("journal_size_limit", WAL_LIMIT_BYTES),
+            ("temp_store", "MEMORY"),
+        ]
+        pragmas += startup_pragmas(self._settings.sqlite_startup)[0]
+        return peewee.SqliteDatabase(
+            str(self.path),
+            pragmas=pragmas,
+            timeout=timeout_s,
+            check_same_thread=False,
+            thread_safe=False,
+            cached_statements=256,
+        )
+
+    def _server(self) -> Any:
+        host, _, port = self._settings.sql_host.partition(":")
+        login: dict[str, Any] = {
+            "host": host or "localhost",
+            "user": self._settings.username,
+            "password": self._settings.password,
+            "thread_safe": False,
+        }
+        if port:
+            login["port"] = int(port)
+        if self.engine is Engine.POSTGRES:
+            return peewee.PostgresqlDatabase(
+                self._settings.sql_server, prefer_psycopg3=True, encoding="utf8", **login
+            )
+        return peewee.MySQLDatabase(self._settings.sql_server, **login)
+
+    def _driver_missing(self) -> ConfigError:
+        extra = "postgres" if self.engine is Engine.POSTGRES else "mysql"
+        return ConfigError(
+            f"the driver for {self.engine.name} is not installed",
+            where="dicom.ini",
+            remedy=f'pip install "dgate[{extra}]"',
+        )
+
+
+def startup_pragmas(text: str) -> tuple[list[tuple[str, str | int]], list[str]]:
+    """Return the pragmas of `SQLiteStartup`, then what is ignored and why (rulings.md 6)."""
+    pragmas: list[tuple[str, str | int]] = []
+    ignored: list[str] = []
+    for statement in filter(None, (part.strip() for part in text.split(";"))):
+        word, _, rest = statement.partition(" ")
+        name, _, value = rest.partition("=")
+        name, value = name.strip().lower(), value.strip()
+        plain = name.replace("_", "").isalnum() and value.strip("'\"-").isalnum()
+        if word.lower() != "pragma" or not plain:
+            ignored.append(f"{statement}: only PRAGMA name = value is taken")
+        elif name in ("synchronous", "journal_mode"):
+            ignored.append(f"{statement}: Durability rules")
+        else:
+            pragmas.append((name, value))
+    return pragmas, ignored
+
+
+def _decode(raw: bytes) -> str:
+    # Databases of older servers hold Latin-1 (rulings.md 8).
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return raw.decode("latin-1")
+
+
+def _origin(exc: BaseException) -> BaseException:
+    """Return the driver's own exception inside one that peewee wrapped."""
+    inner = next(iter(exc.args), None)
+    return inner if isinstance(inner, BaseException) else exc
+
+
+def _server_code(exc: BaseException) -> str:
+    state = getattr(exc, "sqlstate", None)
+    return str(state if state is not None else next(iter(exc.args), ""))
+
+
+def _driver_errors(engine: Engine) -> tuple[type[Exception], ...]:
+    if engine in (Engine.POSTGRES, Engine.MYSQL):
+        # peewee imports the drivers that are installed; without one, opening reports it.
+        driver = getattr(peewee, "psycopg" if engine is Engine.POSTGRES else "mysql", None)
+        return () if driver is None else (driver.Error,)
+    return (sqlite3.Error,)

@@ -1,0 +1,220 @@
+"""Files as the archive writes and reads them: whole at once, synced, read in large pieces.
+
+Not for where they lie or what they are called (`dgate.archive.devices`). Functions may be called
+from any thread; a `FileReader` belongs to one thread at a time.
+"""
+
+# Paths are text here: this runs for every object, and a Path costs microseconds.
+# ruff: noqa: PTH108
+from __future__ import annotations
+
+import errno
+import hashlib
+import mmap
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from dgate.errors import OutOfSpace, StoreError
+
+COPY_BYTES = 1 << 20
+_MOST_BUFFERS = 1000
+"""Buffers per writev; the kernel takes 1024."""
+_NO_KERNEL_COPY = frozenset({errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
+
+
+class FileRange(NamedTuple):
+    """Bytes of an open file that are to be copied without being loaded."""
+
+    descriptor: int
+    offset: int
+    length: int
+
+
+Buffer = bytes | bytearray | memoryview
+Part = Buffer | FileRange
+
+
+class FileReader:
+    """An open file, read by position."""
+
+    __slots__ = ("_descriptor", "size")
+
+    def __init__(self, path: str) -> None:
+        self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self.size = os.fstat(self._descriptor).st_size
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        """Return up to `size` bytes; fewer only at the end of the file."""
+        return os.pread(self._descriptor, size, offset)
+
+    def read_into(self, offset: int, buffer: memoryview) -> int:
+        """Fill the buffer from `offset` on and return how much there was."""
+        return os.preadv(self._descriptor, [buffer], offset)
+
+    def view(self) -> memoryview:
+        """Return the whole file as a buffer that loads only what is looked at."""
+        if self.size == 0:
+            return memoryview(b"")
+        return memoryview(mmap.mmap(self._descriptor, 0, access=mmap.ACCESS_READ))
+
+    def file_range(self, offset: int, length: int) -> FileRange:
+        """Return bytes of the file for `write_parts` to copy; valid until `close`."""
+        return FileRange(self._descriptor, offset, length)
+
+    def close(self) -> None:
+        """Close the file; views of it stay valid. Safe to call twice."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+def write_file(path: str, parts: Sequence[Part], *, durable: bool) -> None:
+    """Write a new file in one go, synced when `durable`.
+
+    A crash leaves a part of it. Any error leaves nothing.
+
+    Raises:
+        OutOfSpace: the disk cannot take it.
+    """
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    except OSError as exc:
+        raise storage_failure(exc, path) from exc
+    try:
+        try:
+            write_parts(descriptor, parts)
+            if durable:
+                os.fdatasync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as exc:
+        unlink_quietly(path)
+        raise storage_failure(exc, path) from exc
+    except BaseException:
+        unlink_quietly(path)
+        raise
+
+
+def write_parts(descriptor: int, parts: Sequence[Part]) -> None:
+    """Write all parts at the file's position: buffers in one call, ranges copied by the kernel."""
+    buffers: list[Buffer] = []
+    for part in parts:
+        if isinstance(part, FileRange):
+            _write_buffers(descriptor, buffers)
+            buffers = []
+            _copy_range(descriptor, part)
+        else:
+            buffers.append(part)
+    _write_buffers(descriptor, buffers)
+
+
+def _write_buffers(descriptor: int, buffers: list[Buffer]) -> None:
+    for start in range(0, len(buffers), _MOST_BUFFERS):
+        batch = buffers[start : start + _MOST_BUFFERS]
+        left = sum(map(len, batch)) - os.writev(descriptor, batch)
+        if left:
+            # Seen when the disk fills up, or beyond 2 GiB: the rest goes in plain writes.
+            rest = memoryview(b"".join(batch))[-left:]
+            while rest:
+                rest = rest[os.write(descriptor, rest) :]
+
+
+def _copy_range(descriptor: int, part: FileRange) -> None:
+    source, offset, left = part
+    while left:
+        try:
+            copied = os.copy_file_range(source, descriptor, left, offset_src=offset)
+        except OSError as exc:
+            if exc.errno not in _NO_KERNEL_COPY:
+                raise
+            copied = _copy_by_hand(descriptor, source, offset, left)
+        if copied == 0:
+            raise OSError(errno.EIO, "the file to be copied is shorter than expected")
+        offset += copied
+        left -= copied
+
+
+def _copy_by_hand(descriptor: int, source: int, offset: int, size: int) -> int:
+    rest = memoryview(os.pread(source, min(size, COPY_BYTES), offset))
+    copied = len(rest)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]
+    return copied
+
+
+def hash_parts(parts: Sequence[Part]) -> str:
+    """Return the SHA-256, in hex, of the file that the parts make."""
+    digest = hashlib.sha256()
+    for part in parts:
+        if isinstance(part, FileRange):
+            _hash_range(digest, part)
+        else:
+            digest.update(part)
+    return digest.hexdigest()
+
+
+def hash_file(path: Path) -> str:
+    """Return the SHA-256, in hex, of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _hash_range(digest: hashlib._Hash, part: FileRange) -> None:
+    buffer = memoryview(bytearray(min(COPY_BYTES, part.length)))
+    offset, left = part.offset, part.length
+    while left:
+        size = os.preadv(part.descriptor, [buffer[: min(left, len(buffer))]], offset)
+        if size == 0:
+            raise OSError(errno.EIO, "the file to be hashed is shorter than expected")
+        digest.update(buffer[:size])
+        offset += size
+        left -= size
+
+
+def storage_failure(exc: OSError, path: str) -> StoreError:
+    """Return what a failed write means for the object.
+
+    A disk that is full, read-only, failing, gone or forbidden is out of service for storing; only a
+    name that the file system does not take is the object's own fault.
+    """
+    if exc.errno == errno.ENAMETOOLONG:
+        return StoreError(
+            "the file name is too long for the file system",
+            where=path,
+            remedy="set a smaller MaxFileNameLength or another FileNameSyntax",
+        )
+    return OutOfSpace(
+        f"the file cannot be written: {exc.strerror or exc}",
+        where=path,
+        remedy="free space, repair the device, or add a MAGDevice",
+    )
+
+
+def create_folders(folder: Path) -> None:
+    """Create a folder with its parents and make their names durable."""
+    missing = []
+    while not folder.is_dir():
+        missing.append(folder)
+        folder = folder.parent
+    for folder in reversed(missing):
+        folder.mkdir(exist_ok=True)
+        sync_folder(folder.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def unlink_quietly(path: str) -> None:
+    """Remove a temporary file; one that cannot be removed now is left for recovery."""
+    try:
+        os.unlink(path)
+    except OSError:
+        return

@@ -1,0 +1,92 @@
+"""Files into the archive, through `archive.ingest` like everything else.
+
+Serves `dgate import` and, later, watched folders. Runs in the caller's thread.
+"""
+
+from __future__ import annotations
+
+import logging
+import mmap
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from dgate.archive.ingest import Ingest
+from dgate.archive.records import Arrival, Receipt
+from dgate.dicom.part10 import read_meta
+from dgate.errors import DgateError, NotDicom, OutOfSpace
+
+log = logging.getLogger(__name__)
+
+FILE_SOURCE_AE = "monitor"
+"""Calling and called AE of objects that came as files (spec dimse.md section 9, incoming folder)."""
+
+_CHUNK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class FileResult:
+    """What became of one file."""
+
+    path: Path
+    receipt: Receipt | None
+    error: str = ""
+
+
+def files_below(paths: Iterable[Path]) -> Iterator[Path]:
+    """Yield the files named and, in name order, those below the folders named."""
+    for path in paths:
+        if path.is_dir():
+            for folder, folders, names in os.walk(path):
+                folders.sort()
+                for name in sorted(names):
+                    if name != "DICOMDIR" and not name.startswith("."):
+                        yield Path(folder, name)
+        else:
+            yield path
+
+
+def import_files(ingest: Ingest, paths: Iterable[Path]) -> Iterator[FileResult]:
+    """Store each file and yield its result; a file that fails stops nothing but a full disk does.
+
+    Raises:
+        OutOfSpace: no device can take more; the files not yet yielded were not stored.
+    """
+    for path in paths:
+        try:
+            yield FileResult(path, import_file(ingest, path))
+        except OutOfSpace:
+            raise
+        except DgateError as exc:
+            log.info("File %s was not imported: %s", path, exc)
+            yield FileResult(path, None, str(exc))
+        except OSError as exc:
+            yield FileResult(path, None, exc.strerror or str(exc))
+
+
+def import_file(ingest: Ingest, path: Path) -> Receipt:
+    """Store one file; its success is as durable as that of a C-STORE.
+
+    Raises:
+        NotDicom: the file is not a DICOM object.
+        StoreError: ingest refused it.
+        OSError: the file cannot be read.
+    """
+    with path.open("rb") as file:
+        if os.fstat(file.fileno()).st_size == 0:
+            raise NotDicom("the file is empty", where=str(path))
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            meta = read_meta(content)
+        payload = ingest.payload(meta.syntax, meta.sop_class, meta.sop_instance, FILE_SOURCE_AE)
+        file.seek(meta.data_offset)
+        while chunk := file.read(_CHUNK_BYTES):
+            payload.append(chunk)
+    return ingest.store(
+        Arrival(
+            payload=payload,
+            syntax=meta.syntax,
+            calling=FILE_SOURCE_AE,
+            called=FILE_SOURCE_AE,
+        )
+    )

@@ -1,0 +1,168 @@
+"""One object between receipt and storage: its bytes, what is known of it, what rules want done.
+
+Not for the order of steps (`dgate.archive.ingest`). An `Incoming` belongs to the thread that brings
+the object.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from dgate.archive.files import COPY_BYTES, FileRange, Part, storage_failure
+from dgate.archive.repair import Repaired
+from dgate.archive.rows import Entry
+from dgate.dicom.part10 import file_meta
+from dgate.dicom.payload import Payload
+from dgate.dicom.table import ElementTable, Slice
+from dgate.dicom.transcode import convert, convert_header_only
+from dgate.dicom.uids import is_uid
+from dgate.errors import DataSetMismatch, NotDicom, StoreError
+from dgate.rules.effects import Captured, ExportPlan, ImportVerdict
+
+SOP_CLASS_UID = 0x00080016
+SOP_INSTANCE_UID = 0x00080018
+
+
+@dataclass(slots=True)
+class Incoming:
+    """An object whose data set has been parsed."""
+
+    payload: Payload
+    syntax: str
+    table: ElementTable
+    calling: str
+    called: str
+    repaired: Repaired
+    entry: Entry
+    verdict: ImportVerdict = field(default_factory=ImportVerdict)
+    captured: Captured | None = None
+    plans: list[ExportPlan] = field(default_factory=list)
+
+    def header(self, table: ElementTable) -> bytes:
+        """Return the Part 10 header for a state of the object."""
+        sop_class, sop_instance = table.text(SOP_CLASS_UID), table.text(SOP_INSTANCE_UID)
+        return file_meta(sop_class, sop_instance, self.syntax, self.calling)
+
+    def file_parts(self, table: ElementTable) -> list[Part]:
+        """Return the Part 10 file for a state of the object."""
+        return [self.header(table), *data_parts(table, self.payload)]
+
+    def is_on_disk(self, table: ElementTable) -> bool:
+        """Tell whether the spill file is, byte for byte, the Part 10 file for this state."""
+        spill = self.payload.spilled
+        if spill is None or table.revision:
+            return False
+        return os.pread(spill.descriptor, spill.data_offset, 0) == self.header(table)
+
+
+def check_arrived(payload: Payload) -> None:
+    """Raise the StoreError for a data set that could not be received completely.
+
+    A crash here leaves at most a spill file, which recovery removes.
+    """
+    if payload.error is not None:
+        path = str(payload.spilled.path) if payload.spilled else ""
+        raise storage_failure(payload.error, path) from payload.error
+    if payload.overflowed:
+        raise StoreError(f"the data set is too large to be kept in memory: {payload.size} bytes")
+
+
+def check_identity(table: ElementTable, sop_class: str, sop_instance: str) -> None:
+    """Check the UIDs in the data set, and against those of the command where there was one.
+
+    A crash here leaves at most a spill file, which recovery removes.
+
+    Raises:
+        NotDicom: SOP Class UID or SOP Instance UID is missing or no UID.
+        DataSetMismatch: they are not those that the command names.
+    """
+    for what, tag, expected in (
+        ("SOP Class UID", SOP_CLASS_UID, sop_class),
+        ("SOP Instance UID", SOP_INSTANCE_UID, sop_instance),
+    ):
+        found = table.text(tag)
+        if not found:
+            raise NotDicom(f"the data set has no {what}")
+        # Before it becomes part of a path, and for whatever later reader takes it for a UID.
+        if not is_uid(found):
+            raise NotDicom(f"the {what} {found[:80]!r} is not a UID")
+        if expected and found != expected:
+            raise DataSetMismatch(
+                f"the {what} of the data set is {found}, that of the command {expected[:80]!r}"
+            )
+
+
+def data_parts(table: ElementTable, payload: Payload) -> Iterator[Part]:
+    """Yield the data set of a table over the payload: buffers in memory, ranges of a spill file."""
+    spill = payload.spilled
+    if spill is None:
+        view = payload.view()
+        for segment in table.segments():
+            if isinstance(segment, Slice):
+                yield view[segment.offset : segment.offset + segment.length]
+            else:
+                yield segment
+        return
+    for segment in table.segments():
+        if isinstance(segment, Slice):
+            offset, length = segment
+            yield FileRange(spill.descriptor, spill.data_offset + offset, length)
+        else:
+            yield segment
+
+
+def reencoded(
+    table: ElementTable, payload: Payload, target: str, fresh: Callable[[], Payload]
+) -> Payload:
+    """Return a new payload with the table's data set in another transfer syntax.
+
+    Native pixels stay on disk where only the header has to change. A crash leaves at most spill
+    files, which recovery removes.
+
+    Args:
+        fresh: gives an empty payload of the target syntax.
+
+    Raises:
+        CannotTranscode: the conversion is not possible; nothing was changed.
+    """
+    source = payload
+    if table.revision:
+        source = fresh()
+        _append(source, data_parts(table, payload))
+        check_arrived(source)
+    result = fresh()
+    try:
+        head = convert_header_only(source.view(), table.syntax, target)
+        if head is None:
+            result.append(convert(source.view(), table.syntax, target))
+        else:
+            converted, rest = head
+            result.append(converted)
+            _append(result, [_rest(source, rest)])
+        check_arrived(result)
+    except BaseException:
+        result.close()
+        raise
+    finally:
+        if source is not payload:
+            source.close()
+    return result
+
+
+def _rest(payload: Payload, offset: int) -> Part:
+    spill = payload.spilled
+    if spill is None:
+        return payload.view()[offset:]
+    return FileRange(spill.descriptor, spill.data_offset + offset, payload.size - offset)
+
+
+def _append(payload: Payload, parts: Iterator[Part] | list[Part]) -> None:
+    for part in parts:
+        if isinstance(part, FileRange):
+            for start in range(part.offset, part.offset + part.length, COPY_BYTES):
+                size = min(COPY_BYTES, part.offset + part.length - start)
+                payload.append(os.pread(part.descriptor, size, start))
+        else:
+            payload.append(part if isinstance(part, bytes) else memoryview(part))

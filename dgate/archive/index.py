@@ -1,0 +1,448 @@
+"""The index rows of stored objects: entering, finding, removing (spec dicom-sql.md 4.2 and 4.3).
+
+Not for queries by peers (`dgate.archive.query`) nor files. Everything that takes a `Transaction`
+runs inside a job of `dgate.archive.writer`, hence one at a time; `entry`, `counts` and `rewrites`
+may be called from any thread.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from dgate.archive.database import Database
+from dgate.archive.records import DebtDraft, InstanceRef
+from dgate.archive.repair import Repaired
+from dgate.archive.rows import Entry, RowReader, Values
+from dgate.archive.schema import INSERT_FOLDED, Level, Schema
+from dgate.archive.statements import (
+    RowStatements,
+    compile_statements,
+    insert_debt,
+    joined_modalities,
+)
+from dgate.archive.writer import Transaction
+from dgate.dicom.table import ElementTable
+from dgate.errors import Refused
+
+log = logging.getLogger(__name__)
+
+CACHED_ROWS = 256
+"""Rows remembered per level, so that the thousandth image of a series does not write its study
+again."""
+SPOOL = "SPOOL"
+"""Device name of copies that belong to their debts (rulings.md 4)."""
+
+_BIRTH_DATE = 0x00100030
+_LINK = "Refused to enter inconsistent link"
+_DELETE_FOLDED = (
+    "DELETE FROM dgate_folded WHERE level = ? AND tag = ? AND folded = ? AND entity = ?"
+)
+
+
+class IndexSettings(Protocol):
+    """The settings that decide about index rows."""
+
+    @property
+    def allow_truncate(self) -> frozenset[str]: ...
+    @property
+    def allow_empty_patient_id(self) -> bool: ...
+
+
+class Counts(NamedTuple):
+    """How much the index holds."""
+
+    patients: int
+    studies: int
+    series: int
+    instances: int
+
+
+class Rewrite(NamedTuple):
+    """A committed replacement of a stored file: the file with this hash is the valid one."""
+
+    sop_instance: str
+    sha256: str
+    device: str
+    name: str
+
+
+@dataclass(slots=True)
+class _Known:
+    """A row as it was last written or read."""
+
+    row: Values
+    """The values that were asked for, not those that are stored: equal ones need no second
+    update."""
+    owner: str = ""
+    """Patient to whom the study belongs."""
+    modalities: frozenset[str] = frozenset()
+
+
+class Index:
+    """The one place that writes patient, study, series and image rows."""
+
+    def __init__(self, database: Database, schema: Schema, settings: IndexSettings) -> None:
+        self._database = database
+        self._schema = schema
+        self._settings = settings
+        self._reader = RowReader(schema)
+        self._indexed = bool(schema.levels)
+        if self._indexed:
+            self._sql = compile_statements(database, schema)
+            self._rows = self._sql.rows
+        self._insert_debt = insert_debt(database)
+        self._insert_folded = database.sql(INSERT_FOLDED)
+        self._delete_folded = database.sql(_DELETE_FOLDED)
+        # Owned by the leader of the writer's running group. Only where no other gateway writes.
+        self._epoch = -1
+        self._patients: dict[str, _Known] = {}
+        self._studies: dict[str, _Known] = {}
+        self._series: dict[str, _Known] = {}
+
+    def entry(self, table: ElementTable, repaired: Repaired) -> Entry:
+        """Return what the index will hold of an object; `table` is the object as it is stored."""
+        return self._reader.read(table, repaired)
+
+    def stored(self, transaction: Transaction, entry: Entry) -> InstanceRef | None:
+        """Return the stored object with the entry's SOP Instance UID, None when it is new.
+
+        Raises Refused when it belongs to another patient or series.
+        """
+        if not self._indexed:
+            return None
+        sop_instance = entry.sop_instance
+        rows = transaction.execute(self._sql.find_image, (sop_instance,)).fetchall()
+        if not rows:
+            return None
+        if len(rows) > 1:
+            raise Refused("Duplicate found: two image rows have this SOP Instance UID")
+        series, patient, sop_class, name, device = rows[0]
+        if self._rows[Level.IMAGE].patient is not None:
+            self._check_patient(patient, entry, "the SOP instance")
+        if (series or "") != entry.series:
+            raise Refused(f"{_LINK}: the SOP instance is stored in another series")
+        parents = transaction.execute(self._sql.find_parents, (series,)).fetchone()
+        study, owner = parents or (None, None)
+        return InstanceRef(
+            sop_class or entry.sop_class,
+            sop_instance,
+            patient or owner or "",
+            study or entry.study,
+            series or "",
+            device or "",
+            name or "",
+        )
+
+    def enter(
+        self,
+        transaction: Transaction,
+        entry: Entry,
+        device: str,
+        name: str,
+        stored: InstanceRef | None,
+        now: float,
+    ) -> None:
+        """Write the rows of an object kept as `name` on `device`; `stored` is what the method of
+        that name returned.
+
+        Raises Refused for an identity conflict (spec dicom-sql.md 4.3); the job's savepoint then
+        undoes all its rows.
+        """
+        if not self._indexed:
+            return
+        if not (entry.sop_instance and entry.series and entry.study):
+            raise Refused("the object has no SOP, Series or Study Instance UID")
+        if transaction.epoch != self._epoch or not self._database.embedded:
+            self._forget(transaction.epoch)
+        if self._settings.allow_empty_patient_id:
+            entry = self._with_patient(transaction, entry)
+        access = int(now) & ~31
+        study = self._studies.get(entry.study)
+        if (
+            study is None
+            or study.row != entry.study_row
+            or (entry.modality and entry.modality not in study.modalities)
+        ):
+            study = self._enter_study(transaction, entry, access)
+        series = self._series.get(entry.series)
+        if series is None or series.row != entry.series_row:
+            self._enter_series(transaction, entry, access)
+        if study.owner:
+            patient = self._patients.get(study.owner)
+            if patient is None or patient.row != entry.patient_row:
+                self._enter_patient(transaction, entry, study.owner, access)
+        self._enter_image(transaction, entry, (access, name, device), stored)
+        if entry.truncated:
+            self._log_truncations(entry, name)
+
+    def add_debts(
+        self, transaction: Transaction, ref: InstanceRef, drafts: Sequence[DebtDraft], now: float
+    ) -> None:
+        """Enter what is owed for an object, due at once."""
+        for draft in drafts:
+            device, name = (ref.device, ref.name)
+            if draft.spool is not None:
+                device, name = SPOOL, draft.spool.name
+            transaction.execute(
+                self._insert_debt,
+                (
+                    draft.kind.value,
+                    "queued",
+                    draft.destination,
+                    draft.rule,
+                    draft.calling,
+                    draft.called,
+                    draft.compression,
+                    draft.script,
+                    ref.sop_class,
+                    ref.sop_instance,
+                    ref.patient_id,
+                    ref.study,
+                    ref.series,
+                    device,
+                    name,
+                    draft.context,
+                    now,
+                    None,
+                    None,
+                    0,
+                    0,
+                    None,
+                    None,
+                    now,
+                    None,
+                ),
+            )
+
+    def delete_instance(self, transaction: Transaction, sop_instance: str) -> InstanceRef | None:
+        """Remove an object's row, with the series, study and patient that it leaves empty; returns
+        what it was."""
+        if not self._indexed:
+            return None
+        found = transaction.execute(self._sql.find_image, (sop_instance,)).fetchone()
+        if found is None:
+            return None
+        series, patient, sop_class, name, device = found
+        study, owner = transaction.execute(self._sql.find_parents, (series,)).fetchone() or ("", "")
+        self._forget(transaction.epoch)
+        self._delete(transaction, Level.IMAGE, sop_instance)
+        for level, key, children in (
+            (Level.SERIES, series, Level.IMAGE),
+            (Level.STUDY, study, Level.SERIES),
+            (Level.PATIENT, owner, Level.STUDY),
+        ):
+            occupied = self._rows[children].has_parent
+            if not key or transaction.execute(occupied, (key,)).fetchone() is not None:
+                break
+            self._delete(transaction, level, key)
+        return InstanceRef(
+            sop_class or "",
+            sop_instance,
+            patient or owner or "",
+            study or "",
+            series or "",
+            device or "",
+            name or "",
+        )
+
+    def counts(self) -> Counts:
+        """Return how many rows each level has."""
+        if not self._indexed:
+            return Counts(0, 0, 0, 0)
+        with self._database.reader() as connection:
+            return Counts(
+                *(
+                    connection.execute(f"SELECT count(*) FROM {table.name}").fetchone()[0]
+                    for table in self._schema.levels
+                )
+            )
+
+    def add_rewrite(self, transaction: Transaction, rewrite: Rewrite) -> None:
+        """Note which file is valid once this transaction is committed."""
+        self.drop_rewrites(transaction, (rewrite.sop_instance,))
+        sql = "INSERT INTO dgate_rewrites (sop, sha256, device, name) VALUES (?, ?, ?, ?)"
+        transaction.execute(self._database.sql(sql), tuple(rewrite))
+
+    def drop_rewrites(self, transaction: Transaction, sop_instances: Iterable[str]) -> None:
+        """Forget replacements that are complete."""
+        sql = self._database.sql("DELETE FROM dgate_rewrites WHERE sop = ?")
+        for sop_instance in sop_instances:
+            transaction.execute(sql, (sop_instance,))
+
+    def rewrites(self) -> list[Rewrite]:
+        """Return the replacements that a crash may have left half done."""
+        with self._database.reader() as connection:
+            rows = connection.execute("SELECT sop, sha256, device, name FROM dgate_rewrites")
+            return [Rewrite(*row) for row in rows.fetchall()]
+
+    def _forget(self, epoch: int) -> None:
+        self._epoch = epoch
+        for rows in (self._patients, self._studies, self._series):
+            rows.clear()
+
+    def _check_patient(self, stored: str | None, entry: Entry, what: str) -> None:
+        if (stored or "").rstrip(" ") == entry.patient_id:
+            return
+        if self._settings.allow_empty_patient_id and not (stored and entry.patient_id):
+            return
+        raise Refused(f"{_LINK}: {what} belongs to another patient ID")
+
+    def _enter_study(self, transaction: Transaction, entry: Entry, access: int) -> _Known:
+        level = self._rows[Level.STUDY]
+        row = entry.study_row
+        old = self._select(transaction, level, row)
+        if old is not None and old[-1] and not _is_same(old[-1], entry.patient_id):
+            raise Refused(f"{_LINK}: the study belongs to another patient ID")
+        modalities = None
+        if level.modalities is not None:
+            place = level.modalities
+            before = None if old is None else old[place]
+            modalities = joined_modalities(before, entry.modality, level.columns[place].length)
+            row = (*row[:place], modalities, *row[place + 1 :])
+        written = self._write(transaction, level, old, row, (access,))
+        # Without the column there is nothing to collect, so nothing to compare either.
+        heard = frozenset(modalities.split("\\")) if modalities else frozenset()
+        known = _Known(entry.study_row, written[-1] or "", heard | {entry.modality})
+        return _remember(self._studies, entry.study, known)
+
+    def _enter_series(self, transaction: Transaction, entry: Entry, access: int) -> None:
+        level = self._rows[Level.SERIES]
+        old = self._select(transaction, level, entry.series_row)
+        if old is not None:
+            if level.patient is not None:
+                self._check_patient(old[level.patient], entry, "the series")
+            if old[-1] and old[-1] != entry.study:
+                raise Refused(f"{_LINK}: the series belongs to another study")
+        self._write(transaction, level, old, entry.series_row, (access,))
+        _remember(self._series, entry.series, _Known(entry.series_row))
+
+    def _enter_patient(
+        self, transaction: Transaction, entry: Entry, owner: str, access: int
+    ) -> None:
+        level = self._rows[Level.PATIENT]
+        # The study's own patient: an ID that only counts as equal must not leave a patient without
+        # studies.
+        row = (owner, *entry.patient_row[1:])
+        old = self._select(transaction, level, row)
+        self._write(transaction, level, old, row, (access,))
+        _remember(self._patients, owner, _Known(entry.patient_row))
+
+    def _enter_image(
+        self,
+        transaction: Transaction,
+        entry: Entry,
+        place: tuple[int, str, str],
+        stored: InstanceRef | None,
+    ) -> None:
+        level = self._rows[Level.IMAGE]
+        old = None if stored is None else self._select(transaction, level, entry.image_row)
+        self._write(transaction, level, old, entry.image_row, place)
+
+    def _select(self, transaction: Transaction, level: RowStatements, row: Values) -> Values | None:
+        rows = transaction.execute(level.select, row[:1]).fetchall()
+        if len(rows) > 1:
+            raise Refused(f"Duplicate found: two {level.level.value} rows have the same key")
+        return tuple(rows[0]) if rows else None
+
+    def _write(
+        self,
+        transaction: Transaction,
+        level: RowStatements,
+        old: Values | None,
+        row: Values,
+        extra: tuple[int | str, ...],
+    ) -> Values:
+        """Insert the row, or update the old one; returns what is stored then."""
+        if old is None:
+            transaction.execute(level.insert, (*row, *extra))
+            if level.folded:
+                self._fold(transaction, [], level.search_rows(row))
+            return row
+        merged = level.merged(old, row)
+        if level.level is not Level.IMAGE:
+            _log_differences(level, old, merged)
+        transaction.execute(level.update, (*merged[1:], *extra, old[0]))
+        if level.folded and merged != old:
+            self._fold(transaction, level.search_rows(old), level.search_rows(merged))
+        return merged
+
+    def _fold(
+        self,
+        transaction: Transaction,
+        old: list[tuple[int, int, str, str]],
+        new: list[tuple[int, int, str, str]],
+    ) -> None:
+        for row in old:
+            if row not in new:
+                transaction.execute(self._delete_folded, row)
+        for row in new:
+            if row not in old:
+                # A row of an entity that another program removed may be left over.
+                transaction.execute(self._delete_folded, row)
+                transaction.execute(self._insert_folded, row)
+
+    def _delete(self, transaction: Transaction, level: Level, key: str) -> None:
+        statements = self._rows[level]
+        if statements.folded:
+            for row in transaction.execute(statements.select, (key,)).fetchall():
+                self._fold(transaction, statements.search_rows(tuple(row)), [])
+        transaction.execute(statements.delete, (key,))
+
+    def _with_patient(self, transaction: Transaction, entry: Entry) -> Entry:
+        """Return the entry with the study's patient where it has none; give a study without patient
+        the entry's."""
+        row = self._select(transaction, self._rows[Level.STUDY], entry.study_row)
+        owner = None if row is None else row[-1]
+        if not entry.patient_id:
+            return entry if not owner else self._reader.with_patient(entry, owner)
+        if row is not None and not owner:
+            self._forget(transaction.epoch)
+            for sql in self._sql.fill_patient:
+                transaction.execute(sql, (entry.patient_id, entry.study))
+        return entry
+
+    def _log_truncations(self, entry: Entry, name: str) -> None:
+        for cut in entry.truncated:
+            allowed = cut.column in self._settings.allow_truncate
+            log.log(
+                logging.INFO if allowed else logging.WARNING,
+                "%sTruncated %s from %d to %d chars in file: %s",
+                "" if allowed else "***",
+                cut.column,
+                cut.length,
+                cut.limit,
+                name,
+            )
+
+
+def _remember(rows: dict[str, _Known], key: str, known: _Known) -> _Known:
+    if key not in rows and len(rows) >= CACHED_ROWS:
+        del rows[next(iter(rows))]
+    rows[key] = known
+    return known
+
+
+def _is_same(stored: str, new: str) -> bool:
+    """Return whether a stored value counts as the new one: without case, or its beginning
+    (dicom-sql.md 4.3)."""
+    return new.lower().startswith(stored.rstrip(" ").lower())
+
+
+def _log_differences(level: RowStatements, old: Values, new: Values) -> None:
+    for position, column in enumerate(level.columns):
+        before, after = old[position], new[position]
+        if before == after or not before or not after or position == level.modalities:
+            continue
+        if _is_same(before, after):
+            continue
+        grave = column.tag == _BIRTH_DATE
+        log.log(
+            logging.WARNING if grave else logging.INFO,
+            "%sInconsistent %s in a %s row was overwritten by the value of the last object.",
+            "***" if grave else "",
+            column.name,
+            level.level.value,
+        )

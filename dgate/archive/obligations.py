@@ -1,0 +1,115 @@
+"""What is owed for an object: from what rules want to debts that are committed with its rows.
+
+Not for working them off (`dgate.delivery`). Used by the thread that brings the object.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+
+from dgate.archive.incoming import Incoming
+from dgate.archive.records import DebtDraft, DebtKind
+from dgate.archive.spool import Spool
+from dgate.dicom.table import ElementTable
+from dgate.rules.effects import ExportPlan, Forward, ImportForward
+
+
+class Obligations:
+    """The debts of one object, with the copies in the spool that they own (rulings.md 4).
+
+    The copies are written and synced before the commit that makes them owned; a crash in between
+    leaves copies without debts, which recovery removes.
+    """
+
+    def __init__(self, spool: Spool, item: Incoming, *, kept: bool) -> None:
+        self._spool = spool
+        self._item = item
+        self._kept = kept
+        self._copies: dict[int, Path] = {}
+        self.drafts: list[DebtDraft] = []
+
+    def forward(self, forwards: Iterable[ImportForward]) -> None:
+        """Owe what import converters forwarded, each in the state that the object had then.
+
+        Raises:
+            OutOfSpace: a copy cannot be written.
+        """
+        for wanted in forwards:
+            self.drafts.append(_deliver(wanted.forward, self._copy(wanted.snapshot)))
+
+    def export(self, plans: Iterable[ExportPlan]) -> None:
+        """Owe what export converters plan for the object as it is stored.
+
+        Raises:
+            OutOfSpace: a copy cannot be written.
+        """
+        for plan in plans:
+            if not plan.deferred and not plan.forwards:
+                continue
+            copy = self._copy(self._item.table)
+            if plan.deferred:
+                self.drafts.append(self._deferred(plan.converter, copy))
+            else:
+                self.drafts.extend(_deliver(forward, copy) for forward in plan.forwards)
+
+    @property
+    def folders(self) -> frozenset[Path]:
+        """The folders that must be synced for the copies to be durable."""
+        return frozenset((self._spool.folder,)) if self._copies else frozenset()
+
+    @property
+    def first_copy(self) -> str:
+        """Name of the first copy in the spool, empty when none was needed."""
+        return next((path.name for path in self._copies.values()), "")
+
+    def withdraw(self) -> None:
+        """Remove the copies: the commit failed, nobody owns them."""
+        for path in self._copies.values():
+            self._spool.remove(path.name)
+        self._copies.clear()
+
+    def _copy(self, table: ElementTable) -> Path | None:
+        """Return the copy of this state of the object; None when the stored object is it."""
+        item = self._item
+        if self._kept and table.revision == item.table.revision:
+            return None
+        known = self._copies.get(table.revision)
+        if known is not None:
+            return known
+        name = None
+        spill = item.payload.spilled
+        if spill is not None and item.is_on_disk(table):
+            name = self._spool.link(spill.descriptor, spill.path)
+        if name is None:
+            name = self._spool.add(item.file_parts(table))
+        path = self._copies[table.revision] = self._spool.folder / name
+        return path
+
+    def _deferred(self, converter: int, copy: Path | None) -> DebtDraft:
+        item = self._item
+        name = f"ExportConverter{converter}"
+        return DebtDraft(
+            DebtKind.EXPORT,
+            destination=name,
+            rule=name,
+            calling=item.calling,
+            called=item.called,
+            spool=copy,
+            context=json.dumps(asdict(item.captured)) if item.captured is not None else "",
+        )
+
+
+def _deliver(forward: Forward, copy: Path | None) -> DebtDraft:
+    return DebtDraft(
+        DebtKind.DELIVER,
+        destination=forward.target,
+        rule=forward.rule,
+        calling=forward.calling or "",
+        called=forward.called or "",
+        compression=forward.compression or "",
+        script=forward.script or "",
+        spool=copy,
+    )

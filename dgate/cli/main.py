@@ -1,0 +1,72 @@
+"""The `dgate` command: gathers the command groups and turns dgate's errors into exit codes.
+
+Exit codes: 0 done, 1 failed, 2 wrong use of the command line (or, for `check`, warnings only).
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import click
+
+from dgate import __version__
+from dgate.errors import DgateError
+
+# Imported on use only: `dgate echo` must not pay for the archive, nor `dgate init` for the network.
+_COMMANDS: dict[str, tuple[str, str, str]] = {
+    "serve": ("dgate.cli.serve", "serve_command", "Run the server in the foreground."),
+    "init": ("dgate.cli.init", "init_command", "Write a commented set of the four files."),
+    "check": ("dgate.cli.check", "check_command", "Report every problem in the four files."),
+    "config": ("dgate.cli.config", "config_group", "Show and explain settings."),
+    "import": ("dgate.cli.load", "import_command", "Store files or folders in the archive."),
+    "echo": ("dgate.cli.scu", "echo_command", "Ask a node whether it answers (C-ECHO)."),
+    "find": ("dgate.cli.scu", "find_command", "Query a node (C-FIND)."),
+    "move": ("dgate.cli.scu", "move_command", "Have a node send objects to a third (C-MOVE)."),
+    "get": ("dgate.cli.scu", "get_command", "Fetch objects from a node into a folder (C-GET)."),
+    "send": ("dgate.cli.scu", "send_command", "Send files or folders to a node (C-STORE)."),
+    "queue": ("dgate.cli.queue", "queue_group", "See and steer what is still to be delivered."),
+    "status": ("dgate.cli.status", "status_command", "Show the state of the running server."),
+}
+
+
+class _LazyGroup(click.Group):
+    """A group that imports a command's module when the command is used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        entry = _COMMANDS.get(cmd_name)
+        if entry is None:
+            return None
+        module, attribute, _ = entry
+        command = getattr(importlib.import_module(module), attribute)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, _, text) in _COMMANDS.items()])
+
+
+@click.group(
+    cls=_LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Start with: dgate init FOLDER; dgate check -c FOLDER; dgate serve -c FOLDER",
+)
+@click.version_option(__version__, prog_name="dgate")
+def cli() -> None:
+    """DICOM gateway, router and archive, driven by four text files.
+
+    Every command that needs a configuration takes -c PATH: a dicom.ini, or the folder that holds it.
+    """
+
+
+def main() -> None:
+    """Run the command line; dgate's own errors become one line on standard error and exit code 1."""
+    try:
+        cli(prog_name="dgate")
+    except DgateError as exc:
+        click.echo(f"dgate: {exc}", err=True)
+        sys.exit(1)

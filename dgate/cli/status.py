@@ -1,0 +1,51 @@
+"""`dgate status`: health, counters, disk and queue depth of the running server."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from dgate.cli.access import running_server
+from dgate.cli.options import config_option
+from dgate.config.settings import load
+
+
+@click.command("status")
+@config_option
+@click.option("--json", "as_json", is_flag=True, help="One JSON object, for scripts.")
+def status_command(config: Path, as_json: bool) -> None:
+    """Show the state of the running server.
+
+    Exit code 0: it runs; 1: no server runs on this configuration.
+    """
+    server = running_server(load(config).settings)
+    if server is None:
+        click.echo("No server is running on this configuration.", err=True)
+        sys.exit(1)
+    status = server.call("status")
+    if as_json:
+        click.echo(json.dumps(status, ensure_ascii=False))
+        return
+    _print(status)
+
+
+def _print(status: dict[str, Any]) -> None:
+    table = Table(show_header=False, box=None)
+    table.add_row("Server", f"{status['ae_title']} on port {status['port']}, process {status['pid']}")
+    table.add_row("Up", f"{status['up_s']:.0f} s")
+    table.add_row("Associations", f"{status['associations']} of {status['max_associations']}")
+    table.add_row("Archive", ", ".join(f"{n} {what}" for what, n in status["archive"].items()))
+    for device in status["devices"]:
+        table.add_row(device["name"], f"{device['free_mb']} MB free in {device['folder']}")
+    for destination in status["queue"]:
+        counts = ", ".join(f"{n} {state}" for state, n in destination["states"].items())
+        table.add_row(f"To {destination['destination']}", counts)
+    if not status["queue"]:
+        table.add_row("Queue", "nothing to deliver")
+    Console().print(table)

@@ -1,0 +1,1138 @@
+"""The rows of the registry: every setting of spec dicom-ini.md 2-11 and of dgate's own.
+
+A table of constants; the look-ups are in `keys`. The order is that of the reference page.
+"""
+
+from __future__ import annotations
+
+from dgate.config.keys import ANY_KEY, Key, KeyType, Mark, Registry
+
+_CORE, _CORE2, _LEGACY, _OWN = Mark.CORE, Mark.CORE2, Mark.LEGACY, Mark.OWN
+_INT, _BOOL, _TEXT, _PATH = KeyType.INT, KeyType.BOOL, KeyType.TEXT, KeyType.PATH
+_SECONDS, _CODE, _CHOICE = KeyType.SECONDS, KeyType.CODE, KeyType.CHOICE
+
+_IDENTITY = (
+    Key(
+        "MicroPACS",
+        _TEXT,
+        "sscscp",
+        "Name of the section that holds all other settings; several such sections are profiles.",
+        _CORE,
+        "profile",
+        live=False,
+    ),
+    Key(
+        "MyACRNema",
+        KeyType.AE,
+        "none",
+        "AE title of this server: calling title of what it sends, Retrieve AE in answers. "
+        "Incoming associations are not checked against it.",
+        _CORE,
+        "ae_title",
+    ),
+    Key(
+        "TCPPort",
+        KeyType.PORT,
+        "104",
+        "DICOM port that the server listens on; 0 takes any free one.",
+        _CORE,
+        "tcp_port",
+        live=False,
+    ),
+    Key("PACSName", _TEXT, "MicroPACS", "Name of this server in log lines.", _CORE, "pacs_name"),
+    Key(
+        "TCPIPTimeOut",
+        _INT,
+        "300",
+        "Seconds after which a silent peer is given up.",
+        _CORE,
+        "tcpip_timeout_s",
+        aliases=("TCP/IPTimeOut",),
+        least=1,
+        most=86400,
+    ),
+    Key(
+        "PDUSize",
+        _INT,
+        "131072",
+        "Largest protocol data unit in bytes that is offered to peers.",
+        _CORE2,
+        "pdu_size",
+        least=4096,
+        most=16777216,
+    ),
+    Key(
+        "SendUpperCaseAE",
+        _BOOL,
+        "0",
+        "1 writes the destination of a C-MOVE in upper case when calling it.",
+        _CORE2,
+        "send_upper_case_ae",
+    ),
+    Key(
+        "PadAEWithZeros",
+        _BOOL,
+        "0",
+        "1 pads outgoing AE titles with zero bytes instead of blanks, for a few old peers.",
+        _CORE2,
+        "pad_ae_with_zeros",
+    ),
+    Key(
+        "MaxAssociations",
+        _INT,
+        "100",
+        "How many associations are served at once; further ones are told to try again later.",
+        _OWN,
+        "max_associations",
+        least=1,
+        most=10000,
+    ),
+    Key(
+        "AllowUnknown",
+        _BOOL,
+        "1",
+        "0 lets callers that acrnema.map does not name do nothing but C-ECHO.",
+        _OWN,
+        "allow_unknown",
+    ),
+    Key(
+        "StatusCodes",
+        _CHOICE,
+        "standard",
+        "classic answers failures with the few status codes of the original program.",
+        _OWN,
+        "classic_status_codes",
+        choices=("standard", "classic"),
+    ),
+    Key(
+        "UnknownSOPClasses",
+        _CHOICE,
+        "list",
+        "list follows dgatesop.lst; accept also takes storage classes that it does not name.",
+        _OWN,
+        "accept_unknown_sop_classes",
+        choices=("list", "accept"),
+    ),
+    Key(
+        "NoDicomCheck",
+        _BOOL,
+        "0",
+        "1 keeps objects that cannot be parsed instead of refusing them.",
+        _CORE2,
+        "no_dicom_check",
+    ),
+    Key("TLSPort", _INT, "0", "Port for DICOM over TLS; 0 is off.", _OWN, live=False),
+    Key(
+        "Edition",
+        _TEXT,
+        "Workgroup",
+        "Edition name of the original program.",
+        _LEGACY,
+        reason="nothing depends on it any more",
+    ),
+    Key(
+        "Dictionary",
+        _PATH,
+        "dgate.dic",
+        "Text file of attribute names.",
+        _LEGACY,
+        reason="the attribute names are built in",
+    ),
+    Key(
+        "IgnoreOutOfMemoryErrors",
+        _BOOL,
+        "0",
+        "What a failed memory allocation led to.",
+        _LEGACY,
+        reason="memory is managed by the runtime",
+    ),
+)
+
+_FILES = (
+    Key(
+        "kFactorFile",
+        _PATH,
+        "dicom.sql",
+        "The layout of the index database.",
+        _CORE,
+        "k_factor_file",
+        live=False,
+    ),
+    Key("ACRNemaMap", _PATH, "acrnema.map", "The table of known nodes.", _CORE, "acrnema_map"),
+    Key(
+        "SOPClassList",
+        _PATH,
+        "dgatesop.lst",
+        "What incoming associations may ask for; without the file everything is accepted.",
+        _CORE,
+        "sop_class_list",
+    ),
+    Key(
+        "UserLog",
+        _PATH,
+        "PacsUser.log",
+        "One line for each C-STORE, C-MOVE and C-GET.",
+        _CORE,
+        "user_log",
+    ),
+    Key("TroubleLog", _PATH, "PacsTrouble.log", "Warnings and errors.", _CORE, "trouble_log"),
+    Key(
+        "TempDir",
+        _PATH,
+        "",
+        "Folder for scratch files; empty stands for printer_files on the first device.",
+        _CORE2,
+        "temp_dir",
+    ),
+    Key(
+        "DebugLevel",
+        _INT,
+        "0",
+        "How much the log tells: 0 only what matters, up to 4 for commands, data sets and SQL.",
+        _CORE,
+        "debug_level",
+        least=0,
+        most=4,
+    ),
+    Key(
+        "OperatorConsole",
+        _TEXT,
+        "",
+        "Host that gets a copy of the log lines by UDP.",
+        _CORE2,
+    ),
+    Key(
+        "ziptime",
+        _TEXT,
+        "",
+        "Time of day at which the logs are packed away.",
+        _CORE2,
+    ),
+    Key(
+        "StatusLog",
+        _PATH,
+        "",
+        "Log file of service scripts.",
+        _LEGACY,
+        reason="the server never read it",
+    ),
+    Key(
+        "HomeDir",
+        _PATH,
+        "",
+        "Folder used by service scripts.",
+        _LEGACY,
+        reason="the server never read it",
+    ),
+    Key(
+        "AccessUpdates",
+        _TEXT,
+        "",
+        "A second log pipe.",
+        _LEGACY,
+        reason="nothing was ever sent there",
+    ),
+    *(
+        Key(
+            f"<X>.{part}",
+            _TEXT,
+            "",
+            "Old routing of debug output.",
+            _LEGACY,
+            reason="the log has its own settings",
+        )
+        for part in ("TransportType", "FileName", "NamedPipeName", "UDPHost", "UDPPort")
+    ),
+)
+
+_DATABASE = (
+    Key(
+        "SQLServer",
+        _TEXT,
+        "",
+        "SQLite: the database file; otherwise the database name. Empty: no index is kept, "
+        "as for a pure router.",
+        _CORE,
+        "sql_server",
+    ),
+    Key("SQLite", _BOOL, "0", "1 keeps the index in an SQLite file.", _CORE, "engine"),
+    Key("PostGres", _BOOL, "0", "1 keeps the index in PostgreSQL.", _CORE, "engine"),
+    Key("MySQL", _BOOL, "0", "1 keeps the index in MySQL or MariaDB.", _CORE, "engine"),
+    Key(
+        "SQLHost",
+        _TEXT,
+        "localhost",
+        "Host of the database server, host:port where the port is not the usual one.",
+        _CORE,
+        "sql_host",
+    ),
+    Key("Username", _TEXT, "Administrator", "Login at the database server.", _CORE, "username"),
+    Key(
+        "Password",
+        _TEXT,
+        "password",
+        "Password at the database server.",
+        _CORE,
+        "password",
+        secret=True,
+    ),
+    Key(
+        "SQLiteStartup",
+        _TEXT,
+        "",
+        "SQL statements run after opening the file; synchronous and journal_mode are left to "
+        "Durability.",
+        _CORE2,
+        "sqlite_startup",
+    ),
+    Key("MySQLStartup", _TEXT, "", "SQL statements run after connecting.", _CORE2),
+    Key("PostGreSQLStartup", _TEXT, "", "SQL statements run after connecting.", _CORE2),
+    Key(
+        "Durability",
+        _CHOICE,
+        "full",
+        "What is on disk before a sender hears success: full file and index, index the index "
+        "only, none nothing for certain.",
+        _OWN,
+        "durability",
+        choices=("full", "index", "none"),
+        live=False,
+    ),
+    Key(
+        "TruncateFieldNames",
+        _INT,
+        "10",
+        "Column names are cut to so many characters; 0 does not cut.",
+        _CORE,
+        "truncate_field_names",
+        least=0,
+        most=64,
+        live=False,
+    ),
+    Key(
+        "MaxFieldLength",
+        _INT,
+        "0",
+        "Upper bound for the length of every column; 0 is off.",
+        _CORE,
+        "max_field_length",
+        least=0,
+        most=65535,
+        live=False,
+    ),
+    Key(
+        "AllowTruncate",
+        KeyType.LIST,
+        "",
+        "Columns whose values may be cut to fit without a warning.",
+        _CORE2,
+        "allow_truncate",
+    ),
+    *(
+        Key(
+            f"{level}TableName",
+            _TEXT,
+            f"DICOM{plural}",
+            f"Name of the {level.lower()} table.",
+            _CORE,
+            f"{level.lower()}_table",
+            live=False,
+        )
+        for level, plural in (
+            ("Patient", "Patients"),
+            ("Study", "Studies"),
+            ("Series", "Series"),
+            ("Image", "Images"),
+            ("WorkList", "WorkList"),
+        )
+    ),
+    Key("UTF8ToDB", _BOOL, "0", "1 converts Latin-1 text to UTF-8 when writing.", _CORE2),
+    Key("UTF8FromDB", _BOOL, "0", "1 converts UTF-8 to Latin-1 in query results.", _CORE2),
+    *(
+        Key(
+            name,
+            _BOOL,
+            "0",
+            "How text was put into SQL statements.",
+            _LEGACY,
+            reason="values are bound to the statements, nothing needs escaping",
+        )
+        for name in ("DoubleBackSlashToDB", "UseEscapeStringConstants")
+    ),
+    *(
+        Key(
+            name,
+            _TEXT,
+            default,
+            "Name of a table of the original program.",
+            _LEGACY,
+            reason="the table was never created",
+        )
+        for name, default in (
+            ("DMarkTableName", "DICOMAccessUpdates"),
+            ("RegisteredMOPIDTableName", "RegisteredMOPIDs"),
+            ("UIDToMOPIDTableName", "UIDToMOPID"),
+            ("UIDToCDRIDTableName", "UIDToCDRID"),
+        )
+    ),
+    *(
+        Key(
+            name,
+            _TEXT,
+            "",
+            "Misspelt name of a table setting.",
+            _LEGACY,
+            reason="the spelling was never read; remove the line",
+        )
+        for name in ("RegisteredMOPDeviceTable", "UIDToMOPIDTable", "UIDToCDRIDTable")
+    ),
+    *(
+        Key(
+            name,
+            _INT,
+            default,
+            "Tuning of the built-in dBase files.",
+            _LEGACY,
+            reason="there is no dBase engine",
+        )
+        for name, default in (("PackDBF", "0"), ("IndexDBF", "10"), ("LongQueryDBF", "1000"))
+    ),
+)
+
+_QUERY = (
+    Key(
+        "EnableComputedFields",
+        _BOOL,
+        "0",
+        "1 answers Number of ... Related ... keys by counting.",
+        _CORE,
+        "enable_computed_fields",
+    ),
+    *(
+        Key(
+            f"{level}QuerySortOrder",
+            _TEXT,
+            "",
+            f"Order of answers at {level.lower()} level: table.column, names cut as in the "
+            "database, separated by commas.",
+            _CORE,
+            f"{level.lower()}_query_sort_order",
+        )
+        for level in ("Patient", "Study", "Series")
+    ),
+    Key(
+        "ImageQuerySortOrder",
+        _TEXT,
+        "",
+        "Order of answers at image level, and of sending by C-MOVE and C-GET.",
+        _CORE,
+        "image_query_sort_order",
+    ),
+    Key(
+        "QueriesReturnISO_IR",
+        _INT,
+        "0",
+        "NNN adds the character set ISO_IR NNN to answers; 0 is off.",
+        _CORE,
+        "queries_return_iso_ir",
+        least=0,
+        most=999,
+    ),
+    Key(
+        "MatchCase",
+        _BOOL,
+        "0",
+        "1 respects letter case when names and descriptions are matched in queries.",
+        _OWN,
+        "match_case",
+    ),
+    Key(
+        "FixPhilips",
+        _BOOL,
+        "0",
+        "1 removes leading zeros from patient IDs of ten digits.",
+        _CORE2,
+        "fix_philips",
+    ),
+    Key(
+        "FixKodak",
+        _BOOL,
+        "0",
+        "1 removes the leading zero from patient IDs of eight digits.",
+        _CORE2,
+        "fix_kodak",
+    ),
+    Key(
+        "AllowEmptyPatientID",
+        _BOOL,
+        "0",
+        "0 indexes objects without patient ID under 00000000, 1 leaves the ID empty.",
+        _CORE2,
+        "allow_empty_patient_id",
+    ),
+    Key("WorkListMode", _INT, "0", "1 or 2 fills objects from their worklist entry.", _CORE),
+    Key(
+        "WorkListReturnsISO_IR_100",
+        _INT,
+        "-1",
+        "Character set of worklist answers, divided by 100.",
+        _CORE,
+    ),
+    Key(
+        "WorkListReturnsISO_IR",
+        _INT,
+        "100",
+        "Character set of worklist answers: NNN stands for ISO_IR NNN, 0 for none.",
+        _CORE,
+    ),
+)
+
+_STORAGE = (
+    Key(
+        "MAGDevices",
+        _INT,
+        "1",
+        "Number of storage folders.",
+        _CORE,
+        "mag_devices",
+        least=0,
+        most=1000,
+    ),
+    Key(
+        "MAGDeviceN",
+        _PATH,
+        "",
+        "Folder of storage area MAGn.",
+        _CORE,
+        "mag_devices",
+        numbers=1000,
+    ),
+    Key(
+        "MAGDeviceFullThreshold",
+        _INT,
+        "30",
+        "A device with no more free megabytes than this takes no new files.",
+        _CORE,
+        "mag_device_full_threshold_mb",
+        aliases=("MAGDeviceFullThreshHold",),
+        least=0,
+    ),
+    Key(
+        "IgnoreMAGDeviceThreshold",
+        _BOOL,
+        "0",
+        "1 does not look at the free space.",
+        _CORE,
+        "ignore_mag_device_threshold",
+        aliases=("IgnoreMAGDeviceThreshHold",),
+    ),
+    Key(
+        "FileNameSyntax",
+        _TEXT,
+        "4",
+        "How stored files are named: a number from 0 to 12, or a template with % tokens.",
+        _CORE,
+        "file_name_syntax",
+        live=False,
+    ),
+    Key(
+        "MaxFileNameLength",
+        _INT,
+        "255",
+        "Longest name below the top folder; longer ones lose characters at their beginning.",
+        _CORE2,
+        "max_file_name_length",
+        least=32,
+        most=4096,
+        live=False,
+    ),
+    Key(
+        "RenameOnRewrite",
+        _BOOL,
+        "0",
+        "1 gives an object that arrives again a new file name, 0 keeps the old one.",
+        _CORE2,
+        "rename_on_rewrite",
+        live=False,
+    ),
+    Key(
+        "IgnoreRewrite",
+        _BOOL,
+        "0",
+        "1 answers success to an object that is stored already and changes nothing.",
+        _CORE,
+        "ignore_rewrite",
+    ),
+    Key(
+        "UIDPrefix",
+        _TEXT,
+        "1.2.826.0.1.3680043.2.135.1066",
+        "Root of the UIDs that the server makes; use one that was registered for you.",
+        _CORE,
+        "uid_prefix",
+    ),
+    Key(
+        "MissingUIDs",
+        _CHOICE,
+        "generate",
+        "What an object without Study or Series UID gets: generate a new UID, undefined the "
+        "text of the original program, reject a refusal.",
+        _OWN,
+        "missing_uids",
+        choices=("generate", "undefined", "reject"),
+    ),
+    Key(
+        "V2Content",
+        _CHOICE,
+        "part10",
+        "What files named .v2 contain: part10, or raw as the original program wrote them.",
+        _OWN,
+        "v2_content",
+        choices=("part10", "raw"),
+    ),
+    Key(
+        "StorageFailedErrorCode",
+        _INT,
+        "272",
+        "C-STORE status, in decimal, for what a rule or the identity check refuses.",
+        _CORE,
+        "storage_failed_error_code",
+    ),
+    Key(
+        "ImportExportDragAndDrop",
+        _BOOL,
+        "1",
+        "0 lets imported files pass without import and export rules.",
+        _CORE,
+        "import_export_drag_and_drop",
+    ),
+    Key("WatchFolder", _PATH, "", "Folder whose files are imported.", _CORE, live=False),
+    Key("DelayIncomingFileOpen", _INT, "0", "Milliseconds to wait for a dropped file.", _CORE2),
+    Key("MIRRORDevices", _INT, "0", "Number of mirror folders.", _CORE),
+    Key("MIRRORDeviceN", _PATH, "", "Folder that mirrors MAGn.", _CORE, numbers=1000),
+    Key(
+        "MAGDeviceThreshold",
+        _INT,
+        "0",
+        "Free megabytes below which the oldest patients are deleted; 0 is off.",
+        _CORE,
+        aliases=("MAGDeviceThreshHold",),
+    ),
+    Key(
+        "NightlyCleanThreshold",
+        _INT,
+        "0",
+        "The same, looked at by night only; 0 is off.",
+        _CORE,
+        aliases=("NightlyCleanThreshhold",),
+    ),
+    Key("LRUSort", _TEXT, "", "Column that tells which patients are oldest.", _CORE),
+    *(
+        Key(
+            name,
+            _TEXT,
+            "0",
+            "Moving of old data to another device by night.",
+            _LEGACY,
+            reason="only the Windows program acted on it",
+            aliases=aliases,
+        )
+        for name, aliases in (
+            ("NightlyMoveThreshold", ("NightlyMoveThreshhold",)),
+            ("NightlyMoveTarget", ()),
+            ("NightlyStrTimeToMove", ()),
+        )
+    ),
+    *(
+        Key(
+            f"{kind}Devices",
+            _INT,
+            "0",
+            "Number of folders for CD and tape archives.",
+            _LEGACY,
+            reason="there is no archiving to CD or tape",
+        )
+        for kind in ("CACHE", "JUKEBOX")
+    ),
+    *(
+        Key(
+            f"{kind}DeviceN",
+            _PATH,
+            "",
+            "Folder for CD and tape archives.",
+            _LEGACY,
+            reason="there is no archiving to CD or tape",
+            numbers=1000,
+        )
+        for kind in ("CACHE", "JUKEBOX")
+    ),
+    Key(
+        "AllowNKIAsDICOM",
+        _BOOL,
+        "0",
+        "Private compression in DICOM files.",
+        _LEGACY,
+        reason="the private compression is not written",
+    ),
+)
+
+_COMPRESSION = (
+    Key(
+        "IncomingCompression",
+        _CODE,
+        "",
+        "How received objects are re-encoded; as or empty leaves them as they are.",
+        _CORE,
+        "incoming_compression",
+    ),
+    Key(
+        "DroppedFileCompression",
+        _CODE,
+        "",
+        "How imported files are re-encoded; as or empty leaves them as they are.",
+        _CORE,
+        "dropped_file_compression",
+    ),
+    Key("ArchiveCompression", _CODE, "as", "How moved objects are re-encoded.", _CORE2),
+    Key(
+        "LossyQuality",
+        _INT,
+        "95",
+        "Quality of lossy codes that do not name one.",
+        _CORE,
+        "lossy_quality",
+        waits="this version does not compress",
+        least=1,
+        most=100,
+    ),
+    Key("StopOnJPEGWarnings", _BOOL, "0", "1 makes warnings of a codec errors.", _CORE2),
+    Key("CodecThreads", _INT, "", "Workers for compression; empty takes one per core.", _OWN),
+    Key(
+        "FileCompressMode",
+        _INT,
+        "0",
+        "Old private compression.",
+        _LEGACY,
+        reason="the private compression is not written",
+    ),
+    *(
+        Key(
+            name,
+            _BOOL,
+            default,
+            "Choice of codec in the original program.",
+            _LEGACY,
+            reason="the codecs are chosen by what is installed",
+            live=False,
+        )
+        for name, default in (
+            ("UseBuiltInDecompressor", "1"),
+            ("UseBuiltInJPEG", "1"),
+            ("DecompressNon16BitsJpeg", "1"),
+            ("UseOpenJPG", "0"),
+        )
+    ),
+)
+
+_GATEWAY = (
+    Key("EnableReadAheadThread", _INT, "1", "Objects read ahead by C-MOVE and C-GET.", _CORE2),
+    Key("VirtualServerForN", _TEXT, "", "AE whose archive is offered here.", _CORE, numbers=10),
+    Key(
+        "VirtualServerPerSeriesN",
+        _INT,
+        "0",
+        "Images of a series above which the whole series is fetched.",
+        _CORE2,
+        numbers=10,
+    ),
+    Key("OverlapVirtualGet", _INT, "0", "Objects passed on while others arrive.", _CORE2),
+    Key("CacheVirtualData", _BOOL, "1", "0 deletes fetched objects after use.", _CORE),
+    Key(
+        "Prefetcher",
+        _INT,
+        "0",
+        "Reading ahead of files after a query.",
+        _LEGACY,
+        reason="the operating system reads ahead well enough",
+    ),
+)
+
+_ROUTING = (
+    Key(
+        "ImportConverters",
+        _INT,
+        "99",
+        "How many import rules are tried, counted from 0.",
+        _CORE,
+        "import_converters",
+        least=0,
+        most=100,
+    ),
+    Key(
+        "ExportConverters",
+        _INT,
+        "0",
+        "How many export rules run, counted from 0; a rule with a higher number never runs.",
+        _CORE,
+        "export_converters",
+        least=0,
+        most=20,
+        live=False,
+    ),
+    Key(
+        "ForwardAssociationLevel",
+        _TEXT,
+        "STUDY",
+        "When a forwarding association is closed: PATIENT, STUDY, SERIES, IMAGE, SOPCLASS or "
+        "GLOBAL, in upper case.",
+        _CORE,
+        "forward_association_level",
+    ),
+    Key(
+        "ForwardAssociationCloseDelay",
+        _SECONDS,
+        "5",
+        "Seconds after which an idle forwarding association is closed.",
+        _CORE,
+        "forward_association_close_delay_s",
+        least=0,
+    ),
+    Key(
+        "ForwardAssociationRelease",
+        _BOOL,
+        "1",
+        "0 drops the connection instead of releasing the association.",
+        _CORE2,
+        "forward_association_release",
+    ),
+    Key(
+        "RetryFirst",
+        _SECONDS,
+        "5",
+        "Seconds before a failed delivery is tried again; doubled after each failure.",
+        _OWN,
+        "retry_first_s",
+        least=0,
+    ),
+    Key(
+        "RetryMax",
+        _SECONDS,
+        "600",
+        "Longest pause in seconds between two tries of a delivery.",
+        _OWN,
+        "retry_max_s",
+        least=0,
+    ),
+    Key(
+        "RetryDelay",
+        _SECONDS,
+        "",
+        "When set: fixed pause in seconds between tries, instead of RetryFirst and RetryMax.",
+        _CORE,
+        "retry_delay_s",
+        least=0,
+    ),
+    Key(
+        "FailHoldOff",
+        _SECONDS,
+        "",
+        "When set: least pause in seconds of a destination after a failure.",
+        _CORE,
+        "fail_hold_off_s",
+        least=0,
+    ),
+    Key(
+        "MaximumExportRetries",
+        _INT,
+        "0",
+        "Tries after which a delivery is set aside as stuck; 0 tries for ever.",
+        _CORE,
+        "maximum_export_retries",
+        least=0,
+    ),
+    Key(
+        "ForwardCollectDelay",
+        _SECONDS,
+        "600",
+        "Quiet time in seconds before an operation on a whole series, study or patient.",
+        _CORE,
+        "forward_collect_delay_s",
+        waits="this version does not run operations on whole series, studies or patients",
+        least=0,
+    ),
+    Key(
+        "ScriptErrors",
+        _CHOICE,
+        "reject",
+        "What a failing import rule does to its object: reject refuses it, ignore stores it.",
+        _OWN,
+        "script_errors_reject",
+        choices=("reject", "ignore"),
+    ),
+    Key(
+        "AllowSystemCommands",
+        _BOOL,
+        "0",
+        "1 lets rules start programs.",
+        _OWN,
+        "allow_system_commands",
+        waits="this version starts no programs",
+    ),
+    Key(
+        "ForwardAssociationRefreshDelay",
+        _INT,
+        "3600",
+        "Seconds after which it is forgotten which SOP classes a peer accepted.",
+        _CORE2,
+    ),
+    Key(
+        "MaximumDelayedFetchForwardRetries",
+        _INT,
+        "0",
+        "Tries of an operation on a whole series, study or patient; 0 tries for ever.",
+        _CORE,
+    ),
+    Key("DelayedForwarderThreads", _INT, "1", "Worker threads of each queue.", _CORE),
+    Key(
+        "QueueSize",
+        _INT,
+        "128",
+        "Length of the queues in memory.",
+        _LEGACY,
+        reason="deliveries are kept in the database and block nobody",
+    ),
+    *(
+        Key(
+            name,
+            _BOOL,
+            "0",
+            "Whether failed sends are tried again.",
+            _LEGACY,
+            reason="failed deliveries are always tried again",
+        )
+        for name in ("RetryForwardFailed", "RetryForwardRemoteDICOMError")
+    ),
+    Key("ScriptFolders", KeyType.LIST, "", "Folders that scripts may also use.", _OWN),
+    Key("LuaUnrestricted", _BOOL, "0", "1 lifts the limits on Lua's file access.", _OWN),
+    Key("ChangeLog", _BOOL, "0", "1 records what rules change.", _OWN),
+    Key("ChangeLogDays", _INT, "30", "Days that the record of changes is kept.", _OWN),
+)
+
+_NO_EVENTS = "this version runs import and export rules only"
+# Family of rules: how many, when it runs, and its mark.
+_CONVERTERS = (
+    ("Import", 100, "each object before it is stored", _CORE),
+    ("Export", 20, "each object after it is stored", _CORE),
+    ("Query", 1, "each C-FIND request", _CORE),
+    ("WorkListQuery", 1, "each worklist request", _CORE),
+    ("Retrieve", 1, "each C-MOVE and C-GET request", _CORE),
+    ("RetrieveResult", 1, "each object about to be sent by C-MOVE or C-GET", _CORE2),
+    ("QueryResult", 1, "each C-FIND answer", _CORE2),
+    ("ModalityWorkListQueryResult", 1, "each worklist answer", _CORE2),
+    ("VirtualServerQuery", 1, "each request to a virtual server", _CORE2),
+    ("VirtualServerQueryResult", 1, "each answer of a virtual server", _CORE2),
+    ("RejectedImage", 1, "each object that the index refused", _CORE2),
+    ("RejectedImageWorkList", 1, "each object without worklist entry", _CORE2),
+    ("Regen", 1, "each file while the index is rebuilt", _CORE2),
+    ("RegenFail", 1, "each unreadable file while the index is rebuilt", _CORE2),
+    ("MergeSeries", 1, "each object of series being merged", _CORE2),
+    ("MergeStudies", 1, "each object of studies being merged", _CORE2),
+    ("Archive", 1, "each object being archived", _CORE2),
+    ("MoveDevice", 1, "each object being moved to another device", _CORE2),
+    ("Compression", 10, "each object under the compression codes s0 to s9", _CORE2),
+)
+CONVERTER_FAMILIES = tuple(family for family, *_ in _CONVERTERS)
+"""Prefixes of the rule families, in the order of the reference."""
+EVALUATED_FAMILIES = ("Import", "Export")
+"""The families whose rules this version runs."""
+_FILTERS = (
+    ("Modality", "the modality (0008,0060)"),
+    ("StationName", "the station name (0008,1010)"),
+    ("CallingAE", "the sender's AE title"),
+    ("CalledAE", "the AE title that the sender called"),
+)
+
+
+def _converter_keys() -> list[Key]:
+    """Return the rule lines, their filters, and their Lua twins."""
+    keys = []
+    for family, numbers, moment, mark in _CONVERTERS:
+        waits = "" if family in EVALUATED_FAMILIES else _NO_EVENTS
+        name, script = f"{family}ConverterN", KeyType.SCRIPT
+        meaning = f"Rule that runs on {moment}."
+        keys.append(Key(name, script, "", meaning, mark, "converters", waits, numbers=numbers))
+        for part, subject in _FILTERS:
+            name, pattern = f"{family}{part}N", KeyType.PATTERN
+            meaning = f"The rule of this number runs only when {subject} matches."
+            keys.append(
+                Key(name, pattern, "*", meaning, mark, "converters", waits, numbers=numbers)
+            )
+        if family == "Export":
+            meaning = (
+                "The rule of this number runs only when the SQL condition holds for the object."
+            )
+            name = "ExportFilterN"
+            keys.append(Key(name, _TEXT, "*", meaning, mark, "converters", numbers=numbers))
+    for family, numbers, moment, _ in _CONVERTERS:
+        waits = "" if family in EVALUATED_FAMILIES else _NO_EVENTS
+        name, section = f"{family}ConverterN", "lua"
+        meaning = f"Lua code that runs on {moment}, instead of the rule and its filters."
+        keys.append(
+            Key(
+                name,
+                KeyType.LUA,
+                "",
+                meaning,
+                _CORE2,
+                "converters",
+                waits,
+                section=section,
+                numbers=numbers,
+            )
+        )
+    return keys
+
+
+_SECTIONS = (
+    *(
+        Key(name, KeyType.LUA, "", f"Lua code that runs {moment}.", _CORE2, section="lua")
+        for name, moment in (
+            ("startup", "once at start"),
+            ("association", "at the begin of each association"),
+            ("endassociation", "at the end of each association"),
+            ("command", "for each DIMSE command"),
+            ("clienterror", "when a client fails"),
+            ("nightly", "at 03:00"),
+            ("background", "every second"),
+        )
+    ),
+    Key(
+        "printserver",
+        KeyType.LUA,
+        "",
+        "Lua code that runs for each print action.",
+        _LEGACY,
+        section="lua",
+        reason="printing does not run through Lua",
+    ),
+    Key(
+        ANY_KEY,
+        KeyType.SCRIPT,
+        "",
+        "Named rule statements, for `call name`.",
+        _CORE,
+        "scripts",
+        section="scripts",
+    ),
+    *(
+        Key(
+            ANY_KEY,
+            _TEXT,
+            "",
+            "Settings of the old web pages.",
+            _LEGACY,
+            section=section,
+            reason="the old web pages do not exist",
+        )
+        for section in (
+            "wadoservers",
+            "webdefaults",
+            "DefaultPage",
+            "AnyPage",
+            "markstudy",
+            "markseries",
+            "shoppingcart",
+        )
+    ),
+)
+
+_WEB = (
+    Key("WebPort", _INT, "8080", "Port of console, DICOMweb and metrics; 0 is off.", _OWN),
+    Key("WebBind", _TEXT, "127.0.0.1", "Address that the web console listens on.", _OWN),
+    Key("HL7Port", _INT, "0", "Port for HL7 messages; 0 is off.", _OWN),
+    *(
+        Key(
+            name,
+            _TEXT,
+            "",
+            "Setting of the old web pages.",
+            _LEGACY,
+            reason="the old web pages do not exist",
+        )
+        for name in (
+            "WEBReadOnly",
+            "WEBPush",
+            "WEBScriptAddress",
+            "WEBMAG0Address",
+            "WebServerFor",
+            "WebCodeBase",
+            "DefaultPage",
+            "AnyPage",
+            "admin_email",
+        )
+    ),
+    *(
+        Key(
+            name,
+            _TEXT,
+            "",
+            "Password of the old web pages.",
+            _LEGACY,
+            reason="the old web pages do not exist; remove the password from the file",
+            secret=True,
+        )
+        for name in ("admin_password", "student_password", "teacher_password", "moodle_password")
+    ),
+)
+
+_GUI = """KeepAlive LargeFileSizeKB ExternalViewer DemoViewer DemoCopy Headerbmp Footerbmp
+    Backgroundbmp Ladleport PrintSquareLandscape UseKpacsDecompression"""
+_MAIL = "MailHost MailPort MailSignon MailFromName MailCollectTime MailWaitTime"
+_JUKEBOX = """ActiveJukebox BackupTime BurnThresholdMB BurnTime BurnTime2 BurnWeekend CDCapacityMB
+    CheckActions CheckCDs CheckDays CheckTimes MirrorVerifyTime NextCDToBurn NextSlotToUse NumberCDs
+    TapeCapacityMB TapeControl TapeDevice TapeDriveLetter TestReadTime UsedTapeMB PacsAE SourceAE
+    SubmitCheckTime"""
+_KILLER = "KillDeadWood KillSleepTime"
+
+
+def _tool_keys() -> list[Key]:
+    """Return the keys that only other programs of the original's package used."""
+    keys = []
+    for names, meaning, reason in (
+        (_GUI, "Setting of the Windows program.", "there is no Windows program"),
+        (_MAIL, "Import of mails by the Windows program.", "mail is not read"),
+        (_JUKEBOX, "CD and tape archiving.", "there is no archiving to CD or tape"),
+        (_KILLER, "Setting of a separate clean-up tool.", "the tool does not exist"),
+    ):
+        for name in names.split():
+            keys.append(Key(name, _TEXT, "", meaning, _LEGACY, reason=reason))
+    for name, numbers, meaning, reason in (
+        (
+            "VirtualPerSeriesN",
+            10,
+            "Misspelling by the Windows program.",
+            "it was never read; write VirtualServerPerSeriesN",
+        ),
+        ("MailRcptNameN", 1000, "Import of mails by the Windows program.", "mail is not read"),
+        ("BurnProgramN", 1000, "CD archiving.", "there is no archiving to CD or tape"),
+    ):
+        keys.append(Key(name, _TEXT, "", meaning, _LEGACY, reason=reason, numbers=numbers))
+    return keys
+
+
+REGISTRY = Registry(
+    (
+        *_IDENTITY,
+        *_FILES,
+        *_DATABASE,
+        *_QUERY,
+        *_STORAGE,
+        *_COMPRESSION,
+        *_GATEWAY,
+        *_ROUTING,
+        *_converter_keys(),
+        *_SECTIONS,
+        *_WEB,
+        *_tool_keys(),
+    )
+)

@@ -1,0 +1,145 @@
+"""The open associations of one worker: one for each pair of calling and called titles.
+
+Decides when an association ends and which debts may share one (`ForwardAssociationLevel`, spec
+converters.md 8.5). Not for sending (`dgate.delivery.sender`). Belongs to the worker's thread;
+`abort` may be called from others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from dgate.archive.records import DebtKind, InstanceRef
+from dgate.config.nodes import NodeMap
+from dgate.config.settings import Settings
+from dgate.delivery.destination import Destination, resolve
+from dgate.delivery.records import Debt
+from dgate.delivery.sender import Sender
+from dgate.errors import DgateError
+
+MOST_SENDERS = 8
+
+_LEVELS: dict[str, Callable[[InstanceRef], str]] = {
+    "PATIENT": lambda ref: ref.patient_id,
+    "STUDY": lambda ref: ref.study,
+    "SERIES": lambda ref: ref.series,
+    "IMAGE": lambda ref: ref.sop_instance,
+    "SOPCLASS": lambda ref: ref.sop_class,
+}
+
+_Key = tuple[str, str]
+
+
+class Associations:
+    """Gives each debt a `Sender` whose association may carry it."""
+
+    def __init__(
+        self,
+        nodes: NodeMap,
+        settings: Settings,
+        make_sender: Callable[[Destination], Sender],
+    ) -> None:
+        self._nodes = nodes
+        self._settings = settings
+        self._make_sender = make_sender
+        self._release = settings.forward_association_release
+        self._one_object_each = settings.forward_association_level.startswith("IMAGE")
+        self._level_of = _level_function(settings.forward_association_level)
+        self._senders: dict[_Key, Sender] = {}
+        self._levels: dict[_Key, str] = {}
+        self._found: dict[_Key, Destination | DgateError] = {}
+
+    def ready(self, debt: Debt, ahead: Sequence[Debt]) -> Sender:
+        """Return the sender for a debt, prepared for those of `ahead` that can follow it.
+
+        Raises ConfigError or Unreachable when the destination cannot be resolved.
+        """
+        key = _key(debt)
+        sender = self._senders.get(key) or self._new_sender(key, debt)
+        level = self._level_of(debt.ref)
+        if sender.is_open and self._levels.get(key) != level:
+            sender.close(release=self._release)
+        if not sender.is_open:
+            self._levels[key] = level
+            self._prepare(sender, debt, ahead)
+        return sender
+
+    def finished(self, debt: Debt) -> None:
+        """Close the debt's association if it was meant for one object."""
+        if self._one_object_each:
+            sender = self._senders.get(_key(debt))
+            if sender is not None:
+                sender.close(release=self._release)
+
+    def follows(self, debt: Debt, following: Debt) -> bool:
+        """Return whether the next debt can use the association of this one."""
+        return (
+            following.kind is DebtKind.DELIVER
+            and _key(following) == _key(debt)
+            and not self._one_object_each
+            and self._level_of(following.ref) == self._level_of(debt.ref)
+        )
+
+    def arranged(self, debts: Sequence[Debt]) -> list[Debt]:
+        """Bring together what shares an association, otherwise keep the order."""
+        groups: dict[tuple[_Key, str], list[Debt]] = {}
+        for debt in debts:
+            groups.setdefault((_key(debt), self._level_of(debt.ref)), []).append(debt)
+        return [debt for group in groups.values() for debt in group]
+
+    def forget_addresses(self) -> None:
+        """Look targets up afresh from now on; open associations stay."""
+        self._found.clear()
+
+    def close(self) -> None:
+        """End all associations; waits for the peers' answers."""
+        for sender in self._senders.values():
+            sender.close(release=self._release)
+        self._senders.clear()
+
+    def abort(self) -> None:
+        """Drop all connections at once; wakes the worker if it waits for a peer."""
+        for sender in list(self._senders.values()):
+            sender.abort()
+
+    def _new_sender(self, key: _Key, debt: Debt) -> Sender:
+        found = self._found.get(key)
+        if found is None:
+            try:
+                found = resolve(
+                    debt.destination,
+                    self._nodes,
+                    self._settings,
+                    debt.calling or None,
+                    debt.called or None,
+                )
+            except DgateError as exc:
+                # Kept for the batch: asking a name service for each of its debts takes too long.
+                found = exc
+            self._found[key] = found
+        if isinstance(found, DgateError):
+            raise found
+        if len(self._senders) >= MOST_SENDERS:
+            self.close()
+        sender = self._senders[key] = self._make_sender(found)
+        return sender
+
+    def _prepare(self, sender: Sender, debt: Debt, ahead: Sequence[Debt]) -> None:
+        codes: dict[str, list[InstanceRef]] = {}
+        for other in ahead:
+            if other is debt or self.follows(debt, other):
+                codes.setdefault(other.compression, []).append(other.ref)
+        for code, refs in codes.items():
+            sender.prepare(refs, code or None)
+
+
+def _key(debt: Debt) -> _Key:
+    return debt.calling, debt.called
+
+
+def _level_function(level: str) -> Callable[[InstanceRef], str]:
+    """Return what must stay the same within an association; unknown text is GLOBAL."""
+    for name, value_of in _LEVELS.items():
+        if level.startswith(name):
+            return value_of
+    return lambda ref: ""

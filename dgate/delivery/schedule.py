@@ -1,0 +1,57 @@
+"""When a failed delivery is tried again: the back-off of rulings.md 17 as pure arithmetic.
+
+Not for what counts as a failure (`dgate.delivery.failures`). Values and functions only, safe from
+any thread.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dgate.config.settings import Settings
+
+_JITTER = 0.2
+"""Share of a growing pause that chance may add or take, so that gateways do not call in step."""
+_MOST_DOUBLINGS = 40
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """How long to wait after failures, and when to give up."""
+
+    first_s: float = 5.0
+    longest_s: float = 600.0
+    fixed_s: float | None = None
+    """`RetryDelay`: the same pause after every failure."""
+    hold_off_s: float | None = None
+    """`FailHoldOff`: the least pause of a destination after a failure."""
+    most_tries: int = 0
+    """`MaximumExportRetries`: tries after which a debt is stuck; 0 = never."""
+
+    @classmethod
+    def of(cls, settings: Settings) -> RetryPolicy:
+        """Return the policy that the configuration asks for."""
+        return cls(
+            first_s=settings.retry_first_s,
+            longest_s=settings.retry_max_s,
+            fixed_s=settings.retry_delay_s,
+            hold_off_s=settings.fail_hold_off_s,
+            most_tries=settings.maximum_export_retries,
+        )
+
+    def pause_s(self, failures: int, chance: float) -> float:
+        """Return the pause after the given number of failures in a row (1 = the first).
+
+        `chance` is a random number in [0, 1).
+        """
+        if self.fixed_s is not None:
+            pause = self.fixed_s
+        else:
+            doublings = min(max(failures, 1) - 1, _MOST_DOUBLINGS)
+            pause = min(self.first_s * 2**doublings, self.longest_s)
+            pause = min(pause * (1 + _JITTER * (2 * chance - 1)), self.longest_s)
+        return max(pause, self.hold_off_s or 0.0)
+
+    def is_exhausted(self, tries: int) -> bool:
+        """Return whether a debt that failed this often is to be given up."""
+        return 0 < self.most_tries <= tries

@@ -1,0 +1,342 @@
+"""The one way to push objects to a peer, for the dispatcher and for C-MOVE.
+
+Opens an association with the contexts that the objects need, keeps it open, opens a further one
+when an object needs what was not proposed, and converts an object only when the peer does not take
+it as it is stored (spec acrnema-map.md 4.3). Not for deciding what to send or when to try again. A
+`Sender` belongs to the thread that uses it; `abort` may be called from any thread.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from dgate.archive.export import Exporter, Outgoing
+from dgate.archive.records import InstanceRef
+from dgate.config.settings import Settings
+from dgate.delivery.destination import Destination
+from dgate.dicom.table import ElementTable
+from dgate.dicom.transcode import can_convert, proposed_syntaxes
+from dgate.dicom.uids import transfer_syntax
+from dgate.errors import CannotTranscode, DgateError, NoContext
+from dgate.net import requestor, scu
+from dgate.net.association import Association
+from dgate.net.dimse import PRIORITY_MEDIUM
+from dgate.net.requestor import ContextProposal
+from dgate.net.stream import Timeouts
+
+Rewrite = Callable[[ElementTable], None]
+
+MOST_CONTEXTS = 127
+MOST_PEEKS = 200
+"""Files looked at while an association is prepared; what they miss costs a further association."""
+IDLE_CHECK_S = 0.5
+"""After so long a pause, look whether the peer has hung up before sending."""
+
+
+@dataclass(frozen=True, slots=True)
+class SendResult:
+    """The peer's answer to one object."""
+
+    status: int
+    comment: str = ""
+
+
+class Connect(Protocol):
+    """How associations are opened: `dgate.net.requestor.connect`, or a test's twin of it."""
+
+    def __call__(
+        self,
+        host: str,
+        port: int,
+        calling: str,
+        called: str,
+        contexts: list[ContextProposal],
+        *,
+        timeouts: Timeouts | None = None,
+        max_pdu: int = 131072,
+    ) -> Association:
+        """Open an association or raise PeerError."""
+        ...
+
+
+class _Need(NamedTuple):
+    """What decides about the presentation contexts that an object can be sent on."""
+
+    sop_class: str
+    syntax: str
+    """Transfer syntax that the object is stored in."""
+    code: str
+
+
+class _Route(NamedTuple):
+    """How the objects of one need go out on the open association."""
+
+    context_id: int
+    target: str | None
+    """Transfer syntax to convert to; None = as stored."""
+
+
+@dataclass(slots=True)
+class _Staged:
+    """An object that was opened while the peer was busy with the one before."""
+
+    ref: InstanceRef
+    outgoing: Outgoing
+
+
+class Sender:
+    """Pushes objects to one destination over one association at a time."""
+
+    def __init__(
+        self,
+        destination: Destination,
+        exporter: Exporter,
+        settings: Settings,
+        *,
+        connect: Connect = requestor.connect,
+    ) -> None:
+        self.destination = destination
+        self._exporter = exporter
+        self._connect = connect
+        self._timeouts = Timeouts(response_s=settings.tcpip_timeout_s)
+        self._max_pdu = settings.pdu_size
+        self._association: Association | None = None
+        self._needs: dict[_Need, list[ContextProposal]] = {}
+        self._proposed: frozenset[ContextProposal] = frozenset()
+        self._routes: dict[_Need, _Route | str] = {}
+        self._staged: _Staged | None = None
+        self._used_at = 0.0
+        self.in_doubt = False
+        """After an error of `send`: whether the peer may have the object all the same."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether an association is open."""
+        return self._association is not None
+
+    def prepare(self, refs: Iterable[InstanceRef], code: str | None = None) -> None:
+        """Note what is about to be sent, so that one association proposes all of it.
+
+        Does nothing while an association is open. What cannot be read is left for `send` to report.
+        """
+        if self._association is not None:
+            return
+        code = self.destination.code if code is None else code
+        seen: set[str] = set()
+        peeks = 0
+        for ref in refs:
+            if peeks >= MOST_PEEKS and ref.sop_class in seen:
+                continue
+            peeks += 1
+            seen.add(ref.sop_class)
+            with contextlib.suppress(DgateError, OSError):
+                stored = self._exporter.peek(ref)
+                self._add(_Need(stored.sop_class, stored.syntax, code))
+
+    def send(
+        self,
+        ref: InstanceRef,
+        rewrite: Rewrite | None = None,
+        originator: tuple[str, int] | None = None,
+        code: str | None = None,
+        *,
+        priority: int = PRIORITY_MEDIUM,
+        upcoming: InstanceRef | None = None,
+    ) -> SendResult:
+        """Send one object and return the peer's answer.
+
+        `rewrite` changes the copy that is sent, `originator` is the AE title and message ID of a
+        C-MOVE, `code` overrides the destination's compression code. `upcoming` is opened while the
+        peer works on this object. Raises PeerError (the association is gone then), NoContext,
+        Missing, CannotTranscode, and what `rewrite` raises (the association stays).
+        """
+        self.in_doubt = False
+        code = self.destination.code if code is None else code
+        route, outgoing = self._open_object(ref, rewrite, code)
+        association = self._association
+        assert association is not None
+        try:
+            response = scu.store(
+                association,
+                route.context_id,
+                outgoing.sop_class,
+                outgoing.sop_instance,
+                outgoing.chunks(),
+                priority=priority,
+                originator=originator,
+                meanwhile=None if upcoming is None else lambda: self._stage(upcoming),
+            )
+        except BaseException:
+            # Half a message may be on the wire, whoever failed: nothing can follow it.
+            self.in_doubt = True
+            self.abort()
+            raise
+        finally:
+            outgoing.close()
+        self._used_at = time.monotonic()
+        status = response.status if response.status is not None else 0x0110
+        return SendResult(status, response.error_comment)
+
+    def close(self, *, release: bool = True) -> None:
+        """End the association in good order, or drop the connection; the next `send` opens anew.
+
+        What the peer refused is forgotten too, so that it is asked again.
+        """
+        self._unstage()
+        association, self._association = self._association, None
+        self._forget()
+        self._needs.clear()
+        if association is None:
+            return
+        if release:
+            association.release()
+        else:
+            association.abort()
+
+    def abort(self) -> None:
+        """Drop the connection at once; wakes a `send` that waits for the peer in another thread."""
+        association, self._association = self._association, None
+        self._forget()
+        if association is not None:
+            association.abort()
+
+    def _open_object(
+        self, ref: InstanceRef, rewrite: Rewrite | None, code: str
+    ) -> tuple[_Route, Outgoing]:
+        """Open the object in the syntax that the association takes, connecting when needed."""
+        outgoing = self._unstage(ref) if rewrite is None else None
+        if outgoing is None:
+            outgoing = self._exporter.open(ref, None, rewrite)
+        try:
+            route = self._route(_Need(outgoing.sop_class, outgoing.syntax, code))
+        except BaseException:
+            outgoing.close()
+            raise
+        if route.target is not None:
+            outgoing.close()
+            outgoing = self._exporter.open(ref, route.target, rewrite)
+        return route, outgoing
+
+    def _route(self, need: _Need) -> _Route:
+        """Return how to send objects of this need, on a further association if it must be."""
+        association = self._association
+        if association is not None and time.monotonic() - self._used_at > IDLE_CHECK_S:
+            association = self._still_open(association)
+        if association is not None:
+            found = self._routes.get(need)
+            if found is None and self._proposed.issuperset(self._add(need)):
+                found = self._routes[need] = self._choose(association, need)
+        else:
+            found = None
+        if found is None:
+            self._add(need)
+            found = self._reconnect()[need]
+        if isinstance(found, str):
+            raise NoContext(
+                found,
+                where=str(self.destination),
+                remedy="configure the peer to take it, or give the node another compression code",
+            )
+        return found
+
+    def _still_open(self, association: Association) -> Association | None:
+        """Return the association unless the peer ended it while nothing was sent."""
+        try:
+            association.cancelled(0)
+        except DgateError:
+            self.abort()
+            return None
+        return association
+
+    def _add(self, need: _Need) -> list[ContextProposal]:
+        """Remember the need for the next association and return the contexts it proposes."""
+        contexts = self._needs.get(need)
+        if contexts is None:
+            contexts = self._needs[need] = _proposals(need)
+        return contexts
+
+    def _reconnect(self) -> dict[_Need, _Route | str]:
+        if self._association is not None:
+            self._association.release()
+            self._association = None
+        self._forget()
+        wanted: dict[ContextProposal, None] = {}
+        kept: dict[_Need, list[ContextProposal]] = {}
+        # Newest first: when not all fit, what was needed long ago gives way.
+        for need, contexts in reversed(self._needs.items()):
+            if len(wanted | dict.fromkeys(contexts)) > MOST_CONTEXTS:
+                break
+            kept[need] = contexts
+            wanted |= dict.fromkeys(contexts)
+        self._needs = dict(reversed(kept.items()))
+        proposals = [context for contexts in self._needs.values() for context in contexts]
+        self._proposed = frozenset(proposals)
+        target = self.destination
+        association = self._connect(
+            target.host,
+            target.port,
+            target.calling,
+            target.called,
+            list(dict.fromkeys(proposals)),
+            timeouts=self._timeouts,
+            max_pdu=self._max_pdu,
+        )
+        self._association = association
+        self._used_at = time.monotonic()
+        self._routes = {need: self._choose(association, need) for need in self._needs}
+        return self._routes
+
+    def _choose(self, association: Association, need: _Need) -> _Route | str:
+        """Pick among the accepted contexts, the stored syntax first; else say why there is none."""
+        accepted: dict[str, int] = {}
+        for context in association.contexts_for(need.sop_class):
+            accepted.setdefault(context.transfer_syntax, context.id)
+        wanted = [syntax for proposal in self._needs[need] for syntax in proposal.syntaxes]
+        if need.syntax in wanted and need.syntax in accepted:
+            return _Route(accepted[need.syntax], None)
+        for syntax in wanted:
+            if syntax in accepted:
+                return _Route(accepted[syntax], syntax)
+        stored = transfer_syntax(need.syntax).name
+        if accepted:
+            return f"the peer takes {need.sop_class}, but not from {stored}"
+        return f"the peer refused SOP class {need.sop_class} (stored as {stored})"
+
+    def _forget(self) -> None:
+        self._routes = {}
+        self._proposed = frozenset()
+
+    def _stage(self, ref: InstanceRef) -> None:
+        """Open the next object in advance; if that fails, `send` meets and reports it."""
+        with contextlib.suppress(DgateError, OSError):
+            self._staged = _Staged(ref, self._exporter.open(ref))
+
+    def _unstage(self, ref: InstanceRef | None = None) -> Outgoing | None:
+        """Return the object opened in advance if it is this one; close any other."""
+        staged, self._staged = self._staged, None
+        if staged is None:
+            return None
+        if staged.ref is ref:
+            return staged.outgoing
+        staged.outgoing.close()
+        return None
+
+
+def _proposals(need: _Need) -> list[ContextProposal]:
+    """Return the contexts that offer only what the object can be brought into."""
+    contexts = []
+    for syntaxes in proposed_syntaxes(need.code, need.syntax):
+        possible = tuple(s for s in syntaxes if s == need.syntax or can_convert(need.syntax, s))
+        if possible:
+            contexts.append(ContextProposal(need.sop_class, possible))
+    if not contexts:
+        raise CannotTranscode(
+            f"nothing that compression code {need.code!r} offers can be made from "
+            f"{transfer_syntax(need.syntax).name}",
+            remedy="use code as in acrnema.map, or one without `!`",
+        )
+    return contexts

@@ -1,0 +1,350 @@
+"""Pays the debts of one destination: claims them in batches, delivers, writes down the outcome.
+
+Not for when a destination is tried again (`dgate.delivery.dispatcher` starts a worker for it) nor
+for how an object travels (`dgate.delivery.sender`). A `Worker` is one thread; `nudge`, `stop` and
+`abort` may be called from others.
+
+A crash leaves the claimed debts leased: those that were not begun, and those whose mark was not yet
+committed. The next start gives both back and counts them as possible repeats.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from dgate.archive.export import Exporter
+from dgate.archive.records import DebtDraft, DebtKind, InstanceRef
+from dgate.clock import Clock
+from dgate.config.nodes import NodeMap
+from dgate.config.settings import Settings
+from dgate.delivery.associations import Associations
+from dgate.delivery.destination import Destination
+from dgate.delivery.failures import DOUBTFUL_TRIES, Fate, fate_of_error, fate_of_status
+from dgate.delivery.ledger import Ledger
+from dgate.delivery.records import Debt, Settlement, State
+from dgate.delivery.schedule import RetryPolicy
+from dgate.delivery.sender import Rewrite, Sender
+from dgate.errors import DgateError, PeerError, StoreError
+from dgate.net.dimse import describe
+from dgate.rules.effects import Forward
+
+log = logging.getLogger(__name__)
+
+BATCH = 128
+FLUSH_S = 0.1
+"""Marks are committed at least this often while deliveries go on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Toolbox:
+    """What every worker works with."""
+
+    ledger: Ledger
+    exporter: Exporter
+    settings: Settings
+    nodes: NodeMap
+    clock: Clock
+    expand: Callable[[Debt], list[Forward]]
+    """Runs the export converter of an EXPORT debt; raises RuleError, Missing, DatabaseAway."""
+    rewrite: Callable[[Debt], Rewrite]
+    """Compiles the script of a DELIVER debt; raises RuleError."""
+    make_sender: Callable[[Destination], Sender]
+    policy: RetryPolicy
+
+
+@dataclass(slots=True)
+class Lane:
+    """What is remembered about a destination while nobody works on it.
+
+    Belongs to its worker while there is one, else to the dispatcher.
+    """
+
+    destination: str
+    failures: int = 0
+    """Failures of the destination itself in a row."""
+    paused_until: float = 0.0
+    """By the clock's monotonic time."""
+    last_error: str = ""
+
+
+class Worker(threading.Thread):
+    """Works on one lane until it is idle, fails or has to stop."""
+
+    def __init__(
+        self,
+        lane: Lane,
+        tools: Toolbox,
+        may_end: Callable[[Worker, bool], bool],
+        on_new_debts: Callable[[], None],
+    ) -> None:
+        super().__init__(name=f"deliver-{lane.destination}", daemon=True)
+        self.lane = lane
+        self._tools = tools
+        self._may_end = may_end
+        self._on_new_debts = on_new_debts
+        self._signal = threading.Condition()
+        """Guards `_nudged`, `_refresh` and `_stopping`."""
+        self._nudged = False
+        self._refresh = False
+        self._stopping = False
+        # The rest belongs to the worker's own thread.
+        self._associations = Associations(tools.nodes, tools.settings, tools.make_sender)
+        self._unsaved: list[Settlement] = []
+        self._saved_at = 0.0
+        self._ledger_failures = 0
+        self._pause_s: float | None = None
+        self._unreached = False
+        """Whether the last failure was that no association came about."""
+
+    # Called by others.
+
+    @property
+    def is_nudged(self) -> bool:
+        """Whether there may be debts that the worker has not looked for."""
+        return self._nudged
+
+    def nudge(self, *, refresh: bool = False) -> None:
+        """Tell the worker that debts are due; with `refresh`, to ask the peer anew."""
+        with self._signal:
+            self._nudged = True
+            self._refresh = self._refresh or refresh
+            self._signal.notify()
+
+    def stop_soon(self) -> None:
+        """Let the object in hand finish, then give everything else back and end."""
+        with self._signal:
+            self._stopping = True
+            self._signal.notify()
+
+    def abort(self) -> None:
+        """Drop the connections of a worker that does not end by itself."""
+        self.stop_soon()
+        self._associations.abort()
+
+    # The worker's own thread.
+
+    def run(self) -> None:
+        """Work; every way out gives claimed debts back or leaves them to `Ledger.recover`."""
+        try:
+            self._work()
+        except Exception as exc:
+            # Claimed debts stay leased to us and are given back by the lane's next worker.
+            log.exception("Deliveries to %s stopped unexpectedly.", self.lane.destination)
+            self.lane.last_error = f"unexpected error: {exc}"
+            self._pause(self._tools.policy.longest_s)
+        finally:
+            self._associations.close()
+            self._may_end(self, True)
+
+    def _work(self) -> None:
+        # A worker that died may have left rows leased to this process.
+        orphans = True
+        while True:
+            ending = self._stopping or self._pause_s is not None
+            self._heed_signals()
+            try:
+                debts = self._exchange(0 if ending else BATCH, orphans=orphans)
+            except StoreError as exc:
+                orphans = True
+                if not self._wait_for_database(exc):
+                    return
+                continue
+            orphans = False
+            if self._pause_s is not None:
+                self._pause(self._pause_s)
+            if ending:
+                return
+            if debts:
+                self._deliver(debts)
+            elif not self._linger():
+                return
+
+    def _heed_signals(self) -> None:
+        with self._signal:
+            self._nudged = False
+            refresh, self._refresh = self._refresh, False
+        self._associations.forget_addresses()
+        if refresh:
+            self._associations.close()
+
+    def _exchange(self, limit: int, *, orphans: bool = False) -> list[Debt]:
+        """Commit the marks so far and claim more; marks stay in memory until that succeeded."""
+        debts = self._tools.ledger.exchange(
+            self._unsaved, self.lane.destination, limit, orphans=orphans
+        )
+        self._ledger_failures = 0
+        has_new = any(settled.drafts for settled in self._unsaved)
+        self._unsaved.clear()
+        self._saved_at = self._tools.clock.monotonic()
+        if has_new:
+            self._on_new_debts()
+        return debts
+
+    def _wait_for_database(self, exc: StoreError) -> bool:
+        """Wait before marks and claims are tried again; False when the worker must end at once."""
+        self._ledger_failures += 1
+        pause = self._tools.policy.pause_s(self._ledger_failures, random.random())
+        if self._stopping:
+            log.error(
+                "The outcome of %d deliveries to %s could not be written (%s); "
+                "they will be sent again after the next start.",
+                len(self._unsaved),
+                self.lane.destination,
+                exc,
+            )
+            return False
+        log.error("The ledger does not answer: %s. Next try in %.0f s.", exc, pause)
+        with self._signal:
+            self._signal.wait_for(lambda: self._stopping, pause)
+        return True
+
+    def _linger(self) -> bool:
+        """Keep the association for a while; return whether there is more to do."""
+        delay = self._tools.settings.forward_association_close_delay_s
+        with self._signal:
+            self._signal.wait_for(lambda: self._nudged or self._stopping, delay)
+            if self._nudged and not self._stopping:
+                return True
+        self._associations.close()
+        return not self._stopping and not self._may_end(self, False)
+
+    def _deliver(self, debts: list[Debt]) -> None:
+        """Work through a batch; what cannot be tried now goes back."""
+        batch = self._associations.arranged(debts)
+        stuck: list[Settlement] = []
+        for place, debt in enumerate(batch):
+            if self._stopping:
+                self._give_back(batch[place:])
+                break
+            if self._tools.clock.monotonic() - self._saved_at > FLUSH_S:
+                try:
+                    self._exchange(0)
+                except StoreError as exc:
+                    # Every further delivery would be one more that nobody knows of.
+                    log.warning("Deliveries to %s pause: %s", self.lane.destination, exc)
+                    self._give_back(batch[place:])
+                    break
+            settled = self._pay(debt, batch[place:])
+            self._unsaved.append(settled)
+            if settled.state is State.STUCK:
+                stuck.append(settled)
+            if self._pause_s is not None:
+                stuck += self._postpone(settled, batch[place + 1 :])
+                break
+        if stuck:
+            log.error(
+                "%d of the deliveries to %s cannot be made: %s. "
+                "See `dgate queue list --state stuck`.",
+                len(stuck),
+                self.lane.destination,
+                stuck[0].error,
+            )
+
+    def _pay(self, debt: Debt, ahead: Sequence[Debt]) -> Settlement:
+        """Do what one debt asks for; `ahead` begins with it."""
+        sender: Sender | None = None
+        try:
+            if debt.kind is DebtKind.EXPORT:
+                drafts = tuple(_draft(forward) for forward in self._tools.expand(debt))
+                return Settlement(debt, None, drafts=drafts)
+            rewrite = self._tools.rewrite(debt) if debt.script else None
+            sender = self._associations.ready(debt, ahead)
+            result = sender.send(
+                debt.ref,
+                rewrite,
+                code=debt.compression or None,
+                upcoming=self._upcoming(debt, ahead),
+            )
+        except (DgateError, OSError) as exc:
+            in_doubt = sender is not None and sender.in_doubt
+            self._unreached = isinstance(exc, PeerError) and not in_doubt
+            return self._failed(debt, fate_of_error(exc), None, str(exc), in_doubt=in_doubt)
+        except Exception as exc:
+            # A fault in a rule or in dgate: the debt waits for somebody to act, the others go on.
+            log.exception("A delivery to %s failed unexpectedly.", self.lane.destination)
+            return self._failed(debt, Fate.STUCK, None, f"unexpected error: {exc!r}")
+        self._associations.finished(debt)
+        fate = fate_of_status(result.status)
+        text = result.comment if result.status == 0 else _explained(result.status, result.comment)
+        if fate is not Fate.WAIT:
+            self.lane.failures = 0
+        if fate is Fate.DONE:
+            return Settlement(debt, State.DONE, result.status, text)
+        return self._failed(debt, fate, result.status, text)
+
+    def _failed(
+        self, debt: Debt, fate: Fate, status: int | None, error: str, *, in_doubt: bool = False
+    ) -> Settlement:
+        """Return the settlement of a failed try and note the pause that the lane needs."""
+        if self._stopping:
+            # We may have cut the connection ourselves: no fault of the debt.
+            return Settlement(debt, State.QUEUED, tried=False, doubtful=in_doubt)
+        policy, tries = self._tools.policy, debt.attempts + 1
+        given_up = fate is Fate.DOUBTFUL and tries >= DOUBTFUL_TRIES
+        if fate is Fate.WAIT:
+            self.lane.failures += 1
+            pause = policy.pause_s(self.lane.failures, random.random())
+            self._pause_s, self.lane.last_error = pause, error
+        else:
+            pause = policy.pause_s(tries, random.random())
+            if policy.hold_off_s and fate is not Fate.STUCK:
+                self._pause_s, self.lane.last_error = policy.hold_off_s, error
+        if fate is Fate.STUCK or given_up or policy.is_exhausted(tries):
+            return Settlement(debt, State.STUCK, status, error, doubtful=in_doubt)
+        return Settlement(debt, State.QUEUED, status, error, pause, doubtful=in_doubt)
+
+    def _postpone(self, failed: Settlement, rest: Sequence[Debt]) -> list[Settlement]:
+        """Give back what was claimed beside the debt that failed; return what is stuck now.
+
+        When not even an association came about, it failed for all of them.
+        """
+        if not self._unreached:
+            self._give_back(rest)
+            return []
+        pause, policy = self._pause_s or 0.0, self._tools.policy
+        stuck = []
+        for debt in rest:
+            if policy.is_exhausted(debt.attempts + 1):
+                stuck.append(Settlement(debt, State.STUCK, None, failed.error))
+            else:
+                self._unsaved.append(Settlement(debt, State.QUEUED, None, failed.error, pause))
+        self._unsaved += stuck
+        return stuck
+
+    def _upcoming(self, debt: Debt, ahead: Sequence[Debt]) -> InstanceRef | None:
+        """Return the object that can be opened while the peer works on this one."""
+        if len(ahead) > 1:
+            following = ahead[1]
+            if not following.script and self._associations.follows(debt, following):
+                return following.ref
+        return None
+
+    def _give_back(self, debts: Sequence[Debt]) -> None:
+        self._unsaved += [Settlement(debt, State.QUEUED, tried=False) for debt in debts]
+
+    def _pause(self, seconds: float) -> None:
+        """Close the lane for a while; the due times just committed are not later than its end."""
+        self.lane.paused_until = self._tools.clock.monotonic() + seconds
+        log.warning(
+            "Deliveries to %s wait %.1f s: %s", self.lane.destination, seconds, self.lane.last_error
+        )
+
+
+def _draft(forward: Forward) -> DebtDraft:
+    return DebtDraft(
+        DebtKind.DELIVER,
+        forward.target,
+        forward.rule,
+        calling=forward.calling or "",
+        called=forward.called or "",
+        compression=forward.compression or "",
+        script=forward.script or "",
+    )
+
+
+def _explained(status: int, comment: str) -> str:
+    return f"{describe(status)}: {comment}" if comment else describe(status)

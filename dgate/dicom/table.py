@@ -1,0 +1,452 @@
+"""The element table: what is in a data set and what rules changed, without parsing the rest.
+
+A scan finds the top-level elements; changes are patches beside it; whatever is untouched leaves as
+the bytes that came. Not thread-safe while being patched; a snapshot may be handed to another
+thread.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+from dgate.dicom import charset as charsets
+from dgate.dicom import deflate, element, paths
+from dgate.dicom.element import NUMERIC_VRS, SPECIFIC_CHARACTER_SET, TEXT_VRS
+from dgate.dicom.scan import (
+    ITEM,
+    SHORT_VRS,
+    Buffer,
+    Encoding,
+    Entry,
+    Layout,
+    content_encoding,
+    encoding_of,
+    items,
+    scan,
+    scan_tail,
+)
+from dgate.dicom.uids import transfer_syntax
+
+_COPY_BYTES = 64 << 10
+"""Up to this size the data set is copied: `bytes` are faster to take apart than a view."""
+_TAIL = 0x7FE00000
+_PLAIN_TEXT = SHORT_VRS - {b"AT", b"FD", b"FL", b"SL", b"SS", b"UL", b"US"} | {b"UC", b"UR", b"UT"}
+
+Patch = tuple[str, bytes] | None
+"""VR and value that an element was set to, None = deleted."""
+Cut = tuple[int, int, bytes]
+"""A range of the data set and the bytes that stand in its place."""
+
+
+class Slice(NamedTuple):
+    """A range of the data set as it came."""
+
+    offset: int
+    length: int
+
+
+class ElementTable:
+    """The elements of one data set, readable and changeable by tag (an int 0xGGGGEEEE).
+
+    Elements below group 7FE0 are found at once, pixel data and what follows only when asked for.
+    Raises NotDicom when the data set cannot be parsed.
+    """
+
+    __slots__ = (
+        "_buffer",
+        "_cuts",
+        "_data",
+        "_deflated",
+        "_encoding",
+        "_entries",
+        "_inherited",
+        "_layout",
+        "_patches",
+        "_tail",
+        "_whole",
+        "revision",
+        "syntax",
+    )
+
+    _data: bytes | memoryview
+    """What the offsets refer to: the data set, inflated as far as was needed."""
+
+    def __init__(self, buffer: Buffer, syntax: str) -> None:
+        """Scan `buffer`: a data set without group 2, in the transfer syntax with that UID."""
+        known = transfer_syntax(syntax)
+        self._deflated = known.deflated
+        encoding = encoding_of(known)
+        if known.deflated:
+            data, layout, self._whole = deflate.inflate_header(buffer, encoding)
+            self._data = data
+            self._buffer = buffer
+            self._begin(encoding, layout, syntax, None)
+        else:
+            self._open(buffer, encoding, syntax, None)
+
+    def _open(
+        self, buffer: Buffer, encoding: Encoding, syntax: str, inherited: bytes | None
+    ) -> None:
+        small = len(buffer) <= _COPY_BYTES
+        data = bytes(buffer) if small else memoryview(buffer)
+        self._data = data
+        self._buffer = buffer
+        self._whole = True
+        self._begin(encoding, scan(data, encoding), syntax, inherited)
+
+    def _begin(
+        self, encoding: Encoding, layout: Layout, syntax: str, inherited: bytes | None
+    ) -> None:
+        self._encoding = encoding
+        self._layout = layout
+        self._entries = layout.entries
+        self._inherited = inherited
+        self._patches: dict[int, Patch] = {}
+        self._tail: Layout | None = None
+        self._cuts: tuple[int, list[Cut], bytes] | None = None
+        self.syntax = syntax
+        self.revision = 0
+
+    # What is there.
+
+    def raw(self, tag: int) -> bytes | None:
+        """Return an element's value as it is encoded, None when the element is absent."""
+        if tag in self._patches:
+            patch = self._patches[tag]
+            return None if patch is None else patch[1]
+        entry = self._entries.get(tag)
+        if entry is None:
+            return None if tag < _TAIL else self._raw_of_tail(tag)
+        stop = entry[2] - 8 if tag in self._layout.undefined else entry[2]
+        return bytes(self._data[entry[1] : stop])
+
+    def _raw_of_tail(self, tag: int) -> bytes | None:
+        tail = self._scanned_tail()
+        entry = tail.entries.get(tag)
+        if entry is None:
+            return None
+        stop = entry[2] - 8 if tag in tail.undefined else entry[2]
+        return bytes(self._data[entry[1] : stop])
+
+    def text(self, tag: int) -> str:
+        r"""Return an element's value as text, empty when it is absent or a sequence.
+
+        Decoded by the character set; ends at the first NUL, without trailing blanks. Binary numbers
+        are decimal, several joined by `\`.
+        """
+        entry = self._entries.get(tag)
+        if entry is not None and entry[3] in _PLAIN_TEXT and tag not in self._patches:
+            # The same as below, for the case that nearly every look-up is.
+            raw: bytes | None = bytes(self._data[entry[1] : entry[2]])
+            if raw and raw.isascii() and b"\x1b" not in raw and b"\0" not in raw[:-1]:
+                return raw.decode("ascii").rstrip(" \0")
+        raw = self.raw(tag)
+        if not raw:
+            return ""
+        vr = self.reading_vr(tag)
+        charset = self.charset if not raw.isascii() or b"\x1b" in raw else None
+        return element.text_of(vr, raw, charset, little_endian=self.little_endian)
+
+    def vr(self, tag: int) -> str:
+        """Return the VR that an element has, else (implicit, absent) that it would have."""
+        patch = self._patches.get(tag)
+        if patch is not None:
+            return patch[0]
+        entry = self._find(tag)
+        if entry is not None and entry[3] is not None:
+            return entry[3].decode("latin_1")
+        return self._dictionary_vr(tag)
+
+    def reading_vr(self, tag: int) -> str:
+        """Return the VR by which to understand the value: the dictionary's in place of UN."""
+        vr = self.vr(tag)
+        return self._dictionary_vr(tag) if vr == "UN" else vr
+
+    def __contains__(self, tag: int) -> bool:
+        if tag in self._patches:
+            return self._patches[tag] is not None
+        return tag in self._entries or (tag >= _TAIL and tag in self._scanned_tail().entries)
+
+    def tags(self) -> list[int]:
+        """Return all tags, pixel data and what follows included; ascending as a rule."""
+        tags = [*self._entries, *self._scanned_tail().entries]
+        if not self._patches:
+            return tags
+        there = set(tags).union(self._patches)
+        return sorted(tag for tag in there if self._patches.get(tag, ("", b"")) is not None)
+
+    @property
+    def charset(self) -> bytes | None:
+        """The value of (0008,0005), that of the enclosing data set for an item without its own."""
+        own = self.raw(SPECIFIC_CHARACTER_SET)
+        return self._inherited if own is None else own
+
+    @property
+    def little_endian(self) -> bool:
+        """Whether binary values are little endian."""
+        return self._encoding.little_endian
+
+    @property
+    def pixel_offset(self) -> int | None:
+        """Where the elements from group 7FE0 on start in the (inflated) data set, if any."""
+        stop = self._layout.stop
+        return stop if stop < len(self._data) else None
+
+    @property
+    def truncated(self) -> bool:
+        """Whether pixel data, or what follows it, is cut off or unreadable."""
+        return self._scanned_tail().truncated
+
+    def items(self, tag: int) -> list[ElementTable]:
+        """Return the items of a sequence as tables; to change the object takes `set_items`."""
+        raw = self.raw(tag)
+        if not raw:
+            return []
+        vr = self.vr(tag)
+        code = b"UN" if vr == "UN" else self._encoded_vr(tag)
+        encoding = self._encoding
+        return [
+            self._item(raw[start:stop], inner)
+            for start, stop, inner in items(raw, encoding, 0, len(raw), code)
+        ]
+
+    def is_sequence(self, tag: int) -> bool:
+        """Tell whether an element is a sequence, also where it is encoded as UN or without VR."""
+        vr = self.reading_vr(tag)
+        if vr != "UN" or tag in self._patches:
+            return vr == "SQ"
+        # A private element without VR: only sequences have undefined length.
+        return tag in self._layout.undefined
+
+    # Changes.
+
+    def set_raw(self, tag: int, vr: str, value: bytes) -> None:
+        """Set an element to an encoded value, which gets padded; the same value is no change."""
+        entry = self._find(tag)
+        value = element.pad(vr, value)
+        unchanged = tag not in self._patches and entry is not None and self.raw(tag) == value
+        if unchanged and entry is not None and entry[3] in (None, vr.encode()):
+            return
+        self._patches[tag] = (vr, value)
+        self.revision += 1
+
+    def set_text(self, tag: int, text: str) -> None:
+        r"""Set an element to a text, by the rules of `element.encode_value`.
+
+        Text that the character set cannot hold makes the whole object ISO_IR 192 (rulings.md 12).
+        Raises ValueError for numbers that do not fit and for sequences.
+        """
+        vr = self.reading_vr(tag)
+        self.make_fit(text, vr)
+        charset = self.charset
+        value = element.encode_value(vr, text, charset, little_endian=self.little_endian)
+        self.set_raw(tag, vr, value)
+
+    def set_items(self, tag: int, tables: Sequence[ElementTable]) -> None:
+        """Set a sequence to items, with defined lengths."""
+        vr = "UN" if tag in self and self.vr(tag) == "UN" else "SQ"
+        header = content_encoding(self._encoding, vr.encode())
+        out = bytearray()
+        for table in tables:
+            content = table.tobytes()
+            out += element.encode_delimiter(ITEM, len(content), header) + content
+        self.set_raw(tag, vr, bytes(out))
+
+    def new_item(self) -> ElementTable:
+        """Return an empty item for `set_items`."""
+        return self._item(b"", self._encoding)
+
+    def delete(self, tag: int) -> None:
+        """Remove an element, every one of them where a tag was there more than once."""
+        if tag in self or self._find(tag) is not None:
+            self._patches[tag] = None
+            self.revision += 1
+
+    def make_fit(self, text: str, vr: str) -> None:
+        """Make sure that the character set can hold a text, else turn the object to ISO_IR 192."""
+        if text.isascii() or vr in NUMERIC_VRS or vr == "SQ":
+            return
+        try:
+            charsets.encode(text, self.charset, vr)
+        except charsets.DoesNotFit:
+            self._recode(self.charset)
+            self.set_raw(SPECIFIC_CHARACTER_SET, "CS", charsets.UTF_8)
+
+    def _recode(self, charset: bytes | None) -> None:
+        """Turn all text from a character set into UTF-8, except in items that declare their own."""
+        for tag in self.tags():
+            vr = self.reading_vr(tag)
+            if vr in TEXT_VRS:
+                raw = self.raw(tag) or b""
+                if not raw.isascii() or b"\x1b" in raw:
+                    text = charsets.decode(raw, charset, vr)
+                    self.set_raw(tag, vr, text.encode())
+            elif self.is_sequence(tag):
+                tables = self.items(tag)
+                for table in tables:
+                    if table.raw(SPECIFIC_CHARACTER_SET) is None:
+                        table._recode(charset)
+                if any(table.revision for table in tables):
+                    self.set_items(tag, tables)
+
+    def snapshot(self) -> ElementTable:
+        """Return an independent copy; the data set itself is shared."""
+        copy = object.__new__(ElementTable)
+        for name in self.__slots__:
+            setattr(copy, name, getattr(self, name))
+        copy._patches = dict(self._patches)
+        return copy
+
+    # Nested access (converters.md 7.2).
+
+    def element_path(self, text: str) -> str:
+        """Return the text of an element named by a descriptor such as `*elem` or `/seq.1/elem`."""
+        return paths.read(self, text)
+
+    def set_path(self, path: str, text: str) -> None:
+        """Set an element inside a sequence: `seq.N/elem`, or `seq.*/elem` for a further item."""
+        paths.write(self, path, text)
+
+    # The result.
+
+    @property
+    def size(self) -> int:
+        """The length of the data set with its changes."""
+        if not self._patches:
+            return len(self._buffer)
+        cuts, deflated = self._planned()
+        if self._deflated:
+            return len(deflated)
+        return len(self._data) + sum(len(new) - (end - start) for start, end, new in cuts)
+
+    def segments(self) -> Iterator[bytes | Slice]:
+        """Yield the data set with its changes: new bytes, and ranges of the original one."""
+        if not self._patches:
+            yield Slice(0, len(self._buffer))
+            return
+        cuts, deflated = self._planned()
+        if self._deflated:
+            yield deflated
+            return
+        pos = 0
+        for start, end, new in cuts:
+            if start > pos:
+                yield Slice(pos, start - pos)
+            if new:
+                yield new
+            pos = max(pos, end)
+        if pos < len(self._data):
+            yield Slice(pos, len(self._data) - pos)
+
+    def tobytes(self) -> bytes:
+        """Return the whole data set with its changes; for small ones such as items."""
+        buffer = memoryview(self._buffer)
+        return b"".join(
+            part if isinstance(part, bytes) else buffer[part.offset : part.offset + part.length]
+            for part in self.segments()
+        )
+
+    def _planned(self) -> tuple[list[Cut], bytes]:
+        if self._cuts is None or self._cuts[0] != self.revision:
+            cuts = self._plan()
+            deflated = b""
+            if self._deflated:
+                chunks = deflate.inflated_chunks(self._buffer)
+                deflated = deflate.deflate(deflate.splice(chunks, cuts))
+            self._cuts = (self.revision, cuts, deflated)
+        return self._cuts[1:]
+
+    def _plan(self) -> list[Cut]:
+        planned: list[tuple[int, int, int, bytes]] = []
+        grown: dict[int, int] = {}
+        for tag, patch in self._patches.items():
+            new = b"" if patch is None else element.encode_element(tag, *patch, self._encoding)
+            places = self._places(tag)
+            if not places:
+                if not new:
+                    continue
+                start = self._insertion_point(tag)
+                places = [(start, start)]
+            for start, end in places[:-1]:
+                planned.append((start, tag, end, b""))
+            start, end = places[-1]
+            planned.append((start, tag, end, new))
+            removed = sum(end - start for start, end in places)
+            grown[tag >> 16] = grown.get(tag >> 16, 0) + len(new) - removed
+        planned += self._group_lengths(grown)
+        planned.sort()
+        return [(start, end, new) for start, _, end, new in planned]
+
+    def _places(self, tag: int) -> list[tuple[int, int]]:
+        """Return where elements with a tag are, the one that counts last."""
+        layouts: Iterable[Layout] = (self._layout,)
+        if self._whole or tag >= _TAIL:
+            layouts = (self._layout, self._scanned_tail())
+        places = []
+        for layout in layouts:
+            found = [entry for twice, entry in layout.shadowed if twice == tag]
+            if tag in layout.entries:
+                found.append(layout.entries[tag])
+            places += [(entry[0], entry[2]) for entry in found]
+        return places
+
+    def _insertion_point(self, tag: int) -> int:
+        for other, entry in self._entries.items():
+            if other > tag:
+                return entry[0]
+        if tag >= _TAIL:
+            tail = self._scanned_tail()
+            for other, entry in tail.entries.items():
+                if other > tag:
+                    return entry[0]
+            return tail.stop
+        return self._layout.stop
+
+    def _group_lengths(self, grown: dict[int, int]) -> Iterator[tuple[int, int, int, bytes]]:
+        """Yield corrected group length elements (gggg,0000) for the groups that have one."""
+        for group, growth in grown.items():
+            tag = group << 16
+            entry = self._entries.get(tag)
+            if entry is None or not growth or tag in self._patches or entry[2] - entry[1] != 4:
+                continue
+            old = self._encoding.length(self._data, entry[1])[0]
+            new = struct.pack(self._encoding.order + "L", max(0, old + growth))
+            whole = element.encode_element(tag, "UL", new, self._encoding)
+            yield entry[0], tag, entry[2], whole
+
+    # Inner workings.
+
+    def _find(self, tag: int) -> Entry | None:
+        entry = self._entries.get(tag)
+        if entry is None and (tag >= _TAIL or self._whole):
+            entry = self._scanned_tail().entries.get(tag)
+        return entry
+
+    def _encoded_vr(self, tag: int) -> bytes | None:
+        if tag in self._patches:
+            return b"SQ"
+        entry = self._find(tag)
+        return None if entry is None else entry[3]
+
+    def _dictionary_vr(self, tag: int) -> str:
+        vr = element.vr_of(tag)
+        if vr == "US" and element.is_signed_dependent(tag):
+            signed = self.raw(element.PIXEL_REPRESENTATION)
+            return "SS" if signed is not None and b"\1" in signed[:2] else "US"
+        return vr
+
+    def _scanned_tail(self) -> Layout:
+        if self._tail is None:
+            if not self._whole:
+                self._data = deflate.inflate_all(self._buffer)
+                self._whole = True
+            self._tail = scan_tail(self._data, self._encoding, self._layout.stop)
+        return self._tail
+
+    def _item(self, buffer: bytes, encoding: Encoding) -> ElementTable:
+        item = object.__new__(ElementTable)
+        item._deflated = False
+        item._open(buffer, encoding, self.syntax, self.charset)
+        return item

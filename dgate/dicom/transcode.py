@@ -1,0 +1,159 @@
+"""Objects from one transfer syntax into another.
+
+Native pixel bytes are never touched (but for the byte order); compressed ones are only ever
+decompressed here. Pure functions, safe between threads.
+"""
+
+from __future__ import annotations
+
+import io
+import mmap
+from typing import TYPE_CHECKING
+
+from dgate.dicom import deflate
+from dgate.dicom.codes import proposed_syntaxes, stored_syntax_for
+from dgate.dicom.part10 import file_meta
+from dgate.dicom.rewrite import rewrite, rewrite_head
+from dgate.dicom.scan import Buffer, encoding_of
+from dgate.dicom.table import ElementTable
+from dgate.dicom.uids import (
+    DEFLATED,
+    EXPLICIT_BE,
+    EXPLICIT_LE,
+    IMPLICIT_LE,
+    JPEG_BASELINE,
+    JPEG_EXTENDED,
+    transfer_syntax,
+)
+from dgate.errors import CannotTranscode, NotDicom
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
+
+__all__ = [
+    "can_convert",
+    "convert",
+    "convert_header_only",
+    "proposed_syntaxes",
+    "stored_syntax_for",
+]
+
+_NATIVE = frozenset((IMPLICIT_LE, EXPLICIT_LE, EXPLICIT_BE, DEFLATED))
+_ALIKE = frozenset((IMPLICIT_LE, EXPLICIT_LE))
+"""Syntaxes with the same pixel bytes."""
+_TO_RGB = frozenset((JPEG_BASELINE, JPEG_EXTENDED))
+"""Lossy codecs that work in YBR; few viewers take uncompressed YBR."""
+_PIXEL_DATA = 0x7FE00010
+_OFFSET_TABLES = (0x7FE00001, 0x7FE00002)
+_IMAGE_PIXEL = (0x00280002, 0x00280004, 0x00280006, 0x00280008)
+"""What decompression may change: samples, photometric interpretation, planes, number of frames."""
+_INFLATE_LIMIT_BYTES = 1 << 30
+_REMEDY = "send it to a node that takes the stored transfer syntax (code as in acrnema.map)"
+
+
+def can_convert(from_syntax: str, to_syntax: str) -> bool:
+    """Tell whether objects with pixel data can be converted on this installation."""
+    if from_syntax == to_syntax:
+        return True
+    if to_syntax not in _NATIVE:
+        return False
+    return from_syntax in _NATIVE or _has_decoder(from_syntax)
+
+
+def convert(buffer: Buffer, from_syntax: str, to_syntax: str) -> bytes:
+    """Return a data set in another transfer syntax; raise CannotTranscode."""
+    if from_syntax == to_syntax:
+        return bytes(buffer)
+    if to_syntax not in _NATIVE:
+        raise _refusal(from_syntax, to_syntax, "there is no encoder for it")
+    try:
+        return _convert(buffer, from_syntax, to_syntax)
+    except NotDicom as exc:
+        raise _refusal(from_syntax, to_syntax, exc.what) from exc
+
+
+def convert_header_only(
+    buffer: Buffer | mmap.mmap, from_syntax: str, to_syntax: str
+) -> tuple[bytes, int] | None:
+    """Convert what stands before native pixels: the new bytes, and the offset of the rest.
+
+    The rest of `buffer` follows unchanged and need never be loaded. None when that is not possible
+    and `convert` has to do it. Raises CannotTranscode for a header that cannot be parsed.
+    """
+    if from_syntax == to_syntax:
+        return b"", 0
+    if from_syntax not in _ALIKE or to_syntax not in _ALIKE:
+        return None
+    source, target = transfer_syntax(from_syntax), transfer_syntax(to_syntax)
+    try:
+        return rewrite_head(memoryview(buffer), encoding_of(source), encoding_of(target))
+    except NotDicom as exc:
+        raise _refusal(from_syntax, to_syntax, exc.what) from exc
+
+
+def _convert(buffer: Buffer, from_syntax: str, to_syntax: str) -> bytes:
+    source, target = transfer_syntax(from_syntax), transfer_syntax(to_syntax)
+    data = memoryview(buffer)
+    if source.deflated:
+        data = memoryview(deflate.inflate_all(buffer, _INFLATE_LIMIT_BYTES))
+    elif source.encapsulated:
+        table = ElementTable(buffer, from_syntax)
+        if _PIXEL_DATA in table:
+            data = memoryview(_decompressed(table, data, from_syntax))
+    elif from_syntax not in _NATIVE:
+        raise NotDicom("its pixel data is not in the object")
+    before = encoding_of(source)
+    after = encoding_of(target)
+    pieces = [data] if before is after else rewrite(data, before, after)
+    if target.deflated:
+        return deflate.deflate(bytes(piece) for piece in pieces)
+    return b"".join(pieces)
+
+
+def _decompressed(table: ElementTable, data: memoryview, syntax: str) -> bytes:
+    """Return the data set with native pixel data, explicit VR little endian."""
+    images = _decoded_by_pydicom(data, syntax)
+    for tag in _IMAGE_PIXEL:
+        if tag in images:
+            _copy(table, images, tag)
+    for tag in _OFFSET_TABLES:
+        table.delete(tag)
+    pixels = images[_PIXEL_DATA]
+    table.set_raw(_PIXEL_DATA, str(pixels.VR), pixels.value)
+    return table.tobytes()
+
+
+def _copy(table: ElementTable, images: Dataset, tag: int) -> None:
+    value = images[tag].value
+    text = "" if value is None else str(value)
+    if text != table.text(tag):
+        table.set_text(tag, text)
+
+
+def _decoded_by_pydicom(data: memoryview, syntax: str) -> Dataset:
+    # Imported here: with numpy behind it, it would double the time that the program takes to start.
+    from pydicom import dcmread
+
+    file = io.BytesIO(b"".join((file_meta("", "", syntax), data)))
+    try:
+        images = dcmread(file)
+        images.decompress(as_rgb=syntax in _TO_RGB, generate_instance_uid=False)
+    except Exception as exc:
+        # Decoder plugins raise whatever they like; for the object it all means the same.
+        reason = " ".join(str(exc).split())[:200] or type(exc).__name__
+        raise NotDicom(f"its pixel data cannot be decompressed: {reason}") from exc
+    return images
+
+
+def _has_decoder(syntax: str) -> bool:
+    from pydicom.pixels import get_decoder
+
+    try:
+        return bool(get_decoder(syntax).is_available)
+    except NotImplementedError:
+        return False
+
+
+def _refusal(from_syntax: str, to_syntax: str, reason: str) -> CannotTranscode:
+    source, target = transfer_syntax(from_syntax).name, transfer_syntax(to_syntax).name
+    return CannotTranscode(f"{source} cannot become {target}: {reason}", remedy=_REMEDY)

@@ -1,0 +1,204 @@
+"""Trees to closures: nothing of a line is parsed while objects pass (spec converters.md 4 to 6).
+
+The trees come from `dgate.rules.grammar`. A compiled line may be run by several threads at once;
+a `Library` keeps script files that it has read behind one lock.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+
+from dgate.errors import NotExecutable, RuleError
+from dgate.rules.grammar import Broken, Item, Line, parse_line
+from dgate.rules.run import (
+    CONTINUE,
+    DESTROY,
+    FAILED,
+    REJECT,
+    RETURN,
+    Run,
+    Step,
+    nothing,
+)
+from dgate.rules.statements.base import Executable, Scope, Script
+from dgate.rules.syntax import Dialect, Family, Text
+from dgate.rules.tokens import Skeleton
+
+SCRIPT = Dialect(Family.IMPORT)
+"""What every script is written in, whoever runs it."""
+
+DEEPEST = 8
+"""Levels of `script "..."` inside each other."""
+_CACHED_TEXTS = 256
+_ENDS_SCRIPT = (DESTROY, RETURN, REJECT)
+
+
+class CompiledLine:
+    """One line as steps, each with the place to go on after a failed test."""
+
+    __slots__ = ("_after_failure", "_steps")
+
+    def __init__(self, steps: Sequence[Step], after_failure: Sequence[int]) -> None:
+        self._steps = tuple(steps)
+        self._after_failure = tuple(after_failure)
+
+    def run(self, run: Run) -> int:
+        """Execute the line and return its result code (spec converters.md section 5)."""
+        steps = self._steps
+        last = len(steps) - 1
+        at = 0
+        while at <= last:
+            try:
+                code = steps[at](run)
+            except RuleError as exc:
+                run.failed(exc, at)
+                code = CONTINUE
+            if code == CONTINUE:
+                at += 1
+            elif code == FAILED:
+                if at == last:
+                    return FAILED
+                at = self._after_failure[at]
+            else:
+                return code
+        return CONTINUE
+
+
+class CompiledScript:
+    """The lines of a script; each has its own blocks and tests."""
+
+    __slots__ = ("_lines",)
+
+    def __init__(self, lines: Sequence[CompiledLine]) -> None:
+        self._lines = tuple(lines)
+
+    def run(self, run: Run) -> int:
+        """Execute the lines until one destroys, rejects or returns; return the last result."""
+        code = CONTINUE
+        for line in self._lines:
+            code = line.run(run)
+            if code in _ENDS_SCRIPT:
+                break
+        return code
+
+
+def compile_line(line: Line, library: Library, depth: int = 0) -> CompiledLine:
+    """Return the closure form of a parsed line."""
+    steps = [_step(item, Scope(library, item.number, depth)) for item in line.items]
+    return CompiledLine(steps, [item.after_failure for item in line.items])
+
+
+def _step(item: Item, scope: Scope) -> Step:
+    statement = item.statement
+    if statement is None:
+        return nothing
+    reason = statement.refusal()
+    if isinstance(statement, Executable) and not reason:
+        try:
+            return statement.build(scope)
+        except RuleError as exc:
+            return _refuse(RuleError, exc.what, exc.remedy)
+    if isinstance(statement, Broken):
+        return _refuse(RuleError, statement.error.what, statement.error.remedy)
+    return _refuse(NotExecutable, reason, "")
+
+
+def _refuse(kind: type[RuleError], what: str, remedy: str) -> Step:
+    def step(run: Run) -> int:
+        raise kind(what, remedy=remedy)
+
+    return step
+
+
+class Library:
+    """The scripts that lines may call: entries of `[scripts]`, and text files."""
+
+    def __init__(self, scripts: Mapping[str, str], folders: Sequence[Path]) -> None:
+        self._texts = {name.lower(): text for name, text in scripts.items()}
+        self._folders = tuple(folders)
+        self._guard = threading.Lock()
+        self._files: dict[Path, tuple[tuple[int, int], CompiledScript]] = {}
+        # Per library, so that a reloaded configuration starts afresh.
+        self.inline = lru_cache(_CACHED_TEXTS)(self._inline)
+
+    def script(self, name: str) -> Script:
+        """Return the named script; a file that has changed is read again."""
+        text = self._texts.get(name.lower())
+        if text is not None:
+            return self.inline(text, 0)
+        path = self.find_file(name)
+        if path is None:
+            raise RuleError(
+                f"there is no script {name[:80]}",
+                remedy="correct the statement, or add it to [scripts] or as a file",
+            )
+        return self._file(path)
+
+    def nested(self, skeleton: Skeleton, depth: int) -> Script:
+        """Return the script inside a statement, at `depth` scripts inside each other."""
+        if depth > DEEPEST:
+            raise RuleError("too many scripts inside each other")
+        line = parse_line(skeleton.text, SCRIPT, len(skeleton.values))
+        return CompiledScript([compile_line(line, self, depth)])
+
+    def source(self, name: str) -> list[str] | None:
+        """Return the lines of a script for checking, None when there is none."""
+        text = self._texts.get(name.lower())
+        if text is not None:
+            return [text]
+        path = self.find_file(name)
+        if path is None:
+            return None
+        try:
+            return script_lines(read_script(path))
+        except OSError:
+            return None
+
+    def find_file(self, name: str) -> Path | None:
+        """Return the script file of that name: in the current folder, else in the base folder."""
+        try:
+            places = [folder / name for folder in self._folders]
+            return next((place for place in places if place.is_file()), None)
+        except (OSError, ValueError):
+            # A name that no file can have, such as one with NUL.
+            return None
+
+    def _file(self, path: Path) -> CompiledScript:
+        try:
+            state = path.stat()
+            stamp = (state.st_mtime_ns, state.st_size)
+            with self._guard:
+                known = self._files.get(path)
+            if known is not None and known[0] == stamp:
+                return known[1]
+            lines = script_lines(read_script(path))
+        except OSError as exc:
+            raise RuleError(f"the script {path} cannot be read: {exc}") from exc
+        compiled = CompiledScript([self._line(line, 0) for line in lines])
+        with self._guard:
+            self._files[path] = (stamp, compiled)
+        return compiled
+
+    def _inline(self, text: str, outer: int) -> CompiledScript:
+        return CompiledScript([self._line(line, outer) for line in text.split("\n") if line])
+
+    def _line(self, line: str, outer: int) -> CompiledLine:
+        return compile_line(parse_line(Text.whole(line), SCRIPT, outer), self)
+
+
+def read_script(path: Path) -> str:
+    """Return the text of a script file, which is UTF-8, else Latin-1."""
+    content = path.read_bytes()
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return content.decode("latin-1")
+
+
+def script_lines(text: str) -> list[str]:
+    """Return the lines of a script file that are not comments."""
+    lines = (line.strip("\r") for line in text.split("\n"))
+    return [line for line in lines if line.strip() and line[0] not in "#;"]

@@ -1,0 +1,319 @@
+"""The rules of one configuration, ready to run: converters and scripts (spec converters.md 3).
+
+What becomes of their effects is decided by `archive.ingest` and `delivery`. A `Rules` is
+immutable and may be used by any number of threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from operator import attrgetter
+from pathlib import Path
+
+from dgate.config.settings import ConverterText, Settings
+from dgate.dicom.table import ElementTable
+from dgate.errors import NotExecutable, RuleError
+from dgate.rules.compile import CompiledLine, Library, compile_line
+from dgate.rules.effects import Captured, ExportPlan, Forward, ImportVerdict, Outcome
+from dgate.rules.grammar import Line, is_executable, parse_line
+from dgate.rules.opaque import lift
+from dgate.rules.patterns import matcher
+from dgate.rules.problems import Checker, Gravity, RuleProblem
+from dgate.rules.run import DESTROY, REJECT, Environment, Run, log
+from dgate.rules.sqlfilter import is_no_filter, prepare
+from dgate.rules.statements.conditions import Condition
+from dgate.rules.statements.flow import Nop, Return, Stop
+from dgate.rules.statements.forwarding import DirectForward
+from dgate.rules.syntax import Dialect, Family, ParseError, Text
+from dgate.rules.values import needs_file
+
+_OUTCOMES = {DESTROY: Outcome.DESTROY, REJECT: Outcome.REJECT}
+_DECIDABLE = (Nop, Stop, Return, Condition, DirectForward)
+"""What an export line may consist of to be decided while the object is stored (rulings.md 9)."""
+_FILTER_KEYS = {
+    "modality": "Modality",
+    "station": "StationName",
+    "calling": "CallingAE",
+    "called": "CalledAE",
+    "sql": "Filter",
+}
+_CAPTURED = (0x00080060, 0x00081010, 0x00080018, 0x00100020)
+
+Test = Callable[[Captured], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class _Converter:
+    """One converter that runs, compiled."""
+
+    name: str
+    index: int
+    where: str
+    passes: Test
+    line: CompiledLine
+    condition: str
+    """`ExportFilterN`, ready for the database; empty = none."""
+    condition_error: RuleError | None
+    decidable: bool
+
+
+def capture(table: ElementTable, calling: str, called: str) -> Captured:
+    """Return the %-values that converters see as captured (spec converters.md 2)."""
+    modality, station, sop_instance, patient_id = map(table.text, _CAPTURED)
+    return Captured(modality, station, sop_instance, patient_id, calling, called)
+
+
+class Rules:
+    """All rules of a configuration, compiled once."""
+
+    def __init__(
+        self,
+        imports: list[_Converter],
+        exports: list[_Converter],
+        library: Library,
+        problems: list[RuleProblem],
+        *,
+        lenient: bool,
+    ) -> None:
+        self._imports = tuple(imports)
+        self._exports = tuple(exports)
+        self._by_number = {converter.index: converter for converter in exports}
+        self._library = library
+        self._lenient = lenient
+        self.problems = tuple(problems)
+        self.is_empty_import = not imports
+        """Whether `run_import` need not be called at all."""
+        self.is_empty_export = not exports
+        """Whether `plan_exports` need not be called at all."""
+
+    @classmethod
+    def build(cls, settings: Settings) -> Rules:
+        """Compile the converters of a configuration; what is wrong ends up in `problems`."""
+        return _Builder(settings).build()
+
+    def run_import(
+        self,
+        table: ElementTable,
+        captured: Captured,
+        env: Environment,
+        variables: dict[str, str] | None = None,
+    ) -> ImportVerdict:
+        """Run the import converters over an object that has arrived; `table` is changed in place.
+
+        `variables` are `%x %y %z`, when they are to outlive the object (spec: the association). A
+        failing script refuses the object unless `ScriptErrors = ignore`.
+        """
+        verdict = ImportVerdict()
+        run = Run(table, captured, env, lenient=self._lenient, variables=variables)
+        for converter in self._imports:
+            if not converter.passes(captured):
+                continue
+            run.enter(converter.name, converter.where)
+            try:
+                code = converter.line.run(run)
+            except RuleError as exc:
+                log.error("An object was refused because a rule failed: %s", exc)
+                return ImportVerdict(Outcome.REJECT, reason=str(exc))
+            if code in _OUTCOMES:
+                verdict.outcome = _OUTCOMES[code]
+                verdict.reason = run.reason
+                break
+        verdict.device = run.device
+        verdict.forwards = run.forwards
+        return verdict
+
+    def plan_exports(
+        self, table: ElementTable, captured: Captured, env: Environment
+    ) -> list[ExportPlan]:
+        """Return what the export converters owe for an object that is being stored.
+
+        Lines that can be decided now are; the others are deferred to `expand`. Captured values
+        are those after import.
+        """
+        plans = []
+        for converter in self._exports:
+            if not converter.passes(captured):
+                continue
+            if not converter.decidable:
+                plans.append(ExportPlan(converter.index, deferred=True))
+                continue
+            try:
+                forwards = self._export(converter, table, captured, env)
+            except RuleError:
+                # The dispatcher meets the same error, where it can be kept with the debt.
+                plans.append(ExportPlan(converter.index, deferred=True))
+                continue
+            if forwards:
+                plans.append(ExportPlan(converter.index, tuple(forwards)))
+        return plans
+
+    def expand(
+        self, converter: int, table: ElementTable, captured: Captured, env: Environment
+    ) -> list[Forward]:
+        """Return the forwards of one export converter for a stored object, filters applied.
+
+        `table` may be changed by scripts that the line calls. Raises RuleError, NotExecutable
+        among them, when the debt cannot be worked off before somebody corrects the rule.
+        """
+        found = self._by_number.get(converter)
+        if found is None:
+            log.warning(
+                "ExportConverter%d is gone; an object queued for it was not sent.", converter
+            )
+            return []
+        if not found.passes(captured):
+            return []
+        if found.condition_error is not None:
+            raise found.condition_error
+        if found.condition and not env.sql_filter(found.condition, captured):
+            return []
+        return self._export(found, table, captured, env)
+
+    def run_script(
+        self, text: str, table: ElementTable, captured: Captured, env: Environment
+    ) -> ImportVerdict:
+        """Run the `script` of a `Forward` over the copy to be sent; `table` is changed in place.
+
+        Raises RuleError when it fails: the copy must then not be sent.
+        """
+        skeleton, values = lift(text)
+        run = Run(table, captured, env)
+        run.enter("script", "")
+        run.label = "Importconverter-1"
+        run.outer = values
+        code = self._library.inline(skeleton, len(values)).run(run)
+        outcome = _OUTCOMES.get(code, Outcome.KEEP)
+        return ImportVerdict(outcome, run.device, run.forwards, run.reason)
+
+    @staticmethod
+    def _export(
+        converter: _Converter, table: ElementTable, captured: Captured, env: Environment
+    ) -> list[Forward]:
+        run = Run(table, captured, env, export=True)
+        run.enter(converter.name, converter.where)
+        converter.line.run(run)
+        return [recorded.forward for recorded in run.forwards]
+
+
+class _Builder:
+    """Builds `Rules` and collects what is wrong on the way."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._library = Library(settings.scripts, (settings.base_folder, Path()))
+        self._checker = Checker(self._library)
+        self._problems: list[RuleProblem] = []
+
+    def build(self) -> Rules:
+        """Compile everything."""
+        imports: list[_Converter] = []
+        exports: list[_Converter] = []
+        for text in self._settings.converters:
+            converter = self._converter(text)
+            if converter is not None and text.family == "Import":
+                imports.append(converter)
+            elif converter is not None and text.family == "Export":
+                exports.append(converter)
+        ini = self._settings.ini_path.name
+        for name in self._settings.scripts:
+            self._problems += self._checker.check_script(name, f"{ini} [scripts]")
+        return Rules(
+            sorted(imports, key=attrgetter("index")),
+            sorted(exports, key=attrgetter("index")),
+            self._library,
+            self._problems,
+            lenient=not self._settings.script_errors_reject,
+        )
+
+    def _converter(self, text: ConverterText) -> _Converter | None:
+        """Return the compiled converter, None when its filters never match."""
+        name = f"{text.family}Converter{text.index}"
+        if text.lua:
+            self._problem(text, name, None, "Lua is not executable yet", Gravity.NOT_YET)
+            line = CompiledLine([_no_lua], [1])
+            return _Converter(name, text.index, text.where, _always, line, "", None, False)
+        family = Family.EXPORT if text.family == "Export" else Family.IMPORT
+        dialect = Dialect(family, text.family, self._settings.allow_system_commands)
+        tree = parse_line(Text.whole(text.text), dialect)
+        self._problems += self._checker.check(tree, text.where, name, text.text)
+        passes = self._filters(text)
+        if passes is None:
+            return None
+        condition, error = self._condition(text)
+        compiled = compile_line(tree, self._library)
+        decidable = not condition and error is None and _is_decidable(tree)
+        return _Converter(
+            name, text.index, text.where, passes, compiled, condition, error, decidable
+        )
+
+    def _filters(self, text: ConverterText) -> Test | None:
+        """Return the test for the filters other than SQL, None when one is empty (spec S5)."""
+        tests: list[Test] = []
+        for field, part in _FILTER_KEYS.items():
+            pattern = getattr(text.filters, field)
+            if not pattern.strip():
+                key = f"{text.family}{part}{text.index}"
+                message = f"the filter is empty, so {text.family}Converter{text.index} never runs"
+                self._problem(
+                    text, key, None, message, Gravity.WARNING, "write * to let everything pass"
+                )
+                return None
+            if field != "sql" and pattern != "*":
+                tests.append(_test(attrgetter(field), matcher(pattern)))
+        return _all(tests)
+
+    def _condition(self, text: ConverterText) -> tuple[str, RuleError | None]:
+        sql = text.filters.sql
+        if text.family != "Export" or is_no_filter(sql):
+            return "", None
+        try:
+            return prepare(sql, self._settings.truncate_field_names), None
+        except ParseError as exc:
+            key = f"ExportFilter{text.index}"
+            self._problem(text, key, exc.column, exc.what, Gravity.ERROR, source=sql)
+            return "", RuleError(exc.what, where=f"{text.where} {key}")
+
+    def _problem(
+        self,
+        text: ConverterText,
+        key: str,
+        column: int | None,
+        message: str,
+        gravity: Gravity,
+        advice: str = "",
+        source: str = "",
+    ) -> None:
+        source = source or text.text
+        self._problems.append(
+            RuleProblem(text.where, key, None, column, message, gravity, advice, source)
+        )
+
+
+def _is_decidable(tree: Line) -> bool:
+    return all(
+        isinstance(statement, _DECIDABLE)
+        and is_executable(statement)
+        and not needs_file(statement.templates())
+        for _, statement in tree.statements()
+    )
+
+
+def _test(value: Callable[[Captured], str], matches: Callable[[str], bool]) -> Test:
+    return lambda captured: matches(value(captured))
+
+
+def _all(tests: list[Test]) -> Test:
+    if not tests:
+        return _always
+    if len(tests) == 1:
+        return tests[0]
+    return lambda captured: all([test(captured) for test in tests])
+
+
+def _always(captured: Captured) -> bool:
+    return True
+
+
+def _no_lua(run: Run) -> int:
+    raise NotExecutable("Lua is not executable yet")

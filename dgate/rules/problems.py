@@ -1,0 +1,150 @@
+"""What is wrong or odd in the rules, found before an object meets them.
+
+Reported at start and by `dgate check`; nothing here keeps the server from starting (rulings.md
+10). Pure functions, except that script files are read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from enum import Enum
+
+from dgate.config.problem import Problem, Severity
+from dgate.rules.compile import DEEPEST, SCRIPT, Library
+from dgate.rules.grammar import (
+    Broken,
+    Line,
+    first_word,
+    inner_script,
+    is_not_yet,
+    parse_line,
+    suggestion,
+)
+from dgate.rules.statements.base import Statement
+from dgate.rules.statements.scripts import Call
+from dgate.rules.syntax import Text
+
+
+class Gravity(Enum):
+    """What a problem means for the objects that reach it."""
+
+    ERROR = "error"
+    """The statement fails."""
+    NOT_YET = "not executable yet"
+    """The statement is right, and fails because this version does not execute it."""
+    WARNING = "warning"
+    """The statement runs, perhaps not as meant."""
+
+
+@dataclass(frozen=True, slots=True)
+class RuleProblem:
+    """One finding in a rule, with its place in the line."""
+
+    where: str
+    """`dicom.ini:41`, or the script file."""
+    key: str
+    """`ImportConverter0`, or the name of the script."""
+    statement: int | None
+    """Counted from 0, as log lines do; None when the whole line is meant."""
+    column: int | None
+    """1-based, in `source`."""
+    message: str
+    gravity: Gravity = Gravity.ERROR
+    advice: str = ""
+    source: str = ""
+
+    def __str__(self) -> str:
+        """Return the problem as one log line."""
+        number = "" if self.statement is None else f".{self.statement}"
+        column = "" if self.column is None else f" column {self.column}"
+        advice = f" ({self.advice})" if self.advice else ""
+        return f"{self.where} {self.key}{number}{column}: {self.message}{advice}"
+
+    def caret(self) -> str:
+        """Return the line with a mark below the place, for a terminal."""
+        return self.source if self.column is None else f"{self.source}\n{'^':>{self.column}}"
+
+    def problem(self) -> Problem:
+        """Return the finding as one of the configuration's, for `dgate check`."""
+        path, _, number = self.where.rpartition(":")
+        line = int(number) if path and number.isdecimal() else None
+        severity = Severity.WARNING if self.gravity is Gravity.WARNING else Severity.ERROR
+        path = self.where if line is None else path
+        statement = "" if self.statement is None else f".{self.statement}"
+        message = f"{self.key}{statement}: {self.message}"
+        return Problem(severity, path, line, message, self.advice, self.column, self.source)
+
+
+class Checker:
+    """Looks through lines and the scripts that they call; each script is looked through once."""
+
+    def __init__(self, library: Library) -> None:
+        self._library = library
+        self._seen: set[str] = set()
+
+    def check(self, line: Line, where: str, key: str, source: str) -> list[RuleProblem]:
+        """Return the problems of a converter line."""
+        found = self._line(line, (), 0)
+        return [self._placed(problem, where, key, source) for problem in found]
+
+    def check_script(self, name: str, where: str) -> list[RuleProblem]:
+        """Return the problems of a named script, unless reported with a line that calls it."""
+        return list(self._script(name, (), where))
+
+    @staticmethod
+    def _placed(problem: RuleProblem, where: str, key: str, source: str) -> RuleProblem:
+        """Fill in the place, except where the problem lies in a script that the line calls."""
+        if problem.key:
+            return problem
+        return replace(problem, where=where, key=key, source=source)
+
+    def _line(self, line: Line, callers: tuple[str, ...], depth: int) -> Iterator[RuleProblem]:
+        for note in line.notes:
+            yield RuleProblem("", "", None, note.column, note.message, Gravity.WARNING, note.advice)
+        for item, statement in line.statements():
+            for problem in self._statement(statement, callers, depth):
+                yield problem if problem.key else replace(problem, statement=item.number)
+
+    def _statement(
+        self, statement: Statement, callers: tuple[str, ...], depth: int
+    ) -> Iterator[RuleProblem]:
+        column = statement.column
+        if isinstance(statement, Broken):
+            error = statement.error
+            yield RuleProblem("", "", None, error.column, error.what, Gravity.ERROR, error.remedy)
+        elif is_not_yet(statement):
+            yield RuleProblem("", "", None, column, statement.refusal(), Gravity.NOT_YET)
+        if isinstance(statement, Call):
+            yield from self._call(statement, callers)
+        script = inner_script(statement)
+        if script is None:
+            return
+        if depth >= DEEPEST:
+            yield RuleProblem("", "", None, column, "too many scripts inside each other")
+            return
+        inner = parse_line(script.text, SCRIPT, len(script.values))
+        yield from self._line(inner, callers, depth + 1)
+
+    def _call(self, call: Call, callers: tuple[str, ...]) -> Iterator[RuleProblem]:
+        key = call.name.lower()
+        if key in callers:
+            yield RuleProblem("", "", None, call.column, f"the script {call.name} calls itself")
+        elif self._library.source(call.name) is None:
+            what = f"there is no script {call.name[:80]}"
+            if call.bare:
+                what = f"unknown statement {first_word(call.name)}, and {what}"
+            advice = "correct the statement, or add the name to [scripts] or as a file"
+            hint = suggestion(call.name) if call.bare else ""
+            yield RuleProblem("", "", None, call.column, what, Gravity.ERROR, hint + advice)
+        else:
+            yield from self._script(call.name, (*callers, key), call.name)
+
+    def _script(self, name: str, callers: tuple[str, ...], where: str) -> Iterator[RuleProblem]:
+        if name.lower() in self._seen:
+            return
+        self._seen.add(name.lower())
+        for source in self._library.source(name) or ():
+            line = parse_line(Text.whole(source), SCRIPT)
+            for problem in self._line(line, callers or (name.lower(),), 0):
+                yield self._placed(problem, where, f"script {name}", source)

@@ -1,0 +1,147 @@
+"""One run of a line over one object: what the steps read and what they leave behind.
+
+The steps themselves: `dgate.rules.statements`. A `Run` belongs to the thread that carries one
+object through a hook.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import PurePath
+from typing import Final, Protocol
+
+from dgate.clock import Clock
+from dgate.dicom.table import ElementTable
+from dgate.errors import RuleError
+from dgate.rules.effects import Captured, Forward, ImportForward
+
+log = logging.getLogger("dgate.rules")
+
+# Result codes of a step (spec converters.md 5). Plain integers: compared for every statement.
+CONTINUE: Final = 1
+DESTROY: Final = 2
+STOP: Final = 3
+FAILED: Final = 4
+RETURN: Final = 5
+REJECT: Final = 6
+RETRY: Final = 7
+
+
+class Environment(Protocol):
+    """What lines learn from outside: the seam to archive and gateway."""
+
+    @property
+    def own_ae(self) -> str:
+        """Return MyACRNema."""
+        ...
+
+    @property
+    def clock(self) -> Clock:
+        """Return the clock that `%d` and `between` read."""
+        ...
+
+    def new_uid(self) -> str:
+        """Return a new UID for `%g`."""
+        ...
+
+    def file_name(self, table: ElementTable) -> PurePath:
+        """Return the path of the object's file, or the one that it would get now (`%f %b %p`)."""
+        ...
+
+    def sql_filter(self, condition: str, captured: Captured) -> bool:
+        """Return whether the stored object passes an `ExportFilterN` condition."""
+        ...
+
+
+class Run:
+    """The state of one line, or of a chain of lines, over one object."""
+
+    __slots__ = (
+        "callers",
+        "captured",
+        "device",
+        "env",
+        "export",
+        "forwards",
+        "label",
+        "lenient",
+        "name",
+        "outer",
+        "path",
+        "prelude",
+        "reason",
+        "table",
+        "variables",
+        "where",
+    )
+
+    def __init__(
+        self,
+        table: ElementTable,
+        captured: Captured,
+        env: Environment,
+        *,
+        export: bool = False,
+        lenient: bool = False,
+        variables: dict[str, str] | None = None,
+    ) -> None:
+        self.table = table
+        self.captured = captured
+        self.env = env
+        self.export = export
+        self.lenient = lenient
+        """`ScriptErrors = ignore`: a failing statement is logged and the line goes on."""
+        self.variables = {} if variables is None else variables
+        self.forwards: list[ImportForward] = []
+        self.device: str | None = None
+        self.reason = ""
+        self.where = ""
+        self.name = ""
+        """`ImportConverter0`: how errors and forwards name the line."""
+        self.label = ""
+        """`Importconverter0`: how log lines name it (spec converters.md section 12)."""
+        self.outer: Sequence[str] = ()
+        self.path: PurePath | None = None
+        self.callers: tuple[str, ...] = ()
+        self.prelude: list[str] = []
+        """Export: the `call` statements that changed the object, for the copy that is sent."""
+
+    def enter(self, name: str, where: str) -> None:
+        """Begin the line of converter `name`."""
+        self.name = name
+        self.where = where
+        self.label = name.replace("Converter", "converter")
+        self.path = None
+
+    def file(self) -> PurePath:
+        """Return the object's file name, asked for once per line."""
+        if self.path is None:
+            self.path = self.env.file_name(self.table)
+        return self.path
+
+    def forward(self, forward: Forward) -> None:
+        """Record a forward of the object as it is now."""
+        self.forwards.append(
+            ImportForward(forward, self.table if self.export else self.table.snapshot())
+        )
+
+    def failed(self, error: RuleError, statement: int) -> None:
+        """Give an error its place; log it when the line goes on, else raise it."""
+        if not error.where:
+            error.where = f"{self.where} {self.name}.{statement}".strip()
+        if not self.lenient:
+            raise error
+        log.error("%s.%d was not executed and the line went on: %s", self.label, statement, error)
+
+
+Step = Callable[[Run], int]
+"""One statement, compiled."""
+
+Value = Callable[[Run], str]
+"""One template, compiled."""
+
+
+def nothing(run: Run) -> int:
+    """Execute an empty statement."""
+    return CONTINUE

@@ -1,0 +1,112 @@
+"""What every statement of the tree is: a value that knows its column and how to become a step.
+
+The statements themselves are in the other modules of this folder, by section of spec
+converters.md. Pure values.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from dgate.rules.run import Run, Step
+from dgate.rules.syntax import Family, Text
+from dgate.rules.tokens import Reading, Skeleton, Template
+from dgate.rules.values import refusal
+
+BOTH = frozenset(Family)
+IMPORT_ONLY = frozenset({Family.IMPORT})
+EXPORT_ONLY = frozenset({Family.EXPORT})
+
+
+class Script(Protocol):
+    """A compiled script."""
+
+    def run(self, run: Run) -> int:
+        """Execute it and return its result code."""
+        ...
+
+
+class Library(Protocol):
+    """Where a statement finds the scripts that it calls."""
+
+    def script(self, name: str) -> Script:
+        """Return the named script; raises RuleError when there is none."""
+        ...
+
+    def nested(self, skeleton: Skeleton, depth: int) -> Script:
+        """Return the script inside a statement; raises RuleError when that is too deep."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Where a statement stands, for the closures made from it."""
+
+    library: Library
+    number: int
+    depth: int
+    """How many scripts inside each other surround the statement."""
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """One statement of a line, parsed."""
+
+    column: int
+
+    @property
+    def may_fail(self) -> bool:
+        """Return whether the statement may make the line skip what follows."""
+        return False
+
+    def refusal(self) -> str:
+        """Return why this version does not execute the statement; empty when it does."""
+        return refusal(self.templates())
+
+    def templates(self) -> Iterator[Template]:
+        """Yield every template of the statement."""
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, Template):
+                yield value
+            elif isinstance(value, Skeleton):
+                yield from value.values
+
+
+@dataclass(frozen=True, slots=True)
+class Executable(Statement, ABC):
+    """A statement that this version executes, as far as its tokens let it."""
+
+    @abstractmethod
+    def build(self, scope: Scope) -> Step:
+        """Return the statement as a closure."""
+
+
+@dataclass(frozen=True, slots=True)
+class NotYet(Statement):
+    """A statement that is understood but not executed by this version (rulings.md 10)."""
+
+    def refusal(self) -> str:
+        """Return that the statement is not executable yet."""
+        return f"{self.title()} is not executable yet"
+
+    def title(self) -> str:
+        """Return how a message names the statement."""
+        return type(self).__name__.lower()
+
+
+Parser = Callable[[Text, Text, Reading], Statement]
+"""Makes a statement of its whole text, the text after the keyword, and the reading state."""
+
+
+@dataclass(frozen=True, slots=True)
+class Keyword:
+    """How a kind of statement is recognised: by prefix, in the order of the tables."""
+
+    prefix: str
+    parse: Parser
+    families: frozenset[Family] = BOTH

@@ -1,0 +1,183 @@
+"""What templates are worth for an object: templates to closures, compiled once (spec 7).
+
+The text side is `dgate.rules.tokens`. Pure functions; the closures belong to whoever runs them.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+import zlib
+from collections.abc import Iterable
+
+from dgate.dicom.element import vr_of
+from dgate.errors import RuleError
+from dgate.rules.run import Run, Value
+from dgate.rules.tokens import OUTER, QUEUED_ID, Descriptor, Modifiers, Template, Token
+
+_MODALITY = 0x00080060
+_STATION = 0x00081010
+_SOP_INSTANCE = 0x00080018
+_PATIENT_ID = 0x00100020
+
+_SEQUENCE = "(sequence)"
+_TOO_LONG = "(too long)"
+_LONGEST = 255
+_PIXELS = 0x7FE0
+_SURELY_SHORT = 40
+"""No text of so few characters comes from more than `_LONGEST` bytes."""
+
+_UNAVAILABLE = frozenset(("e", "r", "q", "qp", "qs", "qe", "qw"))
+"""UID maps, database and alias files."""
+
+_INTEGER = re.compile(r"[ \t\n\v\f\r]*([+-]?[0-9]{1,400})")
+_NUMBER = re.compile(r"[ \t\n\v\f\r]*([+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)")
+
+
+def leading_integer(text: str) -> int:
+    """Return the integer at the start of a text, 0 when there is none (as C's atoi)."""
+    found = _INTEGER.match(text)
+    return int(found.group(1)) if found else 0
+
+
+def leading_number(text: str) -> float:
+    """Return the number at the start of a text, 0 when there is none (as C's atof)."""
+    found = _NUMBER.match(text)
+    return float(found.group(1)) if found else 0.0
+
+
+def refusal(templates: Iterable[Template]) -> str:
+    """Return why one of the templates cannot be evaluated by this version; empty when all can."""
+    for template in templates:
+        for token in template.tokens:
+            if token.code in _UNAVAILABLE:
+                return f"the token %{token.code.upper()} is not executable yet"
+            if token.descriptor is not None and token.descriptor.reads_other_object:
+                return f"reading another object, {token.descriptor.text}, is not executable yet"
+    return ""
+
+
+def needs_file(templates: Iterable[Template]) -> bool:
+    """Return whether a template asks for the object's file name."""
+    return any(token.code in "fbp" for template in templates for token in template.tokens)
+
+
+def compile_template(template: Template) -> Value:
+    """Return the closure that gives the template's text for a run."""
+    constant = template.constant
+    if constant is not None:
+        return lambda run: constant
+    pieces = [_constant(part) if isinstance(part, str) else _value(part) for part in template.parts]
+    if len(pieces) == 1:
+        return pieces[0]
+    return lambda run: "".join([piece(run) for piece in pieces])
+
+
+def compile_descriptor(descriptor: Descriptor) -> Value:
+    """Return the closure that reads an element as text."""
+    if descriptor.unknown:
+        return _constant("")
+    tag = descriptor.tag
+    if tag is not None:
+        return _constant_sequence(tag) if vr_of(tag) == "SQ" else _element(tag)
+    path = descriptor.text
+    return lambda run: run.table.element_path(path)
+
+
+def _element(tag: int) -> Value:
+    if tag >> 16 == _PIXELS:
+        # Never read: pixel data is as long as objects get.
+        return lambda run: _TOO_LONG if tag in run.table else ""
+
+    def value(run: Run) -> str:
+        table = run.table
+        text = table.text(tag)
+        if not text:
+            return _SEQUENCE if tag in table and table.vr(tag) == "SQ" else ""
+        if len(text) > _SURELY_SHORT and len(table.raw(tag) or b"") > _LONGEST:
+            return _TOO_LONG
+        return text
+
+    return value
+
+
+def _constant_sequence(tag: int) -> Value:
+    return lambda run: _SEQUENCE if tag in run.table else ""
+
+
+def _constant(text: str) -> Value:
+    return lambda run: text
+
+
+def _value(token: Token) -> Value:
+    plain = _plain(token)
+    modifiers = token.modifiers
+    return plain if modifiers is None else _modified(plain, modifiers)
+
+
+def _modified(plain: Value, modifiers: Modifiers) -> Value:
+    apply = modifiers.apply
+    return lambda run: apply(plain(run))
+
+
+def _plain(token: Token) -> Value:
+    code = token.code
+    if code == OUTER:
+        return _outer(token.index)
+    if code in "xyz":
+        return lambda run: run.variables.get(code, "")
+    if token.descriptor is None:
+        return _SIMPLE[code]
+    value = compile_descriptor(token.descriptor)
+    return value if code == "v" else lambda run: checksum(value(run))
+
+
+def _outer(index: int) -> Value:
+    def value(run: Run) -> str:
+        try:
+            return run.outer[index]
+        except IndexError:
+            raise RuleError("a value of the calling line is missing") from None
+
+    return value
+
+
+def checksum(text: str) -> str:
+    """Return `%A` of a text: its CRC-32 without the final inversion, in decimal."""
+    return str(zlib.crc32(text.encode("utf-8", "surrogateescape"), 0xFFFFFFFF) ^ 0xFFFFFFFF)
+
+
+def _modality(run: Run) -> str:
+    return run.captured.modality or run.table.text(_MODALITY)
+
+
+def _station(run: Run) -> str:
+    return run.captured.station or run.table.text(_STATION)
+
+
+def _sop_instance(run: Run) -> str:
+    return run.captured.sop_instance or run.table.text(_SOP_INSTANCE)
+
+
+def _queued_id(run: Run) -> str:
+    return run.captured.patient_id or run.table.text(_PATIENT_ID)
+
+
+def _date(run: Run) -> str:
+    return time.asctime(time.localtime(run.env.clock.now()))
+
+
+_SIMPLE: dict[str, Value] = {
+    "f": lambda run: str(run.file()),
+    "b": lambda run: run.file().stem,
+    "p": lambda run: str(run.file().parent),
+    "m": _modality,
+    "s": _station,
+    "o": _sop_instance,
+    "i": lambda run: run.table.text(_PATIENT_ID),
+    QUEUED_ID: _queued_id,
+    "u": lambda run: run.captured.calling,
+    "c": lambda run: run.captured.called,
+    "d": _date,
+    "g": lambda run: run.env.new_uid(),
+}

@@ -1,0 +1,123 @@
+"""Identifiers of C-FIND, C-MOVE and C-GET: from a data set to typed keys, and from matches back to data sets (PS3.4
+C.2.2 and C.4). Pure functions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from dgate.archive.query import Level, QueryKey
+from dgate.dicom.charset import encode
+from dgate.dicom.encode import SPECIFIC_CHARACTER_SET
+from dgate.dicom.table import ElementTable
+from dgate.errors import DataSetMismatch, NotDicom
+from dgate.net import Message
+
+QUERY_RETRIEVE_LEVEL = 0x00080052
+RETRIEVE_AE_TITLE = 0x00080054
+INSTANCE_AVAILABILITY = 0x00080056
+FAILED_SOP_INSTANCE_UID_LIST = 0x00080058
+
+UTF_8 = "ISO_IR 192"
+LATIN_1 = "ISO_IR 100"
+
+PATIENT_ROOT = frozenset({Level.PATIENT, Level.STUDY, Level.SERIES, Level.IMAGE})
+STUDY_ROOT = frozenset({Level.STUDY, Level.SERIES, Level.IMAGE})
+PATIENT_STUDY_ONLY = frozenset({Level.PATIENT, Level.STUDY})
+
+UNIQUE_KEYS = {
+    Level.PATIENT: 0x00100020,
+    Level.STUDY: 0x0020000D,
+    Level.SERIES: 0x0020000E,
+    Level.IMAGE: 0x00080018,
+}
+
+_CONTROL_TAGS = frozenset({SPECIFIC_CHARACTER_SET, QUERY_RETRIEVE_LEVEL})
+
+
+@dataclass(frozen=True, slots=True)
+class Identifier:
+    """The identifier of a request, decoded."""
+
+    level: Level
+    keys: tuple[QueryKey, ...]
+    charset: str
+    """Specific Character Set of the request, its first value; empty when absent."""
+    sequences: tuple[int, ...]
+    """Sequence keys: not matched, answered empty."""
+
+
+def read_identifier(message: Message, levels: frozenset[Level]) -> Identifier:
+    """Decode the identifier of a request for an information model that has `levels`.
+
+    Raises:
+        NotDicom: the identifier is missing, too large or not a data set.
+        DataSetMismatch: its query/retrieve level is missing or not one of the model.
+    """
+    if message.payload is None or message.payload.overflowed:
+        raise NotDicom("the identifier is missing or larger than 1 MiB")
+    syntax = message.context.transfer_syntax
+    table = ElementTable(message.payload.view(), syntax)
+    name = table.text(QUERY_RETRIEVE_LEVEL).strip().upper()
+    try:
+        level = Level(name)
+    except ValueError:
+        level = None
+    if level is None or level not in levels:
+        allowed = ", ".join(sorted(each.value for each in levels))
+        what = f"query/retrieve level {name!r} is not one of {allowed}" if name else "no level given"
+        raise DataSetMismatch(what)
+    keys = []
+    sequences = []
+    for tag in table.tags():
+        if tag & 0xFFFF == 0 or tag in _CONTROL_TAGS:
+            continue
+        if table.vr(tag) == "SQ":
+            sequences.append(tag)
+        else:
+            keys.append(QueryKey(tag, table.text(tag) or None))
+    charset = table.text(SPECIFIC_CHARACTER_SET).split("\\")[0].strip()
+    return Identifier(level, tuple(keys), charset, tuple(sequences))
+
+
+def check_unique_keys(identifier: Identifier) -> None:
+    """Demand the unique key of the level, as C-MOVE and C-GET need it (PS3.4 C.4.2.2.1).
+
+    Without it the request would mean the whole archive.
+
+    Raises:
+        DataSetMismatch: the unique key is missing, empty or a wildcard.
+    """
+    wanted = UNIQUE_KEYS[identifier.level]
+    value = next((key.value for key in identifier.keys if key.tag == wanted), None)
+    if not value or "*" in value or "?" in value:
+        raise DataSetMismatch(f"the identifier lacks the unique key of level {identifier.level.value}")
+
+
+def answer_charset(
+    values: Mapping[int, str | None], requested: str, configured_iso_ir: int = 0
+) -> str:
+    """Return the character set for an answer (PS3.4 C.2.2.2 leaves the choice to the provider).
+
+    UTF-8 when the request is in UTF-8. Else, of QueriesReturnISO_IR, the request's own and ISO_IR 100, the first that
+    can hold the text; UTF-8 when none can. Plain ASCII needs none, unless QueriesReturnISO_IR names one.
+    """
+    if requested == UTF_8:
+        return UTF_8
+    configured = f"ISO_IR {configured_iso_ir}" if configured_iso_ir else ""
+    text = "".join(value for value in values.values() if value)
+    if text.isascii():
+        return configured
+    for candidate in (configured, requested, LATIN_1):
+        if candidate and _holds(candidate, text):
+            return candidate
+    return UTF_8
+
+
+def _holds(charset: str, text: str) -> bool:
+    try:
+        encode(text, charset.encode("ascii"), "LO")
+    except (UnicodeError, LookupError, ValueError):
+        return False
+    return True

@@ -1,0 +1,108 @@
+"""Query service: C-FIND in the Patient Root, Study Root and Patient/Study Only models (PS3.4 annex C.4.1).
+
+Matches are streamed from the index to the peer; a C-CANCEL between two answers ends the search. Association threads
+run the handler; the service holds no state of its own.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from dgate.archive.query import Finder, Level
+from dgate.config.settings import Settings
+from dgate.dicom.encode import SPECIFIC_CHARACTER_SET, encode_data_set
+from dgate.errors import DataSetMismatch, StoreError
+from dgate.net import Association, Handler, Message, Status
+from dgate.services.identifier import (
+    INSTANCE_AVAILABILITY,
+    QUERY_RETRIEVE_LEVEL,
+    RETRIEVE_AE_TITLE,
+    Identifier,
+    answer_charset,
+    read_identifier,
+)
+from dgate.services.statuses import comment
+
+log = logging.getLogger(__name__)
+
+
+class QueryService:
+    """Answers C-FIND requests from the index."""
+
+    def __init__(self, settings: Settings, finder: Finder) -> None:
+        self._settings = settings
+        self._finder = finder
+
+    def handler(self, levels: frozenset[Level]) -> Handler:
+        """Return the handler of an information model."""
+
+        def handle(association: Association, message: Message) -> None:
+            self._answer(association, message, levels)
+
+        return handle
+
+    def _answer(
+        self, association: Association, message: Message, levels: frozenset[Level]
+    ) -> None:
+        try:
+            identifier = read_identifier(message, levels)
+        except DataSetMismatch as exc:
+            status = (
+                Status.UNABLE_TO_PROCESS
+                if self._settings.classic_status_codes
+                else Status.IDENTIFIER_MISMATCH
+            )
+            association.respond(message, status, comment=comment(exc))
+            return
+        except StoreError as exc:
+            association.respond(message, Status.UNABLE_TO_PROCESS, comment=comment(exc))
+            return
+        try:
+            cancelled = self._stream(association, message, identifier)
+        except StoreError as exc:
+            log.error("A query of %s could not be answered: %s", association.calling, exc)
+            status = (
+                Status.UNABLE_TO_PROCESS
+                if self._settings.classic_status_codes
+                else Status.OUT_OF_RESOURCES
+            )
+            association.respond(message, status, comment=comment(exc))
+            return
+        association.respond(message, Status.CANCEL if cancelled else Status.SUCCESS)
+
+    def _stream(self, association: Association, message: Message, identifier: Identifier) -> bool:
+        """Send every match; return whether the peer cancelled."""
+        pending = self._pending_status(identifier)
+        message_id = message.command.message_id
+        for match in self._finder.find(identifier.level, identifier.keys):
+            if association.cancelled(message_id):
+                return True
+            association.respond(
+                message, pending, data=[self._encode(identifier, match, message)]
+            )
+        return False
+
+    def _pending_status(self, identifier: Identifier) -> Status:
+        """Return FF01 when a key with a value to match is not in the index: the answer is wider than asked for."""
+        supported = self._finder.supported_tags(identifier.level)
+        # The level's own bookkeeping is answered, not matched.
+        ours = {RETRIEVE_AE_TITLE, INSTANCE_AVAILABILITY}
+        for key in identifier.keys:
+            if key.value and key.tag not in supported and key.tag not in ours:
+                return Status.PENDING_KEYS_UNSUPPORTED
+        return Status.PENDING
+
+    def _encode(
+        self, identifier: Identifier, match: dict[int, str | None], message: Message
+    ) -> bytes:
+        """Return one answer as data set in the context's transfer syntax."""
+        match.update(dict.fromkeys(identifier.sequences))
+        match[QUERY_RETRIEVE_LEVEL] = identifier.level.value
+        match[RETRIEVE_AE_TITLE] = self._settings.ae_title
+        if INSTANCE_AVAILABILITY in match:
+            match[INSTANCE_AVAILABILITY] = "ONLINE"
+        match.pop(SPECIFIC_CHARACTER_SET, None)
+        charset = answer_charset(
+            match, identifier.charset, self._settings.queries_return_iso_ir
+        )
+        return encode_data_set(match, message.context.transfer_syntax, charset)

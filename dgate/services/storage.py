@@ -1,0 +1,71 @@
+"""Storage service class as provider: C-STORE (PS3.4 annex B).
+
+An association's thread runs the handler; success is answered only after `archive.ingest` has returned.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from dgate.archive.ingest import Ingest
+from dgate.archive.records import Arrival
+from dgate.config.settings import Settings
+from dgate.dicom.payload import Payload
+from dgate.errors import StoreError
+from dgate.net import Association, Command, Message, PresentationContext
+from dgate.ops.log import UserLog
+from dgate.services.statuses import comment, storage_status
+
+log = logging.getLogger(__name__)
+
+
+class StorageService:
+    """Takes objects in. Stateless, so every association thread may use it at once."""
+
+    def __init__(self, settings: Settings, ingest: Ingest, user_log: UserLog) -> None:
+        self._settings = settings
+        self._ingest = ingest
+        self._user_log = user_log
+
+    def payload(
+        self, association: Association, context: PresentationContext, command: Command
+    ) -> Payload:
+        """Return where the data set of an arriving C-STORE-RQ goes."""
+        return self._ingest.payload(
+            context.transfer_syntax, command.sop_class, command.sop_instance, association.calling
+        )
+
+    def store(self, association: Association, message: Message) -> None:
+        """Store one object and answer with what became of it.
+
+        A crash before the answer leaves the object stored completely or not at all; the sender has no success and
+        will send again.
+        """
+        command = message.command
+        arrival = Arrival(
+            payload=message.payload or Payload(),
+            syntax=message.context.transfer_syntax,
+            calling=association.calling,
+            called=association.called,
+            sop_class=command.sop_class,
+            sop_instance=command.sop_instance,
+        )
+        try:
+            self._ingest.store(arrival)
+        except StoreError as exc:
+            status = storage_status(
+                exc,
+                failed_code=self._settings.storage_failed_error_code,
+                classic=self._settings.classic_status_codes,
+            )
+            log.warning(
+                "Object %s from %s was not stored, status %04X: %s",
+                command.sop_instance,
+                association.calling,
+                status,
+                exc,
+            )
+            association.respond(message, status, comment=comment(exc))
+        else:
+            association.respond(message)
+        self._user_log.write("C-Store", association.calling)

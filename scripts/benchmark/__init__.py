@@ -1,0 +1,1 @@
+"""Measures dgate beside DCMTK's storescp and Orthanc on the machine at hand."""

@@ -1,0 +1,84 @@
+"""What becomes of a debt after each status and error."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dgate.delivery.failures import Fate, fate_of_error, fate_of_status
+from dgate.errors import (
+    Aborted,
+    CannotTranscode,
+    ConfigError,
+    DatabaseAway,
+    Missing,
+    NoContext,
+    NotDicom,
+    NotExecutable,
+    ProtocolError,
+    Rejected,
+    RuleError,
+    TimedOut,
+    Unreachable,
+)
+
+
+@pytest.mark.parametrize(
+    ("status", "fate"),
+    [
+        (0x0000, Fate.DONE),
+        (0xB000, Fate.DONE),
+        (0xB007, Fate.DONE),
+        (0xBFFF, Fate.DONE),
+        (0x0107, Fate.DONE),
+        (0x0111, Fate.DONE),
+        (0xA700, Fate.WAIT),
+        (0xA7FF, Fate.WAIT),
+        (0xA801, Fate.WAIT),
+        (0x0213, Fate.WAIT),
+        (0x0110, Fate.AGAIN),
+        (0xA900, Fate.STUCK),
+        (0xA9FF, Fate.STUCK),
+        (0x0122, Fate.STUCK),
+        (0x0124, Fate.STUCK),
+        (0xC000, Fate.DOUBTFUL),
+        (0xCFFF, Fate.DOUBTFUL),
+        (0x0211, Fate.DOUBTFUL),
+    ],
+    ids=lambda value: f"{value:04X}" if isinstance(value, int) else value.value,
+)
+def test_status_decides(status: int, fate: Fate) -> None:
+    assert fate_of_status(status) is fate
+
+
+@given(st.integers(1, 0xFFFF))
+def test_only_warnings_count_as_delivered_beside_success(status: int) -> None:
+    warning = status >> 12 == 0xB or status in (0x0001, 0x0107, 0x0111, 0x0116)
+
+    assert (fate_of_status(status) is Fate.DONE) is warning
+
+
+@pytest.mark.parametrize(
+    ("error", "fate"),
+    [
+        (Unreachable("x"), Fate.WAIT),
+        (Rejected("x", result=1, source=1, reason=7), Fate.WAIT),
+        (TimedOut("x"), Fate.WAIT),
+        (Aborted("x"), Fate.WAIT),
+        (ProtocolError("x"), Fate.WAIT),
+        (DatabaseAway("x"), Fate.WAIT),
+        (NoContext("x"), Fate.STUCK),
+        (CannotTranscode("x"), Fate.STUCK),
+        (Missing("x"), Fate.STUCK),
+        (NotDicom("x"), Fate.STUCK),
+        (RuleError("x"), Fate.STUCK),
+        (NotExecutable("x"), Fate.STUCK),
+        (ConfigError("x"), Fate.STUCK),
+        (PermissionError("x"), Fate.AGAIN),
+        (ZeroDivisionError("x"), Fate.STUCK),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else value.value,
+)
+def test_error_decides(error: Exception, fate: Fate) -> None:
+    assert fate_of_error(error) is fate

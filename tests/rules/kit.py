@@ -1,0 +1,149 @@
+"""What tests of rules share: one object, an environment in memory, and rules from plain text."""
+
+from __future__ import annotations
+
+import io
+import logging
+from collections.abc import Mapping
+from pathlib import Path, PurePath, PurePosixPath
+
+import pytest
+from pydicom.dataset import Dataset
+from pydicom.filewriter import write_dataset
+from pydicom.filebase import DicomIO
+from pydicom.sequence import Sequence
+
+from dgate.config.settings import ConverterText, Filters, Settings, default_settings
+from dgate.dicom.table import ElementTable
+from dgate.dicom.uids import EXPLICIT_LE
+from dgate.rules.effects import Captured, ImportVerdict
+from dgate.rules.hooks import Rules, capture
+
+NOON = 1_795_298_517.0
+"""Sat Nov 21 2026, 22:01:57 UTC."""
+
+
+class StillClock:
+    """A clock that stands."""
+
+    def now(self) -> float:
+        return NOON
+
+    def monotonic(self) -> float:
+        return 0.0
+
+
+class FakeEnvironment:
+    """The in-memory twin of the seam to archive and gateway."""
+
+    own_ae = "DGATE"
+
+    def __init__(self, *, passes_sql: bool = True) -> None:
+        self.clock = StillClock()
+        self.uids = 0
+        self.names_made = 0
+        self.conditions: list[str] = []
+        self.passes_sql = passes_sql
+
+    def new_uid(self) -> str:
+        self.uids += 1
+        return f"1.2.3.6.{self.uids}"
+
+    def file_name(self, table: ElementTable) -> PurePath:
+        self.names_made += 1
+        return PurePosixPath("/data/mag0/0009703828") / f"{table.text(0x00080018)}.dcm"
+
+    def sql_filter(self, condition: str, captured: Captured) -> bool:
+        self.conditions.append(condition)
+        return self.passes_sql
+
+
+def data_set(**values: object) -> Dataset:
+    """Return the object of the conformance trace (spec converters.md section 14), with changes."""
+    made = Dataset()
+    made.SpecificCharacterSet = "ISO_IR 100"
+    made.SOPClassUID = "1.2.840.10008.5.1.4.1.1.2"
+    made.SOPInstanceUID = "1.2.3.4.5"
+    made.StudyDate = "20260102"
+    made.Modality = "CT"
+    made.Manufacturer = "Dgate Works"
+    made.StationName = "ROOM1"
+    made.StudyDescription = "Head routine"
+    made.PatientName = "HEAD EXP2"
+    made.PatientID = "0009703828"
+    made.StudyInstanceUID = "1.2.3.4"
+    made.SeriesInstanceUID = "1.2.3.4.6"
+    made.Rows = 512
+    made.Columns = 256
+    for keyword, value in values.items():
+        setattr(made, keyword, value)
+    return made
+
+
+def table_of(made: Dataset) -> ElementTable:
+    """Return the element table over a data set, explicit little endian."""
+    buffer = io.BytesIO()
+    stream = DicomIO(buffer)
+    stream.is_implicit_VR = False
+    stream.is_little_endian = True
+    write_dataset(stream, made)
+    return ElementTable(buffer.getvalue(), EXPLICIT_LE)
+
+
+def table(**values: object) -> ElementTable:
+    """Return the object of the conformance trace as element table."""
+    return table_of(data_set(**values))
+
+
+def with_sequence() -> ElementTable:
+    """Return an object with two items in ReferencedStudySequence."""
+    items = []
+    for number in (1, 2):
+        item = Dataset()
+        item.ReferencedSOPInstanceUID = f"9.{number}"
+        items.append(item)
+    return table(ReferencedStudySequence=Sequence(items))
+
+
+def converter(
+    text: str, family: str = "Import", index: int = 0, *, lua: bool = False, **filters: str
+) -> ConverterText:
+    """Return one converter as the configuration gives it."""
+    where = f"dicom.ini:{40 + index}"
+    return ConverterText(family, index, text, lua, Filters(**filters), where)
+
+
+def rules(
+    *converters: ConverterText,
+    base: Path = Path("/nonexistent"),
+    scripts: Mapping[str, str] | None = None,
+    **changes: object,
+) -> Rules:
+    """Compile converters."""
+    settings: Settings = default_settings(
+        base, converters=converters, scripts=scripts or {}, **changes
+    )
+    return Rules.build(settings)
+
+
+def importing(text: str, **changes: object) -> Rules:
+    """Compile one import line."""
+    return rules(converter(text), **changes)  # type: ignore[arg-type]
+
+
+def run_import(
+    made: Rules, on: ElementTable | None = None, env: FakeEnvironment | None = None
+) -> tuple[ImportVerdict, ElementTable]:
+    """Run the import converters over an object; return the verdict and the object afterwards."""
+    on = table() if on is None else on
+    verdict = made.run_import(on, capture(on, "SCANNER", "DGATE"), env or FakeEnvironment())
+    return verdict, on
+
+
+def nops(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """Return what `nop` statements logged, without the name of the line."""
+    return [
+        record.getMessage().split(": ", 1)[1]
+        for record in caplog.records
+        if record.levelno == logging.INFO and ": nop" in record.getMessage()
+    ]
