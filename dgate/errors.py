@@ -1,6 +1,7 @@
 """The exception tree: every failure that dgate reports to an operator or a peer.
 
-A class docstring is the operator's message. Each error carries what happened, where, and what to do about it.
+A class docstring is the operator's message. Each error carries what happened, where, and what to do
+about it.
 """
 
 from __future__ import annotations
@@ -77,7 +78,9 @@ class Unreachable(PeerError):
 class Rejected(PeerError):
     """The peer rejected the association."""
 
-    def __init__(self, what: str, *, result: int, source: int, reason: int, where: str = "") -> None:
+    def __init__(
+        self, what: str, *, result: int, source: int, reason: int, where: str = ""
+    ) -> None:
         super().__init__(what, where=where)
         self.result = result
         self.source = source

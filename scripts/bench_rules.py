@@ -25,9 +25,7 @@ from dgate.rules.hooks import Rules, capture
 ROUNDS = 15
 OBJECTS = 400
 
-SETTING = (
-    'ifequal "%m", "CT"; { set InstitutionName to "Site A"; set 0018,1030 if "%V0008,103e"; }'
-)
+SETTING = 'ifequal "%m", "CT"; { set InstitutionName to "Site A"; set 0018,1030 if "%V0008,103e"; }'
 ROUTING = 'ifequal "%m", "CT"; forward to ARCHIVE org GATE'
 
 

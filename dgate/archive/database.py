@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 import peewee
 
-from dgate.config.model import Durability, Engine
+from dgate.config.settings import Durability, Engine
 from dgate.errors import ConfigError, DatabaseAway, OutOfSpace, StoreError
 
 log = logging.getLogger(__name__)
@@ -289,6 +289,12 @@ class Database:
             "check that the database server runs and that SQLHost, Username and Password are right"
         )
         return DatabaseAway(str(exc).strip(), where=self.location, remedy=remedy)
+
+    def is_mistake(self, exc: BaseException) -> bool:
+        """Tell whether the driver's exception means faulty SQL, not a faulty database."""
+        if isinstance(exc, sqlite3.Error):
+            return getattr(exc, "sqlite_errorcode", None) in (None, sqlite3.SQLITE_ERROR)
+        return any(parent.__name__ == "ProgrammingError" for parent in type(exc).__mro__)
 
     def _connect(self, timeout_s: float, cache_kib: int) -> Connection:
         if self.path is not None and self._opened and not self.is_same_file():

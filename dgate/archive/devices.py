@@ -15,7 +15,7 @@ import os
 import secrets
 from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Protocol
 
 from dgate.archive.files import (
@@ -23,10 +23,10 @@ from dgate.archive.files import (
     FileReader,
     Part,
     create_folders,
+    open_spill,
     storage_failure,
     unlink_quietly,
     write_file,
-    write_parts,
 )
 from dgate.archive.spool import Spool
 from dgate.clock import Clock
@@ -124,6 +124,10 @@ class Device(Protocol):
         """Open a file, or its staged form when it has no name yet; raises FileNotFoundError."""
         ...
 
+    def path(self, name: str) -> PurePath:
+        """Return what rules and logs show as the place of a file."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class StagedFile:
@@ -179,14 +183,7 @@ class FolderDevice:
     def spill(self, sop_instance: str, header: bytes) -> SpillFile:
         """Open `<SOP instance>.<unique>.part`; a crash leaves it for recovery to remove."""
         path = f"{self._incoming}{sop_instance}.{self._unique('s')}.part"
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-        try:
-            write_parts(descriptor, [header])
-        except BaseException:
-            os.close(descriptor)
-            unlink_quietly(path)
-            raise
-        return SpillFile(descriptor, Path(path), len(header))
+        return open_spill(path, header)
 
     def stage(self, sop_instance: str, name: str, parts: Sequence[Part], *, rewrites: bool) -> str:
         """Write into the incoming folder; a crash leaves a file that recovery judges."""
@@ -270,16 +267,16 @@ class FolderDevice:
     def open(self, name: str, sop_instance: str) -> FileReader:
         """Open the file; one between commit and rename is found in the incoming folder."""
         try:
-            return FileReader(self._prefix + name)
+            return FileReader.of(self._prefix + name)
         except FileNotFoundError:
             pass  # It may be on its way to its name.
         for staged in self.staged():
             if staged.sop_instance == sop_instance and not staged.rewrites:
                 try:
-                    return FileReader(self._incoming + staged.name)
+                    return FileReader.of(self._incoming + staged.name)
                 except FileNotFoundError:
                     break  # It has just been renamed.
-        return FileReader(self._prefix + name)
+        return FileReader.of(self._prefix + name)
 
     def staged(self) -> Iterator[StagedFile]:
         """Yield the complete files of the incoming folder."""

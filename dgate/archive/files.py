@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from dgate.dicom.payload import SpillFile
 from dgate.errors import OutOfSpace, StoreError
 
 COPY_BYTES = 1 << 20
@@ -41,9 +42,15 @@ class FileReader:
 
     __slots__ = ("_descriptor", "size")
 
-    def __init__(self, path: str) -> None:
-        self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        self.size = os.fstat(self._descriptor).st_size
+    def __init__(self, descriptor: int) -> None:
+        """Read an open file, which is closed with the reader."""
+        self._descriptor = descriptor
+        self.size = os.fstat(descriptor).st_size
+
+    @classmethod
+    def of(cls, path: str) -> FileReader:
+        """Open a file; raises OSError."""
+        return cls(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
 
     def read_at(self, offset: int, size: int) -> bytes:
         """Return up to `size` bytes; fewer only at the end of the file."""
@@ -95,6 +102,18 @@ def write_file(path: str, parts: Sequence[Part], *, durable: bool) -> None:
     except BaseException:
         unlink_quietly(path)
         raise
+
+
+def open_spill(path: str, header: bytes) -> SpillFile:
+    """Create the file for an object that is still arriving, with its header; raises OSError."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    try:
+        write_parts(descriptor, [header])
+    except BaseException:
+        os.close(descriptor)
+        unlink_quietly(path)
+        raise
+    return SpillFile(descriptor, Path(path), len(header))
 
 
 def write_parts(descriptor: int, parts: Sequence[Part]) -> None:

@@ -20,7 +20,8 @@ from dgate.errors import DgateError, NotDicom, OutOfSpace
 log = logging.getLogger(__name__)
 
 FILE_SOURCE_AE = "monitor"
-"""Calling and called AE of objects that came as files (spec dimse.md section 9, incoming folder)."""
+"""Calling and called AE of objects that came as files (spec dimse.md section 9, incoming folder).
+"""
 
 _CHUNK_BYTES = 1 << 20
 

@@ -151,6 +151,11 @@ def reencoded(
     return result
 
 
+def whole_data(payload: Payload) -> list[Part]:
+    """Return the payload's data set as it is."""
+    return [_rest(payload, 0)]
+
+
 def _rest(payload: Payload, offset: int) -> Part:
     spill = payload.spilled
     if spill is None:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-from dgate.archive.database import Database
+from dgate.archive.database import Database, Row
 from dgate.archive.records import DebtDraft, InstanceRef
 from dgate.archive.repair import Repaired
 from dgate.archive.rows import Entry, RowReader, Values
@@ -119,22 +119,18 @@ class Index:
             return None
         if len(rows) > 1:
             raise Refused("Duplicate found: two image rows have this SOP Instance UID")
-        series, patient, sop_class, name, device = rows[0]
         if self._rows[Level.IMAGE].patient is not None:
-            self._check_patient(patient, entry, "the SOP instance")
-        if (series or "") != entry.series:
+            self._check_patient(rows[0][1], entry, "the SOP instance")
+        if (rows[0][0] or "") != entry.series:
             raise Refused(f"{_LINK}: the SOP instance is stored in another series")
-        parents = transaction.execute(self._sql.find_parents, (series,)).fetchone()
-        study, owner = parents or (None, None)
-        return InstanceRef(
-            sop_class or entry.sop_class,
-            sop_instance,
-            patient or owner or "",
-            study or entry.study,
-            series or "",
-            device or "",
-            name or "",
-        )
+        return self._reference(transaction, sop_instance, rows[0])
+
+    def find(self, transaction: Transaction, sop_instance: str) -> InstanceRef | None:
+        """Return the stored object with this SOP Instance UID, whoever it belongs to."""
+        if not self._indexed:
+            return None
+        found = transaction.execute(self._sql.find_image, (sop_instance,)).fetchone()
+        return None if found is None else self._reference(transaction, sop_instance, found)
 
     def enter(
         self,
@@ -217,36 +213,36 @@ class Index:
                 ),
             )
 
+    def owned_copies(self, transaction: Transaction, names: Iterable[str]) -> set[str]:
+        """Return which of these copies in the spool an open debt still needs."""
+        # Literal states, or the partial index could not serve.
+        sql = self._database.sql(
+            "SELECT 1 FROM dgate_debts WHERE device = 'SPOOL' AND name = ? "
+            "AND state IN ('queued', 'leased', 'held', 'stuck') LIMIT 1"
+        )
+        return {name for name in names if transaction.execute(sql, (name,)).fetchone() is not None}
+
     def delete_instance(self, transaction: Transaction, sop_instance: str) -> InstanceRef | None:
         """Remove an object's row, with the series, study and patient that it leaves empty; returns
         what it was."""
         if not self._indexed:
             return None
-        found = transaction.execute(self._sql.find_image, (sop_instance,)).fetchone()
-        if found is None:
+        ref = self.find(transaction, sop_instance)
+        if ref is None:
             return None
-        series, patient, sop_class, name, device = found
-        study, owner = transaction.execute(self._sql.find_parents, (series,)).fetchone() or ("", "")
+        parents = transaction.execute(self._sql.find_parents, (ref.series,)).fetchone()
         self._forget(transaction.epoch)
         self._delete(transaction, Level.IMAGE, sop_instance)
         for level, key, children in (
-            (Level.SERIES, series, Level.IMAGE),
-            (Level.STUDY, study, Level.SERIES),
-            (Level.PATIENT, owner, Level.STUDY),
+            (Level.SERIES, ref.series, Level.IMAGE),
+            (Level.STUDY, parents and parents[0], Level.SERIES),
+            (Level.PATIENT, parents and parents[1], Level.STUDY),
         ):
             occupied = self._rows[children].has_parent
             if not key or transaction.execute(occupied, (key,)).fetchone() is not None:
                 break
             self._delete(transaction, level, key)
-        return InstanceRef(
-            sop_class or "",
-            sop_instance,
-            patient or owner or "",
-            study or "",
-            series or "",
-            device or "",
-            name or "",
-        )
+        return ref
 
     def counts(self) -> Counts:
         """Return how many rows each level has."""
@@ -277,6 +273,20 @@ class Index:
         with self._database.reader() as connection:
             rows = connection.execute("SELECT sop, sha256, device, name FROM dgate_rewrites")
             return [Rewrite(*row) for row in rows.fetchall()]
+
+    def _reference(self, transaction: Transaction, sop_instance: str, found: Row) -> InstanceRef:
+        series, patient, sop_class, name, device = found
+        parents = transaction.execute(self._sql.find_parents, (series,)).fetchone()
+        study, owner = parents or (None, None)
+        return InstanceRef(
+            sop_class or "",
+            sop_instance,
+            patient or owner or "",
+            study or "",
+            series or "",
+            device or "",
+            name or "",
+        )
 
     def _forget(self, epoch: int) -> None:
         self._epoch = epoch

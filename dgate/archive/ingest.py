@@ -15,29 +15,29 @@ from __future__ import annotations
 import errno
 import logging
 import os
-from collections.abc import Callable, Sequence, Set
-from dataclasses import dataclass
-from pathlib import Path, PurePath
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import PurePath
 
-from dgate.archive.devices import PREVIOUS, Device, Devices
-from dgate.archive.files import Part, hash_parts
+from dgate.archive.devices import PREVIOUS, Devices
+from dgate.archive.files import hash_parts
 from dgate.archive.incoming import (
     Incoming,
     check_arrived,
     check_identity,
-    data_parts,
     reencoded,
+    whole_data,
 )
-from dgate.archive.index import Index, Rewrite
-from dgate.archive.naming import Naming, extension
+from dgate.archive.index import Index
+from dgate.archive.jobs import DebtJob, Placing, StoreJob
+from dgate.archive.naming import Naming, extension, is_confined
 from dgate.archive.obligations import Obligations
 from dgate.archive.records import Arrival, InstanceRef, Outcome, Receipt
 from dgate.archive.repair import repair
 from dgate.archive.reservations import Names, Turns
 from dgate.archive.rewrites import CompletedRewrites
-from dgate.archive.rows import Entry
 from dgate.archive.spool import SPOOL_DEVICE
-from dgate.archive.writer import Transaction, Writer
+from dgate.archive.writer import Writer
 from dgate.clock import Clock
 from dgate.config.settings import Engine, Settings
 from dgate.dicom.part10 import file_meta
@@ -233,7 +233,7 @@ class Ingest:
 
         A crash before the commit leaves copies in the spool without debts, which recovery removes.
         """
-        job = _Debts(self._index, item.entry, owed, self._clock.now())
+        job = DebtJob(self._index, item.entry, owed, self._clock)
         try:
             owed.forward(item.verdict.forwards)
             if exports:
@@ -251,8 +251,9 @@ class Ingest:
     def _keep(self, item: Incoming) -> Receipt:
         """Store the object, as a new one or in the place of the known one.
 
-        Whether it is known is decided in its own transaction: when that finds the index other than
-        expected, nothing is written and the object is placed anew.
+        Whether it is known is decided in the transaction that enters it: when that finds the index
+        other than expected, nothing is written and the object is placed anew. A crash leaves what
+        `_place` and `_commit` say.
         """
         known: InstanceRef | None = None
         if self._expects_known:
@@ -260,16 +261,148 @@ class Ingest:
         for _ in range(_MOST_ATTEMPTS):
             if known is not None and self._leaves_alone(known):
                 return self._ignore(item, known)
+            owed = Obligations(self._devices.spool, item, kept=True)
             placing = self._place(item, known)
-            try:
-                found = self._commit(item, placing)
-            finally:
-                self._names.release(placing.reserved)
+            job = StoreJob(self._index, self._completed, item.entry, placing, owed, self._clock)
+            found = self._commit(item, job)
             self._expects_known = found is not None
-            if placing.entered:
+            if job.entered:
                 outcome = Outcome.STORED if known is None else Outcome.REWRITTEN
-                return Receipt(
-                    outcome, item.entry.sop_instance, placing.device.name, placing.name
-                )
+                sop_instance = item.entry.sop_instance
+                return Receipt(outcome, sop_instance, placing.device.name, placing.name)
             known = found
         raise StoreError("the index changes while the object is being stored; it was not stored")
+
+    def _leaves_alone(self, known: InstanceRef) -> bool:
+        """Tell whether a known object stays as it is (spec dimse.md 2.1 step 8)."""
+        return self._settings.ignore_rewrite or not known.device.upper().startswith("MAG")
+
+    def _ignore(self, item: Incoming, known: InstanceRef) -> Receipt:
+        """Keep nothing of an object that stays as it is, but pass on what rules forwarded."""
+        owed = Obligations(self._devices.spool, item, kept=False)
+        self._owe(item, owed, exports=False)
+        log.debug("A known object was left as it is: %s.", known.name)
+        return Receipt(Outcome.IGNORED, item.entry.sop_instance, known.device, known.name)
+
+    def _place(self, item: Incoming, known: InstanceRef | None) -> Placing:
+        """Choose device and name; nothing is on disk yet, the name is only reserved."""
+        encapsulated = transfer_syntax(item.syntax).encapsulated
+        name = self._naming.name(
+            item.table, item.entry, item.calling, item.called, encapsulated=encapsulated
+        )
+        old = None if known is None else self._devices.get(known.device)
+        if known is not None and old is not None:
+            same_kind = extension(known.name).lower() == extension(name).lower()
+            if same_kind and not self._settings.rename_on_rewrite and is_confined(known.name):
+                return Placing(old, known.name, known, replaces=True, by_hash=True)
+        device = self._devices.choose(item.verdict.device)
+        name = self._names.reserve(device, name)
+        # While the old file is there, its row protects it, and a new name is enough to tell
+        # afterwards whether the commit happened.
+        by_hash = known is not None and (old is None or not old.exists(known.name))
+        return Placing(device, name, known, replaces=False, by_hash=by_hash)
+
+    def _commit(self, item: Incoming, job: StoreJob) -> InstanceRef | None:
+        """Write the bytes, commit, clean up; returns what the index had of the instance.
+
+        A crash during the write leaves a temporary file without a row (or, for a known instance,
+        without a matching hash), one after it also copies in the spool without debts: recovery
+        removes them. A crash between commit and rename leaves a row whose file has its temporary
+        name: recovery renames it. A crash after the rename leaves a complete object, and perhaps
+        the file that it replaced, which recovery removes.
+        """
+        placing = job.placing
+        try:
+            self._write(item, placing)
+            job.owed.forward(item.verdict.forwards)
+            job.owed.export(item.plans)
+            found = self._writer.run(job)
+        except BaseException:
+            if not job.published:
+                self._withdraw(job)
+            raise
+        finally:
+            if job.published:
+                if placing.adopted:
+                    _let_go(item.payload)
+                if job.owed.drafts:
+                    self._wake()
+        if job.entered:
+            self._settle(job)
+            self._names.release(placing.device, placing.name)
+        else:
+            self._withdraw(job)
+        return found
+
+    def _write(self, item: Incoming, placing: Placing) -> None:
+        """Write the file under a temporary name, complete and synced."""
+        converted = self._raw(item) if self._naming.is_raw(placing.name) else None
+        try:
+            parts = item.file_parts(item.table) if converted is None else whole_data(converted)
+            if placing.known is not None:
+                placing.sha256 = hash_parts(parts)
+            spill = item.payload.spilled
+            if spill is not None and converted is None and item.is_on_disk(item.table):
+                self._adopt(item, placing, spill)
+            if not placing.adopted:
+                placing.staged = placing.device.stage(
+                    item.entry.sop_instance, placing.name, parts, rewrites=placing.by_hash
+                )
+        finally:
+            if converted is not None:
+                converted.close()
+
+    def _adopt(self, item: Incoming, placing: Placing, spill: SpillFile) -> None:
+        staged = placing.device.adopt(
+            item.entry.sop_instance, placing.name, spill, rewrites=placing.by_hash
+        )
+        if staged is not None:
+            placing.staged, placing.adopted = staged, True
+
+    def _raw(self, item: Incoming) -> Payload | None:
+        """Return the bare data set for a `.v2` file; None when only Part 10 can hold it."""
+        fresh = partial(self._fresh, item.table, IMPLICIT_LE, item.calling)
+        try:
+            return reencoded(item.table, item.payload, IMPLICIT_LE, fresh)
+        except CannotTranscode as exc:
+            log.warning("A .v2 file was written as Part 10: %s", exc)
+            return None
+
+    def _withdraw(self, job: StoreJob) -> None:
+        """Remove what was written for a commit that did not happen."""
+        placing = job.placing
+        job.owed.withdraw()
+        # A spill file that was adopted still belongs to the payload, which removes it.
+        if placing.staged and not placing.adopted:
+            placing.device.discard(placing.staged)
+        self._names.release(placing.device, placing.name)
+
+    def _settle(self, job: StoreJob) -> None:
+        """Remove the replaced file; everything else is durable already.
+
+        A crash before leaves it with a note in the index, by which recovery removes it.
+        """
+        placing = job.placing
+        placing.device.settle(placing.name)
+        self._completed.synced(job.settling)
+        known = placing.known
+        if known is None:
+            return
+        old = self._devices.get(known.device)
+        try:
+            if placing.replaces:
+                folders = placing.device.remove(placing.name + PREVIOUS)
+            else:
+                folders = old.remove(known.name) if old is not None else frozenset()
+        except StoreError as exc:
+            # The note stays in the index; recovery tries again at the next start.
+            log.error("The file that was replaced could not be removed: %s", exc)
+            return
+        self._completed.complete(known.sop_instance, folders)
+
+
+def _let_go(payload: Payload) -> None:
+    """Make the payload forget a spill file that is, or will be, a stored object."""
+    if payload.spilled is not None:
+        os.close(payload.spilled.descriptor)
+        payload.spilled = None

@@ -110,6 +110,11 @@ class Naming:
         return self._raw_v2 and name.lower().endswith(".v2")
 
 
+def is_confined(name: str) -> bool:
+    """Tell whether a name from the index stays within its device."""
+    return not name.startswith("/") and ".." not in name.split("/") and "\0" not in name
+
+
 def extension(name: str) -> str:
     """Return the extension with its dot, or '' when the last part of the name has none."""
     stem, dot, ending = name.rpartition(".")

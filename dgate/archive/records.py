@@ -1,4 +1,4 @@
-"""The values that the archive's rooms hand to each other and to services and delivery. Pure data."""
+"""Values that the archive's rooms hand to each other, to services and to delivery. Pure data."""
 
 from __future__ import annotations
 
@@ -22,7 +22,9 @@ class Outcome(Enum):
 
 @dataclass(slots=True)
 class Arrival:
-    """One object at the door of `archive.ingest`. The payload is closed by ingest, whatever happens."""
+    """One object at the door of `archive.ingest`. The payload is closed by ingest, whatever
+    happens.
+    """
 
     payload: Payload
     syntax: str
@@ -77,7 +79,8 @@ class DebtDraft:
 
     kind: DebtKind
     destination: str
-    """DELIVER: the forward target (AE of acrnema.map or `host[:port]`); EXPORT: `ExportConverterN`."""
+    """DELIVER: the forward target (AE of acrnema.map or `host[:port]`); EXPORT: `ExportConverterN`.
+    """
     rule: str
     calling: str = ""
     called: str = ""

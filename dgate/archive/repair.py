@@ -13,7 +13,7 @@ from typing import Protocol
 
 from dgate.archive.schema import PATIENT_NAME
 from dgate.config.layout import PATIENT_ID, SERIES_UID, SOP_UID, STUDY_UID
-from dgate.config.model import MissingUids
+from dgate.config.settings import MissingUids
 from dgate.dicom.table import ElementTable
 from dgate.errors import Refused
 
@@ -29,15 +29,20 @@ _MAX_UID = 64
 _ID_LIMIT = 1_000_000
 
 
-class RepairSettings(Protocol):
-    """The settings that decide about repairs."""
+class PaddingSettings(Protocol):
+    """The settings that decide about zeros before patient IDs."""
 
-    @property
-    def allow_empty_patient_id(self) -> bool: ...
     @property
     def fix_philips(self) -> bool: ...
     @property
     def fix_kodak(self) -> bool: ...
+
+
+class RepairSettings(PaddingSettings, Protocol):
+    """The settings that decide about repairs."""
+
+    @property
+    def allow_empty_patient_id(self) -> bool: ...
     @property
     def missing_uids(self) -> MissingUids: ...
     @property
@@ -96,7 +101,7 @@ def repair(table: ElementTable, settings: RepairSettings) -> Repaired:
     )
 
 
-def fix_patient_id(patient_id: str, settings: RepairSettings) -> str:
+def fix_patient_id(patient_id: str, settings: PaddingSettings) -> str:
     """Return an ID without the leading zeros that FixPhilips and FixKodak remove, on receipt and in
     queries."""
     if settings.fix_philips and _is_padded(patient_id, 10, "00"):

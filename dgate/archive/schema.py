@@ -23,7 +23,7 @@ from dgate.config.layout import (
     SqlType,
     Table,
 )
-from dgate.config.model import Engine
+from dgate.config.settings import Engine
 from dgate.dicom.element import vr_of
 from dgate.errors import ConfigError
 

@@ -18,10 +18,12 @@ from dgate.archive.files import (
     FileReader,
     Part,
     create_folders,
+    open_spill,
     storage_failure,
     unlink_quietly,
     write_file,
 )
+from dgate.dicom.payload import SpillFile
 
 SPOOL_DEVICE = "SPOOL"
 """What stands in the place of a device's name for a copy in the spool."""
@@ -72,6 +74,13 @@ class Spool:
             return None
         return name
 
+    def spill(self, sop_instance: str, header: bytes) -> SpillFile:
+        """Open a file for an object that is still arriving where no device is; raises OSError.
+
+        A crash leaves it for recovery to remove.
+        """
+        return open_spill(f"{self._prefix}{sop_instance}.{self._unique()}.part", header)
+
     def remove(self, name: str) -> None:
         """Remove a copy whose last debt is done; one that is gone already is as good."""
         if "/" not in name:
@@ -79,7 +88,7 @@ class Spool:
 
     def open(self, name: str) -> FileReader:
         """Open a copy for reading; raises FileNotFoundError."""
-        return FileReader(self._prefix + name)
+        return FileReader.of(self._prefix + name)
 
     def names(self) -> Iterator[str]:
         """Yield the names of all copies."""

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar, cast
 
 from dgate.archive.database import Connection, Cursor, Database, Value
-from dgate.config.model import Durability
+from dgate.config.settings import Durability
 from dgate.errors import DatabaseAway, StoreError
 
 log = logging.getLogger(__name__)

@@ -9,10 +9,10 @@ from typing import Any
 
 import click
 
+from dgate.archive.importer import files_below
 from dgate.cli.access import running_server
 from dgate.cli.options import config_option
 from dgate.cli.transfer import progress_bar
-from dgate.archive.importer import files_below
 from dgate.config.settings import load
 from dgate.gateway import Gateway
 
@@ -22,13 +22,17 @@ BATCH_FILES = 200
 @click.command("import")
 @config_option
 @click.argument(
-    "paths", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path, resolve_path=True)
+    "paths",
+    nargs=-1,
+    required=True,
+    type=click.Path(exists=True, path_type=Path, resolve_path=True),
 )
 def import_command(config: Path, paths: tuple[Path, ...]) -> None:
     """Store files, or all files below folders, in the archive.
 
-    They take the same way as objects from the network: import rules, naming, index, export rules. A running server
-    does the work itself. Files that are not DICOM are named and skipped. Exit code 0: every file was stored.
+    They take the same way as objects from the network: import rules, naming, index, export rules. A
+    running server does the work itself. Files that are not DICOM are named and skipped. Exit code
+    0: every file was stored.
     """
     files = list(files_below(paths))
     stored = 0

@@ -59,12 +59,13 @@ class _LazyGroup(click.Group):
 def cli() -> None:
     """DICOM gateway, router and archive, driven by four text files.
 
-    Every command that needs a configuration takes -c PATH: a dicom.ini, or the folder that holds it.
+    Every command that needs a configuration takes -c PATH: a dicom.ini, or the folder that holds
+    it.
     """
 
 
 def main() -> None:
-    """Run the command line; dgate's own errors become one line on standard error and exit code 1."""
+    """Run the command line; dgate's own errors become one line on stderr and exit code 1."""
     try:
         cli(prog_name="dgate")
     except DgateError as exc:

@@ -53,7 +53,9 @@ def find_peer(
         ConfigError: the title is in no acrnema.map, or the address makes no sense.
     """
     configuration = _load(config)
-    timeouts = Timeouts() if timeout_s is None else Timeouts(timeout_s, timeout_s, response_s=timeout_s)
+    timeouts = (
+        Timeouts() if timeout_s is None else Timeouts(timeout_s, timeout_s, response_s=timeout_s)
+    )
     ours = calling or (configuration.settings.ae_title if configuration else DEFAULT_CALLING)
     title, at, address = target.rpartition("@")
     if at:

@@ -15,8 +15,17 @@ from dgate.cli.peer import find_peer, peer_options
 from dgate.dicom.encode import encode_data_set
 from dgate.dicom.uids import EXPLICIT_LE, IMPLICIT_LE, VERIFICATION
 from dgate.errors import NoContext, PeerError
-from dgate.net import Association, Command, ContextProposal, StatusCategory, category, describe
-from dgate.net import echo, find, move
+from dgate.net import (
+    Association,
+    Command,
+    ContextProposal,
+    StatusCategory,
+    category,
+    describe,
+    echo,
+    find,
+    move,
+)
 
 UNCOMPRESSED = (EXPLICIT_LE, IMPLICIT_LE)
 FIND_MODELS = {
@@ -55,7 +64,9 @@ _model_option = click.option(
 @click.command("echo")
 @click.argument("target")
 @peer_options
-def echo_command(target: str, config: Path | None, calling: str | None, timeout_s: float | None) -> None:
+def echo_command(
+    target: str, config: Path | None, calling: str | None, timeout_s: float | None
+) -> None:
     """Ask TARGET whether it answers (C-ECHO).
 
     TARGET is an AE title of acrnema.map, or AE@host:port. Exit code 0: it does; 1: it does not.
@@ -97,7 +108,9 @@ def find_command(
     rows: list[dict[str, str]] = []
     with peer.connect([ContextProposal(sop_class, UNCOMPRESSED)]) as association:
         context_id, syntax = _context(association, sop_class)
-        identifier = encode_data_set(wanted.values(level), syntax, UTF_8 if wanted.needs_utf8 else "")
+        identifier = encode_data_set(
+            wanted.values(level), syntax, UTF_8 if wanted.needs_utf8 else ""
+        )
         answers = find(association, context_id, identifier)
         for answer in answers:
             if category(answer.status) is StatusCategory.PENDING:
@@ -116,7 +129,9 @@ def find_command(
 
 @click.command("move")
 @click.argument("target")
-@click.option("--to", "destination", required=True, metavar="AE", help="AE title that TARGET shall send to.")
+@click.option(
+    "--to", "destination", required=True, metavar="AE", help="AE title that TARGET shall send to."
+)
 @_level_option
 @_key_option
 @_model_option

@@ -25,8 +25,9 @@ log = logging.getLogger("dgate.serve")
 def serve_command(config: Path, verbose: bool) -> None:
     """Run the server in the foreground.
 
-    It checks the four files first and does not start with an error in them. SIGTERM or Ctrl-C stop it: running
-    associations may finish, nothing that was acknowledged is lost (not even by SIGKILL).
+    It checks the four files first and does not start with an error in them. SIGTERM or Ctrl-C stop
+    it: running associations may finish, nothing that was acknowledged is lost (not even by
+    SIGKILL).
     """
     configuration = load(config)
     set_up_logging(configuration.settings.trouble_log, verbose=verbose)

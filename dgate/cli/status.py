@@ -37,15 +37,19 @@ def status_command(config: Path, as_json: bool) -> None:
 
 def _print(status: dict[str, Any]) -> None:
     table = Table(show_header=False, box=None)
-    table.add_row("Server", f"{status['ae_title']} on port {status['port']}, process {status['pid']}")
+    table.add_row(
+        "Server", f"{status['ae_title']} on port {status['port']}, process {status['pid']}"
+    )
     table.add_row("Up", f"{status['up_s']:.0f} s")
     table.add_row("Associations", f"{status['associations']} of {status['max_associations']}")
     table.add_row("Archive", ", ".join(f"{n} {what}" for what, n in status["archive"].items()))
     for device in status["devices"]:
-        table.add_row(device["name"], f"{device['free_mb']} MB free in {device['folder']}")
-    for destination in status["queue"]:
-        counts = ", ".join(f"{n} {state}" for state, n in destination["states"].items())
-        table.add_row(f"To {destination['destination']}", counts)
+        table.add_row(device["name"], f"{device['free_mb']} MB free")
+    for queued in status["queue"]:
+        repeats = f", {queued['repeats']} perhaps sent twice" if queued["repeats"] else ""
+        table.add_row(
+            f"To {queued['destination']}", f"{queued['count']} {queued['state']}{repeats}"
+        )
     if not status["queue"]:
         table.add_row("Queue", "nothing to deliver")
     Console().print(table)

@@ -5,16 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 
 import click
-from pynetdicom.sop_class import _STORAGE_CLASSES
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from dgate.archive.importer import files_below
 from dgate.cli.keys import KeyList
 from dgate.cli.peer import Peer
+from dgate.config.soplist import SopList
 from dgate.dicom.encode import encode_data_set
 from dgate.dicom.part10 import FileMeta, file_meta, read_meta
 from dgate.dicom.payload import Payload, SpillFile
@@ -33,6 +34,7 @@ from dgate.net import (
     get,
     store,
 )
+from dgate.net.sop_classes import is_storage
 
 GET_MODELS = {
     True: "1.2.840.10008.5.1.4.1.2.1.3",
@@ -180,7 +182,7 @@ class _Folder:
     def payload(
         self, association: Association, context: PresentationContext, command: Command
     ) -> Payload:
-        """Return the payload for an arriving object; a large one goes straight to a temporary file."""
+        """Return the payload for an arriving object; a large one goes to a temporary file."""
 
         def spill() -> SpillFile:
             path = self._folder / f".{os.getpid()}-{command.message_id}.part"
@@ -211,27 +213,23 @@ class _Folder:
         return Status.SUCCESS
 
     @staticmethod
-    def _header(
-        association: Association, context: PresentationContext, command: Command
-    ) -> bytes:
+    def _header(association: Association, context: PresentationContext, command: Command) -> bytes:
         return file_meta(
             command.sop_class, command.sop_instance, context.transfer_syntax, association.called
         )
 
 
-def fetch(
-    peer: Peer, keys: KeyList, level: str, output: Path, *, patient_root: bool
-) -> Command:
+def fetch(peer: Peer, keys: KeyList, level: str, output: Path, *, patient_root: bool) -> Command:
     """Fetch what matches into `output` and return the final C-GET response.
 
-    Proposes every standard storage class that fits into one association, uncompressed.
+    Proposes the storage classes of dgatesop.lst that fit into one association, uncompressed.
     """
     sop_class = GET_MODELS[patient_root]
     uncompressed = (EXPLICIT_LE, IMPLICIT_LE)
     proposals = [ContextProposal(sop_class, uncompressed)]
     proposals += [
-        ContextProposal(str(uid), uncompressed, scp_role=True)
-        for uid in list(_STORAGE_CLASSES.values())[:_MOST_STORAGE_CONTEXTS]
+        ContextProposal(uid, uncompressed, scp_role=True)
+        for uid in _storage_classes(peer)[:_MOST_STORAGE_CONTEXTS]
     ]
     folder = _Folder(output)
     with peer.connect(proposals) as association:
@@ -251,3 +249,13 @@ def fetch(
             payload_factory=folder.payload,
         )
         return show_suboperations(responses, f"from {peer.destination.called}")
+
+
+def _storage_classes(peer: Peer) -> list[str]:
+    """Return the storage classes of the configuration's dgatesop.lst, else of the shipped one."""
+    listed = peer.configuration.sop_list.abstract if peer.configuration else None
+    if listed is None:
+        text = resources.files("dgate.config").joinpath("default/dgatesop.lst").read_bytes()
+        listed = SopList.parse(text, "dgatesop.lst")[0].abstract or frozenset()
+    # Short UIDs first: the common classes must not be the ones left out.
+    return sorted((uid for uid in listed if is_storage(uid)), key=lambda uid: (len(uid), uid))

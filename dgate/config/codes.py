@@ -60,7 +60,7 @@ def complaint(code: str) -> tuple[str, str] | None:
     kind = kind_of(code)
     if kind is CodeKind.UNKNOWN:
         message = f"the compression code {code!r} is not known"
-        return message, "use as (unchanged), un (uncompressed) or a code of docs/configuration.md"
+        return message, "use as or un; dgate config explain IncomingCompression lists the codes"
     if kind is CodeKind.RETIRED:
         message = f"the private compression {code!r} has no encoder; objects are left uncompressed"
         return message, "use as, un or a JPEG code such as jk"

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import PurePath
 
 from dgate.config.ini import Entry, IniFile
-from dgate.config.key_table import CONVERTER_FAMILIES, REGISTRY
+from dgate.config.key_table import CONVERTER_FAMILIES, EVALUATED_FAMILIES, REGISTRY
 from dgate.config.keys import Key, KeyType
 from dgate.config.model import ConverterText, Filters, ScriptTexts, Value
 from dgate.config.problem import Report
@@ -75,7 +75,8 @@ def note_lua_events(ini: IniFile, report: Report) -> None:
             advice = f"did you mean {near}?" if near else "remove the line"
             message = f"{entry.key} in [{LUA_SECTION}] is not known and has no effect"
             report.warning(entry.line, message, advice)
-        elif not entry.value.strip() or key.effective:
+        elif not entry.value.strip() or _family(key) in EVALUATED_FAMILIES:
+            # The rules themselves report that a Lua rule of theirs fails.
             continue
         elif key.reason:
             message = f"{entry.key} in [{LUA_SECTION}] has no effect: {key.reason}"
@@ -84,7 +85,7 @@ def note_lua_events(ini: IniFile, report: Report) -> None:
             # Shipped files set the search path here; without Lua that matters to nobody.
             harmless = key.name == "association" and _SEARCH_PATH.match(entry.value)
             note = report.info if harmless else report.warning
-            message = f"{entry.key} in [{LUA_SECTION}] has no effect yet: there is no Lua"
+            message = f"{entry.key} in [{LUA_SECTION}] has no effect yet: {key.waits}"
             note(entry.line, message, "put # in front of the line until then")
 
 
@@ -112,8 +113,11 @@ def _lua_lines(ini: IniFile, report: Report) -> dict[str, tuple[Value, bool]]:
 
 
 def _family_and_index(value: Value) -> tuple[str, int]:
-    family = value.key.name.removesuffix("ConverterN")
-    return family, int(value.name[len(value.key.name) - 1 :])
+    return _family(value.key), int(value.name[len(value.key.name) - 1 :])
+
+
+def _family(key: Key) -> str:
+    return key.name.removesuffix("ConverterN")
 
 
 def _filters(values: Values, family: str, index: int) -> Filters:

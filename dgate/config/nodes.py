@@ -181,7 +181,8 @@ def _note_hidden(nodes: list[Node], report: Report) -> None:
             message = (
                 f"{node.ae_title} is never used: line {above.line} ({above.ae_title}) comes first"
             )
-            advice = f"remove it, or move it above line {above.line}"
+            same = above.ae_title == node.ae_title
+            advice = "remove one of the two" if same else f"move it above line {above.line}"
             report.warning(node.line, message, advice)
         seen.setdefault(node.ae_title, node)
         if node.is_wildcard():

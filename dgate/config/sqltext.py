@@ -121,6 +121,7 @@ class _Parser:
             else:
                 message = f"{token.text!r} stands between the rows of *{name}*"
                 self._report.error(token.line, message, "rows stand in braces: { ... }")
+                self._skip_to_mark()
         last = rows[-1].start if rows else header
         message = f"the section *{name}* has no closing brace"
         self._report.warning(last.line, message, "add } after its last row")
@@ -158,6 +159,13 @@ class _Parser:
         self._report.error(token.line, message, f"the sections are {known}")
         while (token_ahead := self._peek()) is not None:
             if self._section_name(token_ahead) is not None:
+                return
+            self._next()
+
+    def _skip_to_mark(self) -> None:
+        """Pass over what follows a stray word, so that it is reported once."""
+        while (token := self._peek()) is not None and self._section_name(token) is None:
+            if token.is_mark("{") or token.is_mark("}"):
                 return
             self._next()
 

@@ -2,7 +2,7 @@
 
 Decides when an association ends and which debts may share one (`ForwardAssociationLevel`, spec
 converters.md 8.5). Not for sending (`dgate.delivery.sender`). Belongs to the worker's thread;
-`abort` may be called from others.
+`cut` may be called from others.
 """
 
 from __future__ import annotations
@@ -97,10 +97,10 @@ class Associations:
             sender.close(release=self._release)
         self._senders.clear()
 
-    def abort(self) -> None:
+    def cut(self) -> None:
         """Drop all connections at once; wakes the worker if it waits for a peer."""
         for sender in list(self._senders.values()):
-            sender.abort()
+            sender.cut()
 
     def _new_sender(self, key: _Key, debt: Debt) -> Sender:
         found = self._found.get(key)

@@ -92,7 +92,7 @@ class Dispatcher:
             worker.join(max(0.0, deadline - self._clock.monotonic()))
         hanging = [worker for worker in workers if worker.is_alive()]
         for worker in hanging:
-            worker.abort()
+            worker.cut()
         for worker in hanging:
             worker.join(drain_s)
             if worker.is_alive():

@@ -3,7 +3,7 @@
 Opens an association with the contexts that the objects need, keeps it open, opens a further one
 when an object needs what was not proposed, and converts an object only when the peer does not take
 it as it is stored (spec acrnema-map.md 4.3). Not for deciding what to send or when to try again. A
-`Sender` belongs to the thread that uses it; `abort` may be called from any thread.
+`Sender` belongs to the thread that uses it; `cut` may be called from any thread.
 """
 
 from __future__ import annotations
@@ -58,6 +58,7 @@ class Connect(Protocol):
         *,
         timeouts: Timeouts | None = None,
         max_pdu: int = 131072,
+        pad_with_zeros: bool = False,
     ) -> Association:
         """Open an association or raise PeerError."""
         ...
@@ -102,8 +103,10 @@ class Sender:
         self.destination = destination
         self._exporter = exporter
         self._connect = connect
-        self._timeouts = Timeouts(response_s=settings.tcpip_timeout_s)
+        # An empty `TCPIPTimeOut =` means 0, which no peer can keep.
+        self._timeouts = Timeouts(response_s=float(max(settings.tcpip_timeout_s, 1)))
         self._max_pdu = settings.pdu_size
+        self._pad_with_zeros = settings.pad_ae_with_zeros
         self._association: Association | None = None
         self._needs: dict[_Need, list[ContextProposal]] = {}
         self._proposed: frozenset[ContextProposal] = frozenset()
@@ -173,7 +176,7 @@ class Sender:
         except BaseException:
             # Half a message may be on the wire, whoever failed: nothing can follow it.
             self.in_doubt = True
-            self.abort()
+            self._abort()
             raise
         finally:
             outgoing.close()
@@ -187,22 +190,30 @@ class Sender:
         What the peer refused is forgotten too, so that it is asked again.
         """
         self._unstage()
-        association, self._association = self._association, None
-        self._forget()
         self._needs.clear()
-        if association is None:
-            return
-        if release:
+        association = self._leave()
+        if association is not None and release:
             association.release()
-        else:
-            association.abort()
+        elif association is not None:
+            association.close()
 
-    def abort(self) -> None:
-        """Drop the connection at once; wakes a `send` that waits for the peer in another thread."""
-        association, self._association = self._association, None
-        self._forget()
+    def cut(self) -> None:
+        """End the connection under the owner, whose `send` raises Aborted. For other threads."""
+        association = self._association
         if association is not None:
-            association.abort()
+            association.cut()
+
+    def _leave(self) -> Association | None:
+        """Forget the association and return it, for the caller to end."""
+        association, self._association = self._association, None
+        self._routes = {}
+        self._proposed = frozenset()
+        return association
+
+    def _abort(self) -> None:
+        association = self._leave()
+        if association is not None:
+            association.abort("a delivery failed")
 
     def _open_object(
         self, ref: InstanceRef, rewrite: Rewrite | None, code: str
@@ -248,7 +259,7 @@ class Sender:
         try:
             association.cancelled(0)
         except DgateError:
-            self.abort()
+            self._abort()
             return None
         return association
 
@@ -260,10 +271,9 @@ class Sender:
         return contexts
 
     def _reconnect(self) -> dict[_Need, _Route | str]:
-        if self._association is not None:
-            self._association.release()
-            self._association = None
-        self._forget()
+        previous = self._leave()
+        if previous is not None:
+            previous.release()
         wanted: dict[ContextProposal, None] = {}
         kept: dict[_Need, list[ContextProposal]] = {}
         # Newest first: when not all fit, what was needed long ago gives way.
@@ -284,6 +294,7 @@ class Sender:
             list(dict.fromkeys(proposals)),
             timeouts=self._timeouts,
             max_pdu=self._max_pdu,
+            pad_with_zeros=self._pad_with_zeros,
         )
         self._association = association
         self._used_at = time.monotonic()
@@ -305,10 +316,6 @@ class Sender:
         if accepted:
             return f"the peer takes {need.sop_class}, but not from {stored}"
         return f"the peer refused SOP class {need.sop_class} (stored as {stored})"
-
-    def _forget(self) -> None:
-        self._routes = {}
-        self._proposed = frozenset()
 
     def _stage(self, ref: InstanceRef) -> None:
         """Open the next object in advance; if that fails, `send` meets and reports it."""

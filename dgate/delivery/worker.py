@@ -2,7 +2,7 @@
 
 Not for when a destination is tried again (`dgate.delivery.dispatcher` starts a worker for it) nor
 for how an object travels (`dgate.delivery.sender`). A `Worker` is one thread; `nudge`, `stop` and
-`abort` may be called from others.
+`cut` may be called from others.
 
 A crash leaves the claimed debts leased: those that were not begun, and those whose mark was not yet
 committed. The next start gives both back and counts them as possible repeats.
@@ -120,10 +120,10 @@ class Worker(threading.Thread):
             self._stopping = True
             self._signal.notify()
 
-    def abort(self) -> None:
+    def cut(self) -> None:
         """Drop the connections of a worker that does not end by itself."""
         self.stop_soon()
-        self._associations.abort()
+        self._associations.cut()
 
     # The worker's own thread.
 

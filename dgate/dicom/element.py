@@ -20,15 +20,25 @@ SOP_CLASS_UID = 0x00080016
 SOP_INSTANCE_UID = 0x00080018
 PIXEL_REPRESENTATION = 0x00280103
 
-_INTEGERS = {"US": "H", "SS": "h", "UL": "L", "SL": "l", "UV": "Q", "SV": "q"}
-_FLOATS = {"FL": "f", "FD": "d", "OF": "f", "OD": "d"}
-_WORDS = {"OW": "H", "OL": "L", "OV": "Q"}
-_FORMATS = _INTEGERS | _FLOATS | _WORDS
+_FLOATS = {"FL": ("f", 4), "FD": ("d", 8), "OF": ("f", 4), "OD": ("d", 8)}
+_FORMATS = _FLOATS | {
+    "US": ("H", 2),
+    "SS": ("h", 2),
+    "UL": ("L", 4),
+    "SL": ("l", 4),
+    "UV": ("Q", 8),
+    "SV": ("q", 8),
+    "OW": ("H", 2),
+    "OL": ("L", 4),
+    "OV": ("Q", 8),
+}
+"""Of the binary VRs, how `struct` reads a value and its size."""
 
 NUMERIC_VRS = frozenset((*_FORMATS, "AT"))
 """VRs whose values are binary numbers and so need decoding to be read as text."""
 TEXT_VRS = frozenset(("SH", "LO", "ST", "LT", "UC", "UT", "PN"))
 """VRs whose characters depend on (0008,0005)."""
+_CHARACTER_VRS = TEXT_VRS | {"AE", "AS", "CS", "DA", "DS", "DT", "IS", "TM", "UI", "UR"}
 _NUL_PADDED = frozenset(("UI", "OB", "UN", "SQ", *NUMERIC_VRS))
 _LONGEST_SHORT = 0xFFFE
 
@@ -66,6 +76,12 @@ def vr_of(tag: int) -> str:
     entry = datadict.DicomDictionary.get(tag)
     vr = str(entry[0]) if entry else _vr_beyond_dictionary(tag)
     return vr if len(vr) == 2 else _AMBIGUOUS.get(vr, "UN")
+
+
+def is_plain_text(tag: int) -> bool:
+    """Tell whether the dictionary knows the tag and gives it a VR of characters."""
+    entry = datadict.DicomDictionary.get(tag)
+    return entry is not None and entry[0] in _CHARACTER_VRS
 
 
 def is_signed_dependent(tag: int) -> bool:
@@ -123,21 +139,19 @@ def text_of(vr: str, raw: bytes, charset: bytes | None, *, little_endian: bool =
 
 def number_texts(vr: str, raw: bytes, *, little_endian: bool = True) -> list[str]:
     """Return the values of a binary VR as decimal texts, floats with six decimals."""
-    order = "<" if little_endian else ">"
     if vr == "AT":
-        halves = struct.unpack_from(f"{order}{len(raw) // 4 * 2}H", raw)
+        halves = numbers_of("US", raw[: len(raw) // 4 * 4], little_endian=little_endian)
         pairs = zip(halves[::2], halves[1::2], strict=True)
-        return [f"{group:04X},{element:04X}" for group, element in pairs]
+        return [f"{group:04X},{number:04X}" for group, number in pairs]
     numbers = numbers_of(vr, raw, little_endian=little_endian)
-    form = "%f" if vr in _FLOATS else "%d"
-    return [form % number for number in numbers]
+    return [f"{number:f}" for number in numbers] if vr in _FLOATS else list(map(str, numbers))
 
 
 def numbers_of(vr: str, raw: bytes, *, little_endian: bool = True) -> tuple[int | float, ...]:
     """Return the values of a binary VR other than AT; a cut-off last value is left out."""
-    form = _FORMATS[vr]
+    form, size = _FORMATS[vr]
     order = "<" if little_endian else ">"
-    return struct.unpack_from(f"{order}{len(raw) // struct.calcsize(order + form)}{form}", raw)
+    return struct.unpack_from(f"{order}{len(raw) // size}{form}", raw)
 
 
 def encode_value(vr: str, text: str, charset: bytes | None, little_endian: bool = True) -> bytes:
@@ -165,7 +179,7 @@ def _encode_numbers(vr: str, text: str, order: str) -> bytes:
     matches = (pattern.match(part) for part in text.split("\\"))
     numbers = [convert(match[1]) if match else convert(0) for match in matches]
     try:
-        return struct.pack(f"{order}{len(numbers)}{_FORMATS[vr]}", *numbers)
+        return struct.pack(f"{order}{len(numbers)}{_FORMATS[vr][0]}", *numbers)
     except (struct.error, OverflowError) as exc:
         raise ValueError(f"{text[:40]!r} does not fit into VR {vr}") from exc
 

@@ -1,4 +1,5 @@
-"""Flat data sets from text values: identifiers of C-FIND, C-MOVE and C-GET, in both directions of a conversation.
+"""Flat data sets from text values: identifiers of C-FIND, C-MOVE and C-GET, in both directions of a
+conversation.
 
 Not for objects (`dgate.dicom.table`). Pure functions.
 """
@@ -17,8 +18,9 @@ SPECIFIC_CHARACTER_SET = 0x00080005
 def encode_data_set(values: Mapping[int, str | None], syntax_uid: str, charset: str) -> bytes:
     """Encode top-level elements as data set, in tag order.
 
-    `charset` (one defined term, or empty) is added as (0008,0005) when not empty. Values that are None or empty become
-    zero-length elements. Raises UnicodeError when the character set cannot hold a value.
+    `charset` (one defined term, or empty) is added as (0008,0005) when not empty. Values that are
+    None or empty become zero-length elements. Raises UnicodeError when the character set cannot
+    hold a value.
     """
     syntax = transfer_syntax(syntax_uid)
     encoding = encoding_of(syntax)

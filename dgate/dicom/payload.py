@@ -1,6 +1,7 @@
 """A data set's bytes on their way in: in memory while small, spilled to a file when large.
 
-Not for parsing (`dgate.dicom.table`) nor for naming (`dgate.archive.naming`). Owned by one association thread at a time.
+Not for parsing (`dgate.dicom.table`) nor for naming (`dgate.archive.naming`). Owned by one
+association thread at a time.
 """
 
 from __future__ import annotations
@@ -26,10 +27,11 @@ class SpillFile:
 class Payload:
     """The bytes of one data set, as they arrive.
 
-    Up to `SPILL_BYTES` they stay in memory. Beyond that, `spill` opens a file and everything goes there, so that memory
-    does not depend on the object's size. Without `spill` (identifiers), what exceeds `SPILL_BYTES` is counted in `size`
-    but not kept, and `overflowed` says so. A failing disk is remembered in `error`; the rest is swallowed so that the
-    association can still answer with the right status.
+    Up to `SPILL_BYTES` they stay in memory. Beyond that, `spill` opens a file and everything goes
+    there, so that memory does not depend on the object's size. Without `spill` (identifiers), what
+    exceeds `SPILL_BYTES` is counted in `size` but not kept, and `overflowed` says so. A failing
+    disk is remembered in `error`; the rest is swallowed so that the association can still answer
+    with the right status.
     """
 
     __slots__ = ("_map", "_memory", "_spill", "error", "overflowed", "size", "spilled")
@@ -77,7 +79,8 @@ class Payload:
             os.close(self.spilled.descriptor)
             self.spilled.path.unlink(missing_ok=True)
             self.spilled = None
-        # A view that is still referenced keeps the mapping alive; the kernel frees it with the last one.
+        # A view that is still referenced keeps the mapping alive; the kernel frees it with the last
+        # one.
         self._map = None
         self._memory = bytearray()
 

@@ -18,6 +18,7 @@ Entry = tuple[int, int, int, bytes | None]
 """Offset of the element, of its value, of the next element; its VR, None where implicit."""
 
 UNDEFINED = 0xFFFFFFFF
+_REGULAR: Entry = (0, 0, 0, b"")
 PIXEL_GROUP = 0x7FE0
 
 LONG_VRS = frozenset(
@@ -107,6 +108,11 @@ def scan(buffer: Buffer, encoding: Encoding, start: int = 0, end: int | None = N
     return layout
 
 
+def really_implicit(layout: Layout) -> bool:
+    """Tell whether a data set of an explicit VR syntax begins without VR, as some writers have it."""
+    return next(iter(layout.entries.values()), _REGULAR)[3] is None
+
+
 def _check_stop(buffer: Buffer, encoding: Encoding, pos: int, end: int) -> None:
     """Raise NotDicom when what ended the scan is no element.
 
@@ -128,12 +134,12 @@ def _scan_explicit(buffer: Buffer, encoding: Encoding, pos: int, end: int) -> La
     # Below every legal tag, so that the command group and zero bytes go the way of tags out of
     # order.
     last = 0xFFFF
+    vr: bytes | None
     while pos < end:
         group, number, vr, length = read(buffer, pos)
         if group >= PIXEL_GROUP:
             break
         tag = group << 16 | number
-        kind: bytes | None = vr
         if vr in short_vrs:
             value = pos + 8
             following = value + length
@@ -145,16 +151,16 @@ def _scan_explicit(buffer: Buffer, encoding: Encoding, pos: int, end: int) -> La
                 following = skip_undefined(buffer, encoding, value, end, vr)
                 layout.undefined.add(tag)
         else:
-            kind, value, length = irregular(buffer, encoding, pos, end)
+            vr, value, length = irregular(buffer, encoding, pos, end)
             following = value + length
             if length == UNDEFINED:
-                following = skip_undefined(buffer, encoding, value, end, kind)
+                following = skip_undefined(buffer, encoding, value, end, vr)
                 layout.undefined.add(tag)
         if tag > last:
             last = tag
         else:
             _out_of_order(layout, tag)
-        entries[tag] = (pos, value, following, kind)
+        entries[tag] = (pos, value, following, vr)
         pos = following
     layout.stop = pos
     return layout
@@ -358,8 +364,13 @@ def content_encoding(encoding: Encoding, vr: bytes | None) -> Encoding:
     if vr == b"UN":
         return IMPLICIT_LITTLE
     if vr is None:
-        return IMPLICIT_LITTLE if encoding.little_endian else _IMPLICIT_BIG
+        return without_vr(encoding)
     return encoding
+
+
+def without_vr(encoding: Encoding) -> Encoding:
+    """Return the implicit VR encoding with the same byte order."""
+    return IMPLICIT_LITTLE if encoding.little_endian else _IMPLICIT_BIG
 
 
 def item_encoding(buffer: Buffer, outer: Encoding, declared: Encoding, pos: int) -> Encoding:
@@ -373,7 +384,7 @@ def item_encoding(buffer: Buffer, outer: Encoding, declared: Encoding, pos: int)
     vr = bytes(buffer[pos + 4 : pos + 6])
     if vr in SHORT_VRS or vr in LONG_VRS or (declared.explicit and vr.isalpha() and vr.isupper()):
         return EXPLICIT_LITTLE if declared.little_endian else EXPLICIT_BIG
-    return IMPLICIT_LITTLE if declared.little_endian else _IMPLICIT_BIG
+    return without_vr(declared)
 
 
 def show(tag: int) -> str:

@@ -16,7 +16,9 @@ from dgate.dicom import deflate, element, paths
 from dgate.dicom.element import NUMERIC_VRS, SPECIFIC_CHARACTER_SET, TEXT_VRS
 from dgate.dicom.scan import (
     ITEM,
+    SEQUENCE_END,
     SHORT_VRS,
+    UNDEFINED,
     Buffer,
     Encoding,
     Entry,
@@ -24,8 +26,10 @@ from dgate.dicom.scan import (
     content_encoding,
     encoding_of,
     items,
+    really_implicit,
     scan,
     scan_tail,
+    without_vr,
 )
 from dgate.dicom.uids import transfer_syntax
 
@@ -34,10 +38,13 @@ _COPY_BYTES = 64 << 10
 _TAIL = 0x7FE00000
 _PLAIN_TEXT = SHORT_VRS - {b"AT", b"FD", b"FL", b"SL", b"SS", b"UL", b"US"} | {b"UC", b"UR", b"UT"}
 
-Patch = tuple[str, bytes] | None
-"""VR and value that an element was set to, None = deleted."""
+Patch = tuple[str, bytes, bool] | None
+"""VR and value that an element was set to, and whether its length is undefined; None = deleted."""
 Cut = tuple[int, int, bytes]
 """A range of the data set and the bytes that stand in its place."""
+
+
+_THERE: Patch = ("", b"", False)
 
 
 class Slice(NamedTuple):
@@ -62,6 +69,7 @@ class ElementTable:
         "_encoding",
         "_entries",
         "_inherited",
+        "_latin",
         "_layout",
         "_patches",
         "_tail",
@@ -94,7 +102,12 @@ class ElementTable:
         self._data = data
         self._buffer = buffer
         self._whole = True
-        self._begin(encoding, scan(data, encoding), syntax, inherited)
+        layout = scan(data, encoding)
+        if encoding.explicit and really_implicit(layout):
+            # What is set must not have a VR where its neighbours have none.
+            encoding = without_vr(encoding)
+            layout = scan(data, encoding)
+        self._begin(encoding, layout, syntax, inherited)
 
     def _begin(
         self, encoding: Encoding, layout: Layout, syntax: str, inherited: bytes | None
@@ -103,6 +116,8 @@ class ElementTable:
         self._layout = layout
         self._entries = layout.entries
         self._inherited = inherited
+        # One character for each byte, so that the offsets hold.
+        self._latin = bytes(self._data[: min(layout.stop, _COPY_BYTES)]).decode("latin_1")
         self._patches: dict[int, Patch] = {}
         self._tail: Layout | None = None
         self._cuts: tuple[int, list[Cut], bytes] | None = None
@@ -137,17 +152,19 @@ class ElementTable:
         are decimal, several joined by `\`.
         """
         entry = self._entries.get(tag)
-        if entry is not None and entry[3] in _PLAIN_TEXT and tag not in self._patches:
-            # The same as below, for the case that nearly every look-up is.
-            raw: bytes | None = bytes(self._data[entry[1] : entry[2]])
-            if raw and raw.isascii() and b"\x1b" not in raw and b"\0" not in raw[:-1]:
-                return raw.decode("ascii").rstrip(" \0")
+        if entry is not None and tag not in self._patches and entry[2] <= len(self._latin):
+            vr = entry[3]
+            if vr in _PLAIN_TEXT or (vr is None and element.is_plain_text(tag)):
+                # The same as below, for the case that nearly every look-up is.
+                text = self._latin[entry[1] : entry[2]].rstrip(" \0")
+                if text.isascii() and text.isprintable():
+                    return text
         raw = self.raw(tag)
         if not raw:
             return ""
-        vr = self.reading_vr(tag)
-        charset = self.charset if not raw.isascii() or b"\x1b" in raw else None
-        return element.text_of(vr, raw, charset, little_endian=self.little_endian)
+        name = self.reading_vr(tag)
+        charset = None if raw.isascii() and b"\x1b" not in raw else self.charset
+        return element.text_of(name, raw, charset, little_endian=self._encoding.little_endian)
 
     def vr(self, tag: int) -> str:
         """Return the VR that an element has, else (implicit, absent) that it would have."""
@@ -175,7 +192,7 @@ class ElementTable:
         if not self._patches:
             return tags
         there = set(tags).union(self._patches)
-        return sorted(tag for tag in there if self._patches.get(tag, ("", b"")) is not None)
+        return sorted(tag for tag in there if self._patches.get(tag, _THERE) is not None)
 
     @property
     def charset(self) -> bytes | None:
@@ -215,10 +232,11 @@ class ElementTable:
     def is_sequence(self, tag: int) -> bool:
         """Tell whether an element is a sequence, also where it is encoded as UN or without VR."""
         vr = self.reading_vr(tag)
-        if vr != "UN" or tag in self._patches:
+        if vr != "UN":
             return vr == "SQ"
-        # A private element without VR: only sequences have undefined length.
-        return tag in self._layout.undefined
+        # A private element whose VR is lost: only sequences have undefined length.
+        patch = self._patches.get(tag)
+        return tag in self._layout.undefined if patch is None else patch[2]
 
     # Changes.
 
@@ -229,8 +247,7 @@ class ElementTable:
         unchanged = tag not in self._patches and entry is not None and self.raw(tag) == value
         if unchanged and entry is not None and entry[3] in (None, vr.encode()):
             return
-        self._patches[tag] = (vr, value)
-        self.revision += 1
+        self._patch(tag, (vr, value, False))
 
     def set_text(self, tag: int, text: str) -> None:
         r"""Set an element to a text, by the rules of `element.encode_value`.
@@ -245,14 +262,15 @@ class ElementTable:
         self.set_raw(tag, vr, value)
 
     def set_items(self, tag: int, tables: Sequence[ElementTable]) -> None:
-        """Set a sequence to items, with defined lengths."""
+        """Set a sequence to items."""
         vr = "UN" if tag in self and self.vr(tag) == "UN" else "SQ"
         header = content_encoding(self._encoding, vr.encode())
         out = bytearray()
         for table in tables:
             content = table.tobytes()
             out += element.encode_delimiter(ITEM, len(content), header) + content
-        self.set_raw(tag, vr, bytes(out))
+        # Only an undefined length tells readers without a dictionary entry that this is a sequence.
+        self._patch(tag, (vr, bytes(out), self._dictionary_vr(tag) != "SQ"))
 
     def new_item(self) -> ElementTable:
         """Return an empty item for `set_items`."""
@@ -261,8 +279,7 @@ class ElementTable:
     def delete(self, tag: int) -> None:
         """Remove an element, every one of them where a tag was there more than once."""
         if tag in self or self._find(tag) is not None:
-            self._patches[tag] = None
-            self.revision += 1
+            self._patch(tag, None)
 
     def make_fit(self, text: str, vr: str) -> None:
         """Make sure that the character set can hold a text, else turn the object to ISO_IR 192."""
@@ -362,7 +379,7 @@ class ElementTable:
         planned: list[tuple[int, int, int, bytes]] = []
         grown: dict[int, int] = {}
         for tag, patch in self._patches.items():
-            new = b"" if patch is None else element.encode_element(tag, *patch, self._encoding)
+            new = b"" if patch is None else self._encoded(tag, *patch)
             places = self._places(tag)
             if not places:
                 if not new:
@@ -378,6 +395,13 @@ class ElementTable:
         planned += self._group_lengths(grown)
         planned.sort()
         return [(start, end, new) for start, _, end, new in planned]
+
+    def _encoded(self, tag: int, vr: str, value: bytes, undefined: bool) -> bytes:
+        encoding = self._encoding
+        if not undefined:
+            return element.encode_element(tag, vr, value, encoding)
+        end = element.encode_delimiter(SEQUENCE_END, 0, content_encoding(encoding, vr.encode()))
+        return element.encode_header(tag, vr, UNDEFINED, encoding) + value + end
 
     def _places(self, tag: int) -> list[tuple[int, int]]:
         """Return where elements with a tag are, the one that counts last."""
@@ -417,6 +441,10 @@ class ElementTable:
             yield entry[0], tag, entry[2], whole
 
     # Inner workings.
+
+    def _patch(self, tag: int, patch: Patch) -> None:
+        self._patches[tag] = patch
+        self.revision += 1
 
     def _find(self, tag: int) -> Entry | None:
         entry = self._entries.get(tag)

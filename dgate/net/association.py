@@ -10,15 +10,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import NoReturn, Protocol
+from typing import Protocol
 
 from dgate.dicom.payload import Payload
-from dgate.errors import Aborted, PeerError, ProtocolError
+from dgate.errors import Aborted, PeerError
 from dgate.net import pdu
 from dgate.net.dimse import (
     RESPONSE_BIT,
     Command,
-    CommandError,
     CommandField,
     Status,
     StatusCategory,
@@ -29,24 +28,11 @@ from dgate.net.dimse import (
 )
 from dgate.net.fragments import fragments, whole_command
 from dgate.net.negotiation import PresentationContext
-from dgate.net.pdu import AbortReason, PduType
+from dgate.net.reader import MessageReader
 from dgate.net.stream import Bytes, Stream
 
 log = logging.getLogger(__name__)
 
-_HEADER, _HEADER_SIZE = pdu.HEADER, pdu.HEADER_SIZE
-_PDV, _PDV_SIZE = pdu.PDV, pdu.PDV_SIZE
-_COMMAND, _LAST = pdu.COMMAND_BIT, pdu.LAST_BIT
-_COMMAND_LIMIT = 1 << 16
-_WHOLE_COMMAND = _COMMAND | _LAST
-_CANCEL_LIMIT = 1 << 10
-_P_DATA = int(PduType.P_DATA_TF)
-_PDU_TYPES = frozenset(PduType)
-_AFTER_RELEASE = frozenset(
-    (PduType.P_DATA_TF, PduType.RELEASE_RQ, PduType.RELEASE_RP, PduType.ABORT)
-)
-_OUT_OF_TURN = AbortReason.UNEXPECTED_PARAMETER
-_INVALID = AbortReason.INVALID_PARAMETER
 _STORE = int(CommandField.C_STORE_RQ)
 
 
@@ -96,10 +82,8 @@ class Association:
         "_cancels",
         "_first_byte_s",
         "_fragment_bytes",
-        "_largest_pdu",
-        "_left",
-        "_max_pdu",
         "_message_id",
+        "_reader",
         "_stopping",
         "_stream",
         "_waiting",
@@ -126,12 +110,10 @@ class Association:
         self.peer_implementation = parties.peer_implementation
         self.label = label
         self._stream = stream
-        self._max_pdu = parties.own_max_pdu
-        self._largest_pdu = parties.own_max_pdu + _HEADER_SIZE
+        self._reader = MessageReader(stream, parties.contexts, parties.own_max_pdu)
         self._fragment_bytes = pdu.max_fragment(parties.peer_max_pdu)
         timeouts = stream.timeouts
         self._first_byte_s = timeouts.idle_s if parties.is_acceptor else timeouts.response_s
-        self._left = 0  # Bytes of the current P-DATA-TF that have not been looked at.
         self._message_id = 0
         self._answered: int | None = None
         self._cancels: set[int] = set()
@@ -151,15 +133,15 @@ class Association:
         """
         payload = None
         try:
-            if self._left == 0 and not self._begin_message():
+            if not self._begin_message():
                 return None
-            context, command = self._receive_command()
+            context, command = self._reader.command()
             if command.has_data_set:
                 if payload_factory is None:
                     payload = Payload()
                 else:
                     payload = payload_factory(self, context, command)
-                self._receive_data(context.id, payload)
+                self._reader.data(context.id, payload)
         except BaseException as exc:
             if payload is not None:
                 payload.close()
@@ -168,6 +150,8 @@ class Association:
             self.abort(f"{type(exc).__name__} while receiving")
             raise
         self._answered = None
+        if self._cancels and not command.is_response:
+            self._cancels.discard(command.message_id)
         return Message(context, command, payload)
 
     def send(
@@ -239,12 +223,26 @@ class Association:
         for `receive`.
         """
         try:
-            while message_id not in self._cancels and self._take_cancel():
-                pass
+            while message_id not in self._cancels:
+                cancelled_id = self._reader.take_cancel()
+                if cancelled_id is None:
+                    return False
+                self._cancels.add(cancelled_id)
         except PeerError:
             self._stream.close()
             raise
-        return message_id in self._cancels
+        return True
+
+    def is_alive(self) -> bool:
+        """Whether a requestor's idle association can be used again: nothing came, nobody left."""
+        stream = self._stream
+        try:
+            if not stream.is_closed and stream.start == stream.end and not stream.poll_input():
+                return True
+        except PeerError as exc:
+            log.debug("%s had ended while it was idle: %s", self.label, exc)
+        stream.close()
+        return False
 
     def note_cancel(self, message: Message) -> None:
         """Remember a C-CANCEL-RQ that came where a response was awaited (C-GET sub-operations)."""
@@ -266,10 +264,8 @@ class Association:
         if self._stream.is_closed:
             return
         try:
-            self._skip(self._left)
             self._stream.send([pdu.RELEASE_RQ])
-            while not self._is_release_reply():
-                pass
+            self._reader.await_release_reply()
         except PeerError as exc:
             log.debug("The release of %s was not answered properly: %s", self.label, exc)
         finally:
@@ -308,179 +304,19 @@ class Association:
             self.abort(f"left with {kind.__name__}")
 
     def _begin_message(self) -> bool:
-        """Wait for the first PDU of a message; False when the association ended in good order."""
-        stream = self._stream
+        """Wait for a message to begin; False when the association has ended in good order."""
         self._waiting = True
         try:
-            # Read after `_waiting` was set, which `stop_when_idle` reads after it has set
-            # `_stopping`.
-            if self._stopping:
-                self.abort("the server stops")
-                return False
-            if stream.end - stream.start < _HEADER_SIZE:
-                stream.fill(_HEADER_SIZE, self._first_byte_s)
+            # Looked at after `_waiting` is set; `stop_when_idle` does it the other way round.
+            if not self._stopping:
+                return self._reader.begin(self._first_byte_s)
         except Aborted:
             if not self._stopping:
                 raise
-            self.abort("the server stops")
-            return False
         finally:
             self._waiting = False
-        return self._enter_pdu(between_messages=True)
-
-    def _enter_pdu(self, between_messages: bool = False) -> bool:
-        """Look at the buffered PDU header and step into a P-DATA-TF; False after a release."""
-        stream = self._stream
-        kind, length = _HEADER.unpack_from(stream.buffer, stream.start)
-        if kind == _P_DATA and _PDV_SIZE <= length <= self._largest_pdu:
-            stream.start += _HEADER_SIZE
-            self._left = length
-            return True
-        fault = pdu.size_fault(kind, length, self._max_pdu)
-        if kind not in _PDU_TYPES:
-            self._refuse(AbortReason.UNRECOGNIZED_PDU, f"PDU type {kind:02X} does not exist")
-        if fault:
-            self._refuse(AbortReason.INVALID_PARAMETER, fault)
-        if kind == PduType.ABORT:
-            self._raise_abort()
-        if kind != PduType.RELEASE_RQ or not between_messages:
-            self._refuse(AbortReason.UNEXPECTED_PDU, f"PDU type {kind:02X} came out of turn")
-        stream.finish(pdu.RELEASE_RP)
+        self.abort("the server stops")
         return False
-
-    def _receive_command(self) -> tuple[PresentationContext, Command]:
-        stream = self._stream
-        encoded = b""
-        context_id = 0
-        control = 0
-        while not control & _LAST:
-            length, fragment_context, control = self._next_fragment()
-            if not control & _COMMAND:
-                self._refuse(_OUT_OF_TURN, "a data set came where a command was due")
-            if fragment_context != (context_id or fragment_context):
-                self._refuse(_OUT_OF_TURN, "a command was cut into two presentation contexts")
-            context_id = fragment_context
-            if len(encoded) + length > _COMMAND_LIMIT:
-                self._refuse(_INVALID, f"a command set exceeds {_COMMAND_LIMIT} bytes")
-            if stream.end - stream.start < length:
-                stream.fill(length, stream.timeouts.read_s)
-            encoded += bytes(stream.view[stream.start : stream.start + length])
-            stream.start += length
-        context = self.contexts.get(context_id)
-        if context is None:
-            self._refuse(_INVALID, f"presentation context {context_id} was not accepted")
-        try:
-            command = decode_command(encoded)
-        except CommandError as exc:
-            self._refuse(_INVALID, str(exc))
-        if self._cancels and not command.is_response:
-            self._cancels.discard(command.message_id)
-        return context, command
-
-    def _receive_data(self, context_id: int, payload: Payload) -> None:
-        stream = self._stream
-        control = 0
-        while not control & _LAST:
-            length, fragment_context, control = self._next_fragment()
-            if control & _COMMAND:
-                self._refuse(_OUT_OF_TURN, "a command came in the middle of a data set")
-            if fragment_context != context_id:
-                self._refuse(_OUT_OF_TURN, "a data set came in another context than its command")
-            while length:
-                if stream.start == stream.end:
-                    stream.fill(1, stream.timeouts.read_s)
-                stop = min(stream.start + length, stream.end)
-                payload.append(stream.view[stream.start : stop])
-                length -= stop - stream.start
-                stream.start = stop
-
-    def _next_fragment(self) -> tuple[int, int, int]:
-        """Step to the next fragment of a message; return its length, context id and control."""
-        stream = self._stream
-        if self._left == 0:
-            if stream.end - stream.start < _HEADER_SIZE:
-                stream.fill(_HEADER_SIZE, stream.timeouts.read_s)
-            self._enter_pdu()
-        if self._left < _PDV_SIZE:
-            self._refuse(_INVALID, "a P-DATA-TF ends within a presentation data value")
-        if stream.end - stream.start < _PDV_SIZE:
-            stream.fill(_PDV_SIZE, stream.timeouts.read_s)
-        length, context_id, control = _PDV.unpack_from(stream.buffer, stream.start)
-        if not 2 <= length <= self._left - 4:
-            self._refuse(_INVALID, f"a presentation data value claims {length} bytes")
-        stream.start += _PDV_SIZE
-        self._left -= length + 4
-        return length - 2, context_id, control
-
-    def _take_cancel(self) -> bool:
-        """Consume one C-CANCEL-RQ that has arrived whole; return whether there was one."""
-        stream = self._stream
-        if self._left:
-            return False
-        while True:
-            buffered = stream.end - stream.start
-            if buffered >= _HEADER_SIZE:
-                kind, length = _HEADER.unpack_from(stream.buffer, stream.start)
-                if kind == PduType.ABORT:
-                    self._raise_abort()
-                if kind != _P_DATA or not _PDV_SIZE <= length <= _CANCEL_LIMIT:
-                    return False
-                if buffered >= _HEADER_SIZE + length:
-                    break
-            if not stream.poll_input():
-                return False
-        stop = stream.start + _HEADER_SIZE + length
-        *_, pdv_length, _, control = pdu.P_DATA_HEADER.unpack_from(stream.buffer, stream.start)
-        if pdv_length + 4 != length or control & _WHOLE_COMMAND != _WHOLE_COMMAND:
-            return False
-        try:
-            command = decode_command(bytes(stream.view[stream.start + 12 : stop]))
-        except CommandError:
-            return False
-        if command.command_field != CommandField.C_CANCEL_RQ:
-            return False
-        stream.start = stop
-        if command.message_id_responded is not None:
-            self._cancels.add(command.message_id_responded)
-        return True
-
-    def _is_release_reply(self) -> bool:
-        """Look at one PDU after our A-RELEASE-RQ."""
-        stream = self._stream
-        stream.fill(_HEADER_SIZE, stream.timeouts.artim_s)
-        kind, length = _HEADER.unpack_from(stream.buffer, stream.start)
-        fault = pdu.size_fault(kind, length, self._max_pdu)
-        if fault or kind not in _AFTER_RELEASE:
-            self._refuse(AbortReason.UNEXPECTED_PDU, fault or f"PDU type {kind:02X} came late")
-        if kind == PduType.ABORT:
-            self._raise_abort()
-        stream.start += _HEADER_SIZE
-        self._skip(length)
-        if kind == PduType.RELEASE_RQ:
-            # Both sides release at once (PS3.8 9.2.3, states 9 to 12).
-            stream.send([pdu.RELEASE_RP])
-        return bool(kind == PduType.RELEASE_RP)
-
-    def _skip(self, length: int) -> None:
-        stream = self._stream
-        while length:
-            if stream.start == stream.end:
-                stream.fill(1, stream.timeouts.artim_s)
-            step = min(length, stream.end - stream.start)
-            stream.start += step
-            length -= step
-
-    def _raise_abort(self) -> NoReturn:
-        stream = self._stream
-        stream.fill(pdu.ABORT_SIZE, stream.timeouts.artim_s)
-        source, reason = stream.buffer[stream.start + 8], stream.buffer[stream.start + 9]
-        stream.close()
-        raise Aborted(pdu.describe_abort(source, reason), where=stream.where)
-
-    def _refuse(self, reason: AbortReason, what: str) -> NoReturn:
-        """Answer what the protocol does not allow with A-ABORT of the upper layer (PS3.8 AA-8)."""
-        self._stream.finish(pdu.abort(2, reason))
-        raise ProtocolError(what, where=self._stream.where)
 
     def _transmit(self, context_id: int, encoded: bytes, data: Iterable[Bytes] | None) -> None:
         if data is None and len(encoded) <= self._fragment_bytes:

@@ -63,7 +63,7 @@ class Policy:
     max_pdu: int = DEFAULT_MAX_PDU
     allow_unknown: bool = True
     is_known: Callable[[str], bool] = bool
-    """Whether acrnema.map names a calling AE title (`NodeMap.names`); asked unless `allow_unknown`."""
+    """Whether acrnema.map names a calling AE (`NodeMap.names`); asked unless `allow_unknown`."""
     accept_unknown_sop_classes: bool = False
 
     def judge(self, request: AssociateRequest) -> Acceptance | Rejection:

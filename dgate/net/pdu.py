@@ -75,14 +75,18 @@ def size_fault(kind: int, length: int, max_pdu: int) -> str:
     `max_pdu` is what we announced. Nothing is read of a PDU that is refused here.
     """
     if kind == PduType.P_DATA_TF:
-        # Some implementations count the PDU header as part of the maximum, so they send 6 bytes
-        # more.
-        fits = PDV_SIZE <= length <= max_pdu + HEADER_SIZE
+        fits = PDV_SIZE <= length <= largest(max_pdu)
     elif kind in (PduType.ASSOCIATE_RQ, PduType.ASSOCIATE_AC):
         fits = length <= ASSOCIATE_LIMIT
     else:
         fits = length == _FIXED_BODY
     return "" if fits else f"PDU type {kind:02X} announces {length} bytes"
+
+
+def largest(max_pdu: int) -> int:
+    """Return the longest P-DATA-TF to be taken from a peer that was told `max_pdu`."""
+    # 0 tells the peer that there is no limit. Some count the header, and so send 6 bytes more.
+    return max_pdu + HEADER_SIZE if max_pdu else 0xFFFFFFFF
 
 
 def abort(source: int, reason: int) -> bytes:

@@ -57,7 +57,7 @@ class Router:
         handlers: Mapping[tuple[CommandField, str], Handler],
         payload_factory: PayloadFactory | None = None,
     ) -> None:
-        """`handlers` by command and abstract syntax, or STORAGE; the factory serves C-STORE only."""
+        """`handlers` by command and abstract syntax or STORAGE; the factory serves C-STORE."""
         self._handlers: dict[tuple[int, str], Handler] = dict(handlers.items())
         self._payload_factory = payload_factory
 

@@ -6,7 +6,7 @@ association's owner thread.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import NamedTuple, NoReturn
 
 from dgate.dicom.uids import VERIFICATION
@@ -52,10 +52,12 @@ def store(
     *,
     priority: int = PRIORITY_MEDIUM,
     originator: tuple[str, int] | None = None,
+    meanwhile: Callable[[], None] | None = None,
 ) -> Command:
     """C-STORE one object and return the peer's response.
 
-    `originator` is AE title and message ID of the C-MOVE behind it.
+    `originator` is AE title and message ID of the C-MOVE behind it. `meanwhile` is called when the
+    object is out and the peer works on it.
     Also used by a C-GET provider for its sub-operations: a C-CANCEL-RQ that comes meanwhile is kept
     for `cancelled`.
     """
@@ -64,6 +66,8 @@ def store(
     if originator is not None:
         request.originator, request.originator_id = originator
     association.send(context_id, request, chunks)
+    if meanwhile is not None:
+        meanwhile()
     return _response(association, request)
 
 
@@ -73,7 +77,7 @@ def find(
     identifier: bytes,
     *,
     priority: int = PRIORITY_MEDIUM,
-) -> Iterator[FindAnswer]:
+) -> Generator[FindAnswer, None, None]:
     """C-FIND; yields every response, the final one last. Closing the iterator early cancels."""
     request = _request_on(association, context_id, CommandField.C_FIND_RQ, priority)
     for message in _responses(association, context_id, request, identifier):

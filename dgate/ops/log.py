@@ -1,7 +1,8 @@
 """Logging set-up and the user log: who hears about what. Not for metrics.
 
-Operator messages go to standard error, warnings and worse also to the trouble log, and one line per object transfer
-command to the user log (spec dimse.md section 11). Handlers are thread-safe; `UserLog` guards its file with one lock.
+Operator messages go to standard error, warnings and worse also to the trouble log, and one line per
+object transfer command to the user log (spec dimse.md section 11). Handlers are thread-safe;
+`UserLog` guards its file with one lock.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ def set_up_logging(trouble_log: Path | None, *, verbose: bool = False) -> None:
 
 
 class UserLog:
-    """One time-stamped line per C-STORE, C-MOVE and C-GET, as existing evaluation scripts read it."""
+    """One time-stamped line per C-STORE, C-MOVE and C-GET, as evaluation scripts read it."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -56,7 +57,8 @@ class UserLog:
         self._stamp = ""
 
     def write(self, operation: str, calling: str) -> None:
-        """Note that `calling` ran `operation` (`C-Store`, `C-Move `, `C-Get `, six characters or more).
+        """Note that `calling` ran `operation` (`C-Store`, `C-Move `, `C-Get `, six characters or
+        more).
 
         A log that cannot be written is reported once and then given up: it must not stop images.
         """

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import reduce
 from operator import attrgetter
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from dgate.rules.compile import CompiledLine, Library, compile_line
 from dgate.rules.effects import Captured, ExportPlan, Forward, ImportVerdict, Outcome
 from dgate.rules.grammar import Line, is_executable, parse_line
 from dgate.rules.opaque import lift
-from dgate.rules.patterns import matcher
+from dgate.rules.patterns import Matcher, matcher
 from dgate.rules.problems import Checker, Gravity, RuleProblem
 from dgate.rules.run import DESTROY, REJECT, Environment, Run, log
 from dgate.rules.sqlfilter import is_no_filter, prepare
@@ -105,10 +106,13 @@ class Rules:
         failing script refuses the object unless `ScriptErrors = ignore`.
         """
         verdict = ImportVerdict()
-        run = Run(table, captured, env, lenient=self._lenient, variables=variables)
+        run = None
         for converter in self._imports:
             if not converter.passes(captured):
                 continue
+            if run is None:
+                run = Run(table, captured, env, lenient=self._lenient, variables=variables)
+                verdict.forwards = run.forwards
             run.enter(converter.name, converter.where)
             try:
                 code = converter.line.run(run)
@@ -119,8 +123,7 @@ class Rules:
                 verdict.outcome = _OUTCOMES[code]
                 verdict.reason = run.reason
                 break
-        verdict.device = run.device
-        verdict.forwards = run.forwards
+        verdict.device = run.device if run is not None else None
         return verdict
 
     def plan_exports(
@@ -260,8 +263,8 @@ class _Builder:
                 )
                 return None
             if field != "sql" and pattern != "*":
-                tests.append(_test(attrgetter(field), matcher(pattern)))
-        return _all(tests)
+                tests.append(_passing(attrgetter(field), matcher(pattern)))
+        return reduce(_both, tests) if tests else _always
 
     def _condition(self, text: ConverterText) -> tuple[str, RuleError | None]:
         sql = text.filters.sql
@@ -299,16 +302,12 @@ def _is_decidable(tree: Line) -> bool:
     )
 
 
-def _test(value: Callable[[Captured], str], matches: Callable[[str], bool]) -> Test:
+def _passing(value: Callable[[Captured], str], matches: Matcher) -> Test:
     return lambda captured: matches(value(captured))
 
 
-def _all(tests: list[Test]) -> Test:
-    if not tests:
-        return _always
-    if len(tests) == 1:
-        return tests[0]
-    return lambda captured: all([test(captured) for test in tests])
+def _both(first: Test, second: Test) -> Test:
+    return lambda captured: first(captured) and second(captured)
 
 
 def _always(captured: Captured) -> bool:

@@ -1,5 +1,5 @@
-"""Identifiers of C-FIND, C-MOVE and C-GET: from a data set to typed keys, and from matches back to data sets (PS3.4
-C.2.2 and C.4). Pure functions.
+"""Identifiers of C-FIND, C-MOVE and C-GET: from a data set to typed keys, and from matches back to
+data sets (PS3.4 C.2.2 and C.4). Pure functions.
 """
 
 from __future__ import annotations
@@ -7,7 +7,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from dgate.archive.query import Level, QueryKey
+from dgate.archive.query import QueryKey
+from dgate.archive.schema import Level
 from dgate.dicom.charset import encode
 from dgate.dicom.encode import SPECIFIC_CHARACTER_SET
 from dgate.dicom.table import ElementTable
@@ -66,7 +67,9 @@ def read_identifier(message: Message, levels: frozenset[Level]) -> Identifier:
         level = None
     if level is None or level not in levels:
         allowed = ", ".join(sorted(each.value for each in levels))
-        what = f"query/retrieve level {name!r} is not one of {allowed}" if name else "no level given"
+        what = (
+            f"query/retrieve level {name!r} is not one of {allowed}" if name else "no level given"
+        )
         raise DataSetMismatch(what)
     keys = []
     sequences = []
@@ -92,7 +95,9 @@ def check_unique_keys(identifier: Identifier) -> None:
     wanted = UNIQUE_KEYS[identifier.level]
     value = next((key.value for key in identifier.keys if key.tag == wanted), None)
     if not value or "*" in value or "?" in value:
-        raise DataSetMismatch(f"the identifier lacks the unique key of level {identifier.level.value}")
+        raise DataSetMismatch(
+            f"the identifier lacks the unique key of level {identifier.level.value}"
+        )
 
 
 def answer_charset(
@@ -100,8 +105,9 @@ def answer_charset(
 ) -> str:
     """Return the character set for an answer (PS3.4 C.2.2.2 leaves the choice to the provider).
 
-    UTF-8 when the request is in UTF-8. Else, of QueriesReturnISO_IR, the request's own and ISO_IR 100, the first that
-    can hold the text; UTF-8 when none can. Plain ASCII needs none, unless QueriesReturnISO_IR names one.
+    UTF-8 when the request is in UTF-8. Else, of QueriesReturnISO_IR, the request's own and ISO_IR
+    100, the first that can hold the text; UTF-8 when none can. Plain ASCII needs none, unless
+    QueriesReturnISO_IR names one.
     """
     if requested == UTF_8:
         return UTF_8

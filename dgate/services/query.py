@@ -1,14 +1,16 @@
-"""Query service: C-FIND in the Patient Root, Study Root and Patient/Study Only models (PS3.4 annex C.4.1).
+"""Query service: C-FIND in the Patient Root, Study Root and Patient/Study Only models (PS3.4 annex
+C.4.1).
 
-Matches are streamed from the index to the peer; a C-CANCEL between two answers ends the search. Association threads
-run the handler; the service holds no state of its own.
+Matches are streamed from the index to the peer; a C-CANCEL between two answers ends the search.
+Association threads run the handler; the service holds no state of its own.
 """
 
 from __future__ import annotations
 
 import logging
 
-from dgate.archive.query import Finder, Level
+from dgate.archive.query import Finder
+from dgate.archive.schema import Level
 from dgate.config.settings import Settings
 from dgate.dicom.encode import SPECIFIC_CHARACTER_SET, encode_data_set
 from dgate.errors import DataSetMismatch, StoreError
@@ -41,9 +43,7 @@ class QueryService:
 
         return handle
 
-    def _answer(
-        self, association: Association, message: Message, levels: frozenset[Level]
-    ) -> None:
+    def _answer(self, association: Association, message: Message, levels: frozenset[Level]) -> None:
         try:
             identifier = read_identifier(message, levels)
         except DataSetMismatch as exc:
@@ -77,18 +77,21 @@ class QueryService:
         for match in self._finder.find(identifier.level, identifier.keys):
             if association.cancelled(message_id):
                 return True
-            association.respond(
-                message, pending, data=[self._encode(identifier, match, message)]
-            )
+            association.respond(message, pending, data=[self._encode(identifier, match, message)])
         return False
 
     def _pending_status(self, identifier: Identifier) -> Status:
-        """Return FF01 when a key with a value to match is not in the index: the answer is wider than asked for."""
-        supported = self._finder.supported_tags(identifier.level)
+        """Return FF01 when a key with a value to match is not in the index: the answer is wider
+        than asked for.
+        """
         # The level's own bookkeeping is answered, not matched.
         ours = {RETRIEVE_AE_TITLE, INSTANCE_AVAILABILITY}
         for key in identifier.keys:
-            if key.value and key.tag not in supported and key.tag not in ours:
+            if (
+                key.value
+                and key.tag not in ours
+                and not self._finder.knows(identifier.level, key.tag)
+            ):
                 return Status.PENDING_KEYS_UNSUPPORTED
         return Status.PENDING
 
@@ -102,7 +105,5 @@ class QueryService:
         if INSTANCE_AVAILABILITY in match:
             match[INSTANCE_AVAILABILITY] = "ONLINE"
         match.pop(SPECIFIC_CHARACTER_SET, None)
-        charset = answer_charset(
-            match, identifier.charset, self._settings.queries_return_iso_ir
-        )
+        charset = answer_charset(match, identifier.charset, self._settings.queries_return_iso_ir)
         return encode_data_set(match, message.context.transfer_syntax, charset)

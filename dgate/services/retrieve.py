@@ -1,7 +1,8 @@
-"""Retrieve service: C-MOVE and C-GET in the three query/retrieve models (PS3.4 annex C.4.2 and C.4.3).
+"""Retrieve service: C-MOVE and C-GET in the three query/retrieve models (PS3.4 annex C.4.2 and
+C.4.3).
 
-Objects leave through `archive.export`; C-MOVE uses the same sender as delivery. One association thread runs one
-retrieval; nothing is shared between them.
+Objects leave through `archive.export`; C-MOVE uses the same sender as delivery. One association
+thread runs one retrieval; nothing is shared between them.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ import logging
 from dataclasses import replace
 
 from dgate.archive.export import Exporter
-from dgate.archive.query import Finder, Level
+from dgate.archive.query import Finder
 from dgate.archive.records import InstanceRef
+from dgate.archive.schema import Level
 from dgate.config.nodes import NodeMap
 from dgate.config.settings import Settings
 from dgate.delivery.destination import Destination, resolve
@@ -81,7 +83,7 @@ class RetrieveService:
             association.respond(message, Status.UNABLE_TO_PROCESS, comment=comment(exc))
             return None
         try:
-            return self._finder.select(identifier.level, identifier.keys)
+            return self._finder.select(identifier.keys, identifier.level)
         except StoreError as exc:
             log.error("A retrieval of %s could not be answered: %s", association.calling, exc)
             status = Status.CLASSIC_NO_MATCHES if classic else Status.CANNOT_COUNT_MATCHES
@@ -90,9 +92,7 @@ class RetrieveService:
 
     # C-MOVE
 
-    def _move(
-        self, association: Association, message: Message, levels: frozenset[Level]
-    ) -> None:
+    def _move(self, association: Association, message: Message, levels: frozenset[Level]) -> None:
         destination = self._destination(association, message)
         if destination is None:
             return

@@ -1,5 +1,5 @@
-"""From an error to a DIMSE status: the one place where a service chooses what to answer (PS3.7 annex C, rulings on
-statuses in docs/compatibility.md). Pure functions.
+"""From an error to a DIMSE status: the one place where a service chooses what to answer (PS3.7
+annex C, rulings on statuses in docs/compatibility.md). Pure functions.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from dgate.net.dimse import Status
 def storage_status(error: DgateError, *, failed_code: int, classic: bool) -> int:
     """Return the C-STORE status for an object that was not stored.
 
-    `failed_code` is StorageFailedErrorCode, which `classic` (StatusCodes = classic) gives for every cause.
+    `failed_code` is StorageFailedErrorCode, which `classic` (StatusCodes = classic) gives for every
+    cause.
     """
     if classic:
         return failed_code
@@ -35,5 +36,7 @@ def storage_status(error: DgateError, *, failed_code: int, classic: bool) -> int
 
 
 def comment(error: DgateError) -> str:
-    """Return the error comment (0000,0902): the cause without places of this machine (LO, 64 characters)."""
+    """Return the error comment (0000,0902): the cause without places of this machine (LO, 64
+    characters).
+    """
     return error.what[:64]

@@ -1,6 +1,7 @@
 """Storage service class as provider: C-STORE (PS3.4 annex B).
 
-An association's thread runs the handler; success is answered only after `archive.ingest` has returned.
+An association's thread runs the handler; success is answered only after `archive.ingest` has
+returned.
 """
 
 from __future__ import annotations
@@ -38,8 +39,8 @@ class StorageService:
     def store(self, association: Association, message: Message) -> None:
         """Store one object and answer with what became of it.
 
-        A crash before the answer leaves the object stored completely or not at all; the sender has no success and
-        will send again.
+        A crash before the answer leaves the object stored completely or not at all; the sender has
+        no success and will send again.
         """
         command = message.command
         arrival = Arrival(

@@ -1,4 +1,6 @@
-"""What C-MOVE and C-GET share: counting sub-operations and choosing the final status (PS3.4 C.4.2.1 and C.4.3.1)."""
+"""What C-MOVE and C-GET share: counting sub-operations and choosing the final status (PS3.4 C.4.2.1
+and C.4.3.1).
+"""
 
 from __future__ import annotations
 

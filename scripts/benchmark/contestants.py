@@ -86,9 +86,7 @@ class Stable:
         # Not verbose: three lines of log per object would slow it down.
         return StoreScp.create(folder, self.ports, title=title, options=options, verbose=False)
 
-    def _dgate(
-        self, who: Contestant, place: Path, nodes: Sequence[Node], forward: bool
-    ) -> Gateway:
+    def _dgate(self, who: Contestant, place: Path, nodes: Sequence[Node], forward: bool) -> Gateway:
         settings: dict[str, object] = {
             "Durability": "none" if who is Contestant.DGATE_NONE else "full"
         }
@@ -101,4 +99,6 @@ class Stable:
     ) -> Orthanc:
         settings = {"SyncStorageArea": False} if who is Contestant.ORTHANC_UNSYNCED else {}
         lua = ORTHANC_LUA if forward else ""
-        return Orthanc.create(place / "orthanc", self.ports, nodes=nodes, settings=settings, lua=lua)
+        return Orthanc.create(
+            place / "orthanc", self.ports, nodes=nodes, settings=settings, lua=lua
+        )

@@ -6,7 +6,6 @@ wall time in seconds from the outside, with the client's own start included for 
 
 from __future__ import annotations
 
-import os
 import time
 import zlib
 from collections.abc import Callable, Mapping, Sequence
@@ -16,11 +15,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from scripts.benchmark.contestants import Contestant, Server, Stable
+from scripts.benchmark.fullindex import fill_index
 from scripts.benchmark.loads import Huge, Load
 from scripts.benchmark.processtree import cpu_seconds, peak_bytes, reset_peak, resident_bytes
-from tests.acceptance.harness import Gateway, Node
+from tests.acceptance.harness import Gateway
 from tests.acceptance.peers import run_dcmtk
-from tests.acceptance.processes import Failed, wait_until
+from tests.acceptance.processes import Failed
 from tests.acceptance.rawdicom import (
     EXPLICIT_LE,
     STUDY_ROOT_GET,
@@ -28,7 +28,6 @@ from tests.acceptance.rawdicom import (
     RawAssociation,
     Reply,
 )
-from tests.acceptance.fullindex import fill_index
 
 MB = 1 << 20
 IDLE_ASSOCIATIONS = 100
@@ -258,9 +257,7 @@ def start_full(bench: Bench, _: Contestant) -> Measured:
     gateway = Gateway.create(bench.stable.new_folder(), bench.stable.ports)
     gateway.start()
     item = bench.small.items[0]
-    with RawAssociation.open(gateway.port, [Offer(item.sop_class)]) as association:
-        run_dcmtk("storescu", "127.0.0.1", str(gateway.port), item.path)
-        association.release()
+    run_dcmtk("storescu", "127.0.0.1", str(gateway.port), item.path)
     gateway.stop()
     fill_index(gateway.database, INDEXED)
     # Once without measuring, as a server of that size has been started before.
@@ -276,3 +273,41 @@ def start_of(gateway: Gateway) -> Measured:
     result = {"time": time.perf_counter() - begin}
     gateway.kill()
     return result
+
+
+def _table() -> tuple[Work, ...]:
+    dgate, none = Contestant.DGATE, Contestant.DGATE_NONE
+    scp, orthanc, unsynced = Contestant.STORESCP, Contestant.ORTHANC, Contestant.ORTHANC_UNSYNCED
+    all_five = (none, dgate, scp, orthanc, unsynced)
+    pair = (dgate, orthanc)
+    small, ct = "2,000 x 4 kB", "400 CT of 512 kB"
+    return (
+        Work("store-small", f"store {small}, one association", all_five,
+             (Bound(1.5, none, scp), Bound(0.8, dgate, orthanc)), store("small")),
+        Work("store-ct", f"store {ct}, one association", all_five,
+             (Bound(1.3, none, scp), Bound(0.5, dgate, orthanc)), store("ct")),
+        Work("store-small-4", f"store {small}, four associations", pair,
+             (Bound(0.6, dgate, orthanc),), store_parallel("small")),
+        Work("store-ct-4", f"store {ct}, four associations", pair,
+             (Bound(0.6, dgate, orthanc),), store_parallel("ct")),
+        Work("find", "C-FIND x 200 by PatientID, one association", pair,
+             (Bound(1.5, dgate, orthanc),), find),
+        Work("get", f"C-GET of {ct}", pair, (Bound(1.2, dgate, orthanc),), get),
+        Work("move", f"C-MOVE of {ct}", pair, (Bound(1.2, dgate, orthanc),), move),
+        Work("route-ct", f"route {ct} to a storescp", pair,
+             (Bound(0.7, dgate, orthanc),), route("ct")),
+        Work("route-small", f"route {small} to a storescp", pair,
+             (Bound(0.7, dgate, orthanc),), route("small")),
+        Work("idle", f"{IDLE_ASSOCIATIONS} idle associations", (dgate,),
+             (Bound(0.5, metric="cpu"), Bound(120, metric="memory")), idle,
+             {"cpu": "% of a core", "memory": "MB resident"}, 3),
+        Work("huge", "one 2 GB multi-frame object in and out", (dgate,),
+             (Bound(64, metric="growth"),), huge,
+             {"growth": "MB growth", "in": "s in", "out": "s out"}, 3),
+        Work("start-empty", "start to first C-ECHO, empty", (dgate,), (Bound(1.5),), start_empty),
+        Work("start-full", f"start to first C-ECHO, {INDEXED:,} objects indexed", (dgate,),
+             (Bound(1.5),), start_full),
+    )  # fmt: skip
+
+
+WORKS = _table()

@@ -17,7 +17,7 @@ from dgate.archive.repair import repair
 from dgate.archive.schema import Schema, prepare
 from dgate.archive.writer import Transaction, Writer
 from dgate.config.layout import Layout, default_layout
-from dgate.config.model import Durability, Engine, MissingUids
+from dgate.config.settings import Durability, Engine, MissingUids
 from dgate.dicom.table import ElementTable
 from dgate.dicom.uids import EXPLICIT_LE
 

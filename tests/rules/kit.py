@@ -105,6 +105,19 @@ def with_sequence() -> ElementTable:
     return table(ReferencedStudySequence=Sequence(items))
 
 
+def captured(**changes: str) -> Captured:
+    """Return the captured values of the object of the trace."""
+    values = {
+        "modality": "CT",
+        "station": "ROOM1",
+        "sop_instance": "1.2.3.4.5",
+        "patient_id": "0009703828",
+        "calling": "SCANNER",
+        "called": "DGATE",
+    }
+    return Captured(**{**values, **changes})
+
+
 def converter(
     text: str, family: str = "Import", index: int = 0, *, lua: bool = False, **filters: str
 ) -> ConverterText:

@@ -21,7 +21,11 @@ from dgate.rules.values import compile_template
 _ELEMENT = r"(?:[0-9A-Fa-f]{4},[0-9A-Fa-f]{4}|[A-Za-z0-9]+)"
 _NESTED = re.compile(rf"({_ELEMENT})(?:\.([0-9]+|\*))?/({_ELEMENT})")
 _SET = re.compile(r'([^ ]+) (?:(to nil) *$|(to|if) (?=")|format (?="))', re.IGNORECASE)
+_UNQUOTED = re.compile(r"[^ ]+ (?:to|if|format) ", re.IGNORECASE)
 _SECOND = re.compile(r'" (to|if) (?=")', re.IGNORECASE)
+_SHOWN = 80
+_NOT_IN_DATA_SET = frozenset((0x0000, 0x0002, 0xFFFE, 0xFFFF))
+"""Groups of commands, of the file's header and of item delimiters."""
 _LEVELS = ("patient", "study", "series", "image")
 
 Assign = Callable[[Run, str], None]
@@ -222,9 +226,11 @@ def parse_target(text: Text) -> Target:
 def _known_tag(text: Text) -> int:
     tag = element_tag(text.value)
     if tag is None:
-        near = difflib.get_close_matches(text.value, keyword_dict, n=1)
+        near = difflib.get_close_matches(text.value[:_SHOWN], keyword_dict, n=1)
         remedy = f"did you mean {near[0]}?" if near else "write gggg,eeee or a DICOM keyword"
-        raise text.fail(f"{text.value[:80]} is not an element", remedy=remedy)
+        raise text.fail(f"{text.value[:_SHOWN]} is not an element", remedy=remedy)
+    if tag >> 16 in _NOT_IN_DATA_SET:
+        raise text.fail(f"group {tag >> 16:04X} is not part of an object's data set")
     return tag
 
 
@@ -250,9 +256,12 @@ def _set(text: Text, rest: Text, reading: Reading) -> Statement:
 
 
 def _misplaced_quote(rest: Text) -> RuleError:
+    unquoted = _UNQUOTED.match(rest.value)
+    if unquoted is not None:
+        return rest.fail('the value must stand in double quotes: expected " here', at=unquoted.end())
     element = rest.value.partition(" ")[0]
     return rest.fail(
-        "the element must be followed by to, if or format and a double quote, with single blanks",
+        "the element must be followed by one blank and to, if or format",
         at=len(element),
         remedy='write: set Element to "value"',
     )
@@ -260,8 +269,10 @@ def _misplaced_quote(rest: Text) -> RuleError:
 
 def _set_if_empty(text: Text, rest: Text, reading: Reading) -> Statement:
     found = _SET.match(rest.value)
-    if found is None or not found.group(3):
+    if found is None:
         raise _misplaced_quote(rest)
+    if not found.group(3):
+        raise rest.fail("setifempty is followed by to or if and a value", at=found.end(1))
     target = parse_target(rest.cut(0, found.end(1)))
     if target.path:
         raise rest.fail("setifempty works on top-level elements only")

@@ -38,20 +38,28 @@ class DirectForward(Executable):
 
     def build(self, scope: Scope) -> Step:
         """Return the step that records the forward."""
-        target = compile_template(self.target)
-        compression, org, dest = (
-            _optional(self.compression),
-            _optional(self.org),
-            _optional(self.dest),
-        )
-        script = None if self.script is None else compile_script_text(self.script)
-        number = scope.number
+        make = self._maker(scope.number)
+        if self.script is None and all(part.constant is not None for part in self.templates()):
+            return _remembering(make)
 
         def step(run: Run) -> int:
+            run.forward(make(run))
+            return CONTINUE
+
+        return step
+
+    def _maker(self, number: int) -> Callable[[Run], Forward]:
+        target = compile_template(self.target)
+        compression = _optional(self.compression)
+        org = _optional(self.org)
+        dest = _optional(self.dest)
+        script = None if self.script is None else compile_script_text(self.script)
+
+        def make(run: Run) -> Forward:
             where = target(run).strip()
             if not where:
                 raise RuleError("the target of the forward is empty")
-            forward = Forward(
+            return Forward(
                 where,
                 f"{run.name}.{number}",
                 calling=org(run),
@@ -59,10 +67,24 @@ class DirectForward(Executable):
                 compression=compression(run),
                 script=_with_prelude(run, script),
             )
-            run.forward(forward)
-            return CONTINUE
 
-        return step
+        return make
+
+
+def _remembering(make: Callable[[Run], Forward]) -> Step:
+    """Return the step of a forward without tokens: the same value for every object of a line."""
+    known: dict[str, Forward] = {}
+
+    def step(run: Run) -> int:
+        forward = None if run.prelude else known.get(run.name)
+        if forward is None:
+            forward = make(run)
+            if not run.prelude:
+                known[run.name] = forward
+        run.forward(forward)
+        return CONTINUE
+
+    return step
 
 
 def _optional(template: Template | None) -> Callable[[Run], str | None]:

@@ -88,19 +88,19 @@ def _compression(text: Text, rest: Text, reading: Reading) -> Statement:
 
 
 def _scrub(text: Text, rest: Text, reading: Reading) -> Statement:
-    sign, rest = rest.value[:1], rest.rstrip().cut(1)
+    sign, listed = rest.value[:1], rest.rstrip().cut(1)
     if sign not in ("+", "-"):
         raise rest.fail("scrub must be followed by + or - and a list")
     start = 0
-    for item in rest.value.split(","):
+    for item in listed.value.split(","):
         if not _SCRUB_ITEM.fullmatch(item):
-            raise rest.fail(
+            raise listed.fail(
                 f"{item[:40]!r} is not GGGGEEEE, GGGG, a VR or Private",
                 at=start,
                 remedy="hexadecimal digits are written in upper case",
             )
         start += len(item) + 1
-    return Scrub(text.column, sign == "+", tuple(rest.value.split(",")))
+    return Scrub(text.column, sign == "+", tuple(listed.value.split(",")))
 
 
 def _process_with(text: Text, rest: Text, reading: Reading) -> Statement:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from dgate.errors import RuleError
+from dgate.rules.opaque import MARK
 from dgate.rules.run import CONTINUE, DESTROY, REJECT, Run, Step
 from dgate.rules.statements.base import (
     IMPORT_ONLY,
@@ -147,7 +148,7 @@ def bare_name(text: Text, reading: Reading) -> Statement:
 def _script_name(text: Text) -> str:
     if not text.value:
         raise text.fail("the name of the script is missing")
-    if "%" in text.value:
+    if "%" in text.value or MARK.search(text.value):
         # A header value must not choose which file is run as a script.
         raise text.fail("the name of a script must not contain %-tokens")
     return text.value

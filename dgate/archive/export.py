@@ -1,0 +1,325 @@
+"""The one way out: stored objects as streams of data set bytes, rewritten and converted on demand.
+
+Not for who gets them (`dgate.delivery`, `dgate.services`). An `Exporter` may be used by any thread;
+an `Outgoing` belongs to the thread that opened it. Memory per object is constant: pixel data that
+need not change passes in chunks, only headers are looked at.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import PurePath
+
+from dgate.archive.devices import Devices, Reader
+from dgate.archive.files import FileReader, write_parts
+from dgate.archive.incoming import SOP_CLASS_UID, SOP_INSTANCE_UID
+from dgate.archive.naming import is_confined
+from dgate.archive.records import InstanceRef
+from dgate.archive.spool import SPOOL_DEVICE
+from dgate.config.settings import Settings
+from dgate.dicom.part10 import FileMeta, read_meta
+from dgate.dicom.table import ElementTable, Slice
+from dgate.dicom.transcode import convert, convert_header_only
+from dgate.errors import Missing, NotDicom, StoreError
+
+CHUNK_BYTES = 1 << 20
+_HEAD_BYTES = 1 << 12
+"""Enough for the header of nearly every file."""
+_WHOLE_BYTES = 1 << 16
+"""Files up to this size are read at once."""
+_LONGEST_HEAD_BYTES = 1 << 24
+
+Rewrite = Callable[[ElementTable], None]
+"""Changes the copy that is sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What is known of a stored object without reading more than its head."""
+
+    sop_class: str
+    sop_instance: str
+    syntax: str
+    size: int
+    """Bytes of the data set, without file header."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Range:
+    """A part of the data set that is still in the file."""
+
+    offset: int
+    length: int
+
+
+_Piece = bytes | memoryview | _Range
+
+
+class Outgoing:
+    """A stored object on its way out: what to announce, and its data set in chunks."""
+
+    def __init__(
+        self,
+        reader: Reader,
+        pieces: Sequence[_Piece],
+        sop_class: str,
+        sop_instance: str,
+        syntax: str,
+    ) -> None:
+        self._reader = reader
+        self._pieces = pieces
+        self.sop_class = sop_class
+        self.sop_instance = sop_instance
+        self.syntax = syntax
+        self.size = sum(
+            piece.length if isinstance(piece, _Range) else len(piece) for piece in pieces
+        )
+        """Bytes of the data set."""
+
+    def chunks(self, max_bytes: int = CHUNK_BYTES) -> Iterator[bytes | memoryview]:
+        """Yield the data set, never more than `max_bytes` at a time; may be asked for again.
+
+        Raises:
+            StoreError: the file cannot be read to its end.
+        """
+        for piece in self._pieces:
+            if isinstance(piece, _Range):
+                yield from self._read(piece, max_bytes)
+            elif len(piece) <= max_bytes:
+                yield piece
+            else:
+                view = memoryview(piece)
+                for start in range(0, len(view), max_bytes):
+                    yield view[start : start + max_bytes]
+
+    def _read(self, piece: _Range, max_bytes: int) -> Iterator[bytes]:
+        offset, end = piece.offset, piece.offset + piece.length
+        while offset < end:
+            try:
+                chunk = self._reader.read_at(offset, min(max_bytes, end - offset))
+            except OSError as exc:
+                raise StoreError(f"the stored file cannot be read: {exc.strerror}") from exc
+            if not chunk:
+                raise StoreError("the stored file is shorter than it was")
+            yield chunk
+            offset += len(chunk)
+
+    def close(self) -> None:
+        """Close the file; safe to call twice."""
+        self._reader.close()
+
+
+class Exporter:
+    """Opens stored objects.
+
+    `find` gives an object's present place; it is asked when a file is not where a reference, which
+    may be older than a rename, says.
+    """
+
+    def __init__(
+        self,
+        devices: Devices,
+        settings: Settings,
+        find: Callable[[str], InstanceRef | None] | None = None,
+    ) -> None:
+        self._devices = devices
+        self._temp_dir = settings.temp_dir
+        self._find = find
+
+    def peek(self, ref: InstanceRef) -> Stored:
+        """Return what an object is.
+
+        Raises:
+            Missing: its file cannot be found.
+            StoreError: it cannot be read.
+        """
+        with self._opened(ref) as (reader, meta, _):
+            return Stored(
+                meta.sop_class or ref.sop_class,
+                meta.sop_instance or ref.sop_instance,
+                meta.syntax,
+                reader.size - meta.data_offset,
+            )
+
+    def open(
+        self, ref: InstanceRef, syntax: str | None = None, rewrite: Rewrite | None = None
+    ) -> Outgoing:
+        """Open an object for sending.
+
+        Args:
+            syntax: transfer syntax to send it in; None = as stored.
+            rewrite: changes the copy that is sent, before any conversion.
+
+        Raises:
+            Missing: the file cannot be found.
+            CannotTranscode: the object cannot be converted to `syntax`.
+            StoreError: it cannot be read. What `rewrite` raises passes through.
+        """
+        reader, meta, head = self._open(ref)
+        try:
+            start = meta.data_offset
+            if len(head) == reader.size:
+                pieces: list[_Piece] = [head[start:]]
+            else:
+                pieces = [_Range(start, reader.size - start)]
+            sop_class = meta.sop_class or ref.sop_class
+            sop_instance = meta.sop_instance or ref.sop_instance
+            if rewrite is not None:
+                table = ElementTable(self._view(reader, head)[start:], meta.syntax)
+                rewrite(table)
+                if table.revision:
+                    pieces = _patched(table, pieces[0])
+                    sop_class = table.text(SOP_CLASS_UID)
+                    sop_instance = table.text(SOP_INSTANCE_UID)
+            if syntax is not None and syntax != meta.syntax:
+                if len(pieces) > 1:
+                    reader, pieces = self._assembled(reader, pieces)
+                pieces = _converted(reader, pieces[0], meta.syntax, syntax)
+            return Outgoing(reader, pieces, sop_class, sop_instance, syntax or meta.syntax)
+        except BaseException:
+            reader.close()
+            raise
+
+    @contextmanager
+    def table(self, ref: InstanceRef) -> Iterator[ElementTable]:
+        """Lend the element table of an object; changes to it go nowhere.
+
+        Raises:
+            Missing, NotDicom or another StoreError, as `open` does.
+        """
+        with self._opened(ref) as (reader, meta, head):
+            yield ElementTable(self._view(reader, head)[meta.data_offset :], meta.syntax)
+
+    def path(self, ref: InstanceRef) -> PurePath:
+        """Return where an object's file is, as rules see it."""
+        if ref.device == SPOOL_DEVICE:
+            return self._devices.spool.folder / ref.name
+        device = self._devices.get(ref.device)
+        return PurePath(ref.name) if device is None else device.path(ref.name)
+
+    def release_spool(self, name: str) -> None:
+        """Remove a copy in the spool that nobody is owed any more."""
+        self._devices.spool.remove(name)
+
+    @contextmanager
+    def _opened(self, ref: InstanceRef) -> Iterator[tuple[Reader, FileMeta, bytes]]:
+        reader, meta, head = self._open(ref)
+        try:
+            yield reader, meta, head
+        finally:
+            reader.close()
+
+    def _open(self, ref: InstanceRef) -> tuple[Reader, FileMeta, bytes]:
+        """Return the open file, what its head says, and the bytes that were read for that."""
+        try:
+            reader = self._reader(ref)
+        except FileNotFoundError as exc:
+            found = self._find(ref.sop_instance) if self._find is not None else None
+            if found is None or (found.device, found.name) == (ref.device, ref.name):
+                raise _missing(ref) from exc
+            return self._open(found)
+        except OSError as exc:
+            raise StoreError(
+                f"the stored file cannot be opened: {exc.strerror}", where=ref.name
+            ) from exc
+        try:
+            return (reader, *_read_head(reader))
+        except OSError as exc:
+            reader.close()
+            raise StoreError(
+                f"the stored file cannot be read: {exc.strerror}", where=ref.name
+            ) from exc
+        except BaseException:
+            reader.close()
+            raise
+
+    def _reader(self, ref: InstanceRef) -> Reader:
+        """Open the file on its device, else one of the same name on another (spec dimse.md 9)."""
+        if ref.device == SPOOL_DEVICE:
+            return self._devices.spool.open(ref.name)
+        name = ref.name if is_confined(ref.name) else ""
+        own = self._devices.get(ref.device)
+        devices = [device for device in self._devices if device is not own]
+        for device in devices if own is None else (own, *devices):
+            try:
+                return device.open(name, ref.sop_instance)
+            except (FileNotFoundError, IsADirectoryError):
+                continue
+        raise FileNotFoundError(name)
+
+    def _view(self, reader: Reader, head: bytes) -> memoryview:
+        return memoryview(head) if len(head) == reader.size else reader.view()
+
+    def _assembled(self, reader: Reader, pieces: Sequence[_Piece]) -> tuple[Reader, list[_Piece]]:
+        """Bring a data set of several pieces together: in memory, or in a file without a name."""
+        outgoing = Outgoing(reader, pieces, "", "", "")
+        if outgoing.size <= CHUNK_BYTES:
+            return reader, [b"".join(outgoing.chunks())]
+        try:
+            with tempfile.TemporaryFile(dir=self._temp_dir, buffering=0) as file:
+                for chunk in outgoing.chunks():
+                    write_parts(file.fileno(), [chunk])
+                assembled = FileReader(os.dup(file.fileno()))
+        except OSError as exc:
+            raise StoreError(
+                f"no temporary file can be written: {exc.strerror}",
+                where=str(self._temp_dir),
+                remedy="free space there, or set TempDir",
+            ) from exc
+        reader.close()
+        return assembled, [_Range(0, assembled.size)]
+
+
+def _read_head(reader: Reader) -> tuple[FileMeta, bytes]:
+    size = _WHOLE_BYTES if reader.size <= _WHOLE_BYTES else _HEAD_BYTES
+    while True:
+        head = reader.read_at(0, size)
+        try:
+            meta = read_meta(head)
+        except NotDicom:
+            if size >= min(reader.size, _LONGEST_HEAD_BYTES):
+                raise
+        else:
+            if meta.sop_class or size >= min(reader.size, _LONGEST_HEAD_BYTES):
+                return meta, head
+        size *= 16
+
+
+def _patched(table: ElementTable, whole: _Piece) -> list[_Piece]:
+    """Return the pieces of a patched data set; `whole` is where the unpatched one is."""
+    pieces: list[_Piece] = []
+    for segment in table.segments():
+        if not isinstance(segment, Slice):
+            pieces.append(segment)
+        elif isinstance(whole, _Range):
+            pieces.append(_Range(whole.offset + segment.offset, segment.length))
+        else:
+            pieces.append(memoryview(whole)[segment.offset : segment.offset + segment.length])
+    return pieces
+
+
+def _converted(reader: Reader, whole: _Piece, syntax: str, target: str) -> list[_Piece]:
+    """Return a data set in another syntax; native pixels are not loaded for a new header."""
+    if isinstance(whole, _Range):
+        view = reader.view()[whole.offset : whole.offset + whole.length]
+    else:
+        view = memoryview(whole)
+    changed = convert_header_only(view, syntax, target)
+    if changed is None:
+        return [convert(view, syntax, target)]
+    header, rest = changed
+    if isinstance(whole, _Range):
+        return [header, _Range(whole.offset + rest, whole.length - rest)]
+    return [header, view[rest:]]
+
+
+def _missing(ref: InstanceRef) -> Missing:
+    return Missing(
+        f"the file of object {ref.sop_instance} cannot be found",
+        where=f"{ref.device} {ref.name}",
+        remedy="put the file back, or remove the object from the index",
+    )

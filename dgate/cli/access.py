@@ -1,0 +1,93 @@
+"""How commands reach the archive: through the running server, or directly when none runs.
+
+A server holds the lock file of its base folder and names its control socket in it (rulings.md 20).
+Not for what is asked (`dgate.cli.queue`, `dgate.delivery.commands`). Used by the one thread of a
+command.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from dgate.archive.database import Database
+from dgate.archive.schema import prepare
+from dgate.archive.spool import Spool
+from dgate.archive.writer import Writer
+from dgate.clock import SystemClock
+from dgate.config.settings import Configuration, Settings, load
+from dgate.delivery.commands import QueueAccess, RemoteDesk
+from dgate.delivery.desk import Desk
+from dgate.errors import ConfigError, DgateError
+from dgate.ops.control import ControlClient
+from dgate.ops.lock import FolderLock, Holder
+
+
+def running_server(settings: Settings) -> ControlClient | None:
+    """Return the server that runs on this configuration, None when there is none.
+
+    Raises DgateError when another command is at work on the folder.
+    """
+    lock = FolderLock(settings.base_folder)
+    if not lock.path.exists():
+        return None
+    holder = lock.acquire()
+    if holder is None:
+        lock.release()
+        return None
+    return _client(holder, settings)
+
+
+@contextmanager
+def open_ledger(config_path: Path) -> Iterator[QueueAccess]:
+    """Give access to the ledger: the running server's, or the database opened here.
+
+    Raises DgateError (ConfigError for an unusable configuration or database).
+    """
+    configuration = load(config_path)
+    settings = configuration.settings
+    if not settings.base_folder.is_dir():
+        raise ConfigError("the base folder does not exist", where=str(settings.base_folder))
+    lock = FolderLock(settings.base_folder)
+    holder = lock.acquire()
+    if holder is not None:
+        yield RemoteDesk(_client(holder, settings))
+        return
+    try:
+        with _own_desk(configuration) as desk:
+            yield desk
+    finally:
+        lock.release()
+
+
+@contextmanager
+def _own_desk(configuration: Configuration) -> Iterator[Desk]:
+    settings = configuration.settings
+    database = Database(settings)
+    if database.path is not None and not database.path.exists():
+        raise DgateError(
+            "there is no database yet, so nothing is owed",
+            where=str(database.path),
+            remedy="dgate serve creates it",
+        )
+    database.open()
+    writer = Writer(database, settings.durability)
+    try:
+        prepare(database, configuration.layout, settings)
+        first_device = next(iter(settings.mag_devices), settings.base_folder)
+        spool = Spool(first_device / "dgate" / "spool")
+        yield Desk(database, writer, SystemClock(), spool.remove)
+    finally:
+        writer.close()
+        database.close()
+
+
+def _client(holder: Holder, settings: Settings) -> ControlClient:
+    if holder.socket is None:
+        raise DgateError(
+            f"{holder} is at work there",
+            where=str(settings.base_folder),
+            remedy="try again when it has ended",
+        )
+    return ControlClient(holder.socket)

@@ -1,0 +1,83 @@
+"""What rules learn from outside: the gateway's side of `rules.run.Environment`.
+
+Part of the composition root, because it joins what rules may not know. One instance per run of a
+hook.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import PurePath
+
+from dgate.archive.query import Finder
+from dgate.archive.records import InstanceRef
+from dgate.clock import Clock
+from dgate.dicom.table import ElementTable
+from dgate.dicom.uids import UidGenerator
+from dgate.errors import RuleError
+from dgate.rules.effects import Captured
+
+NameFile = Callable[[ElementTable, str, str], PurePath]
+"""Path that an object (table, calling, called) would be stored under now."""
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """What is the same for every run."""
+
+    own_ae: str
+    clock: Clock
+    uids: UidGenerator
+    name_file: NameFile
+    finder: Finder
+
+
+class Surroundings:
+    """The outside of one run: of an arriving object, or of a stored one when `ref` and `path` are
+    given.
+    """
+
+    __slots__ = ("_captured", "_path", "_ref", "_world")
+
+    def __init__(
+        self,
+        world: World,
+        captured: Captured,
+        ref: InstanceRef | None = None,
+        path: PurePath | None = None,
+    ) -> None:
+        self._world = world
+        self._captured = captured
+        self._ref = ref
+        self._path = path
+
+    @property
+    def own_ae(self) -> str:
+        """Return MyACRNema."""
+        return self._world.own_ae
+
+    @property
+    def clock(self) -> Clock:
+        """Return the server's clock."""
+        return self._world.clock
+
+    def new_uid(self) -> str:
+        """Return a new UID below UIDPrefix."""
+        return self._world.uids.new()
+
+    def file_name(self, table: ElementTable) -> PurePath:
+        """Return the stored object's path, or the one that an arriving object would get now."""
+        if self._path is not None:
+            return self._path
+        return self._world.name_file(table, self._captured.calling, self._captured.called)
+
+    def sql_filter(self, condition: str, captured: Captured) -> bool:
+        """Return whether the stored object passes an ExportFilter; an object that is not stored
+        fails the rule.
+        """
+        if self._ref is None:
+            raise RuleError(
+                "an SQL filter needs a stored object", remedy="use it with export converters only"
+            )
+        return self._world.finder.sql_filter(condition, self._ref)

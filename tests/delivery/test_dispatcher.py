@@ -1,0 +1,303 @@
+"""Destinations side by side: who is worked on when, what wakes whom, and how all of it ends."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dgate.archive.records import DebtKind
+from dgate.clock import SystemClock
+from dgate.delivery import dispatcher as module
+from dgate.delivery.dispatcher import Dispatcher
+from dgate.delivery.records import Selection
+from dgate.delivery.sender import SendResult
+from dgate.errors import Aborted, DatabaseAway, Unreachable
+from dgate.rules.effects import Forward
+from tests.delivery.kit import Books, draft, open_books, ref
+from tests.delivery.twins import OK, Answer, TwinSender, Workshop
+
+PATIENCE_S = 20.0
+
+
+class Floor:
+    """A running dispatcher with its workshop, and ways to wait for what it does."""
+
+    def __init__(self, books: Books, folder: Path, **settings: Any) -> None:
+        self.shop = Workshop(books, folder, **settings)
+        self.books = books
+        self.dispatcher = Dispatcher(self.shop.tools)
+        self._changed = threading.Condition()
+        self.sent: list[tuple[str, str]] = []
+        self.hang: dict[str, threading.Event] = {}
+        self.answers: dict[str, Callable[[], SendResult]] = {}
+
+        def make_sender(destination: Any) -> TwinSender:
+            sender = self.shop.make_sender(destination)
+            sender.script = lambda which: self._send(destination.called, which.sop_instance, sender)
+            return sender
+
+        self.rebuild(make_sender=make_sender)
+
+    def rebuild(self, **changes: Any) -> None:
+        """Use another toolbox."""
+        self.shop.tools = dataclasses.replace(self.shop.tools, **changes)
+        self.dispatcher = Dispatcher(self.shop.tools)
+
+    def _send(self, called: str, sop_instance: str, sender: TwinSender) -> Answer:
+        with self._changed:
+            self.sent.append((called, sop_instance))
+            self._changed.notify_all()
+        if called in self.hang:
+            assert self.hang[called].wait(PATIENCE_S)
+            if sender.was_cut:
+                return Aborted("cut")
+        return self.answers[called]() if called in self.answers else OK
+
+    def await_sent(self, *expected: tuple[str, str]) -> None:
+        """Wait until all of these were sent."""
+        with self._changed:
+            assert self._changed.wait_for(lambda: set(expected) <= set(self.sent), PATIENCE_S), (
+                self.sent
+            )
+
+    def owe(self, *destinations: str, number: int = 1) -> None:
+        """Commit debts and wake the dispatcher as intake does."""
+        self.books.owe(*(draft(name) for name in destinations), to=ref(number))
+        self.dispatcher.wake()
+
+
+@pytest.fixture
+def floor(tmp_path: Path) -> Iterator[Floor]:
+    books = open_books(tmp_path, SystemClock())
+    opened = Floor(books, tmp_path)
+    yield opened
+    for event in opened.hang.values():
+        event.set()
+    opened.dispatcher.stop()
+    books.archive.close()
+    left = [t.name for t in threading.enumerate() if t.name.startswith(("deliver", "dispatch"))]
+    assert left == []
+
+
+def test_debts_found_at_start_are_delivered(floor: Floor) -> None:
+    floor.owe("SINK", "OTHER")
+
+    floor.dispatcher.start()
+
+    floor.await_sent(("SINK", "1.2.3.1"), ("OTHER", "1.2.3.1"))
+
+
+def test_new_debt_is_delivered_when_intake_wakes_the_dispatcher(floor: Floor) -> None:
+    floor.dispatcher.start()
+
+    for number in range(5):
+        floor.owe("SINK", number=number)
+        floor.await_sent(("SINK", f"1.2.3.{number}"))
+
+
+def test_hanging_destination_delays_no_other(floor: Floor) -> None:
+    floor.hang["SINK"] = threading.Event()
+    floor.dispatcher.start()
+    floor.owe("SINK")
+    floor.await_sent(("SINK", "1.2.3.1"))
+
+    floor.owe("OTHER", number=2)
+
+    floor.await_sent(("OTHER", "1.2.3.2"))
+
+
+def test_deliveries_of_an_expanded_export_debt_follow(floor: Floor) -> None:
+    floor.shop.expansions = lambda debt: [Forward("OTHER", "ExportConverter0.1")]
+    floor.books.owe(draft("ExportConverter0", kind=DebtKind.EXPORT), to=ref(4))
+
+    floor.dispatcher.start()
+
+    floor.await_sent(("OTHER", "1.2.3.4"))
+
+
+def test_failed_destination_is_tried_again_without_being_woken(tmp_path: Path) -> None:
+    books = open_books(tmp_path, SystemClock())
+    floor = Floor(books, tmp_path, retry_first_s=0.01, retry_max_s=0.02)
+    answers = iter([SendResult(0xA700), SendResult(0xA700), OK])
+    floor.answers["SINK"] = lambda: next(answers)
+    done = threading.Event()
+    real = books.ledger.exchange
+
+    def watch(settlements: Any, *arguments: Any, **options: Any) -> Any:
+        paid = any(settled.state == "done" for settled in settlements)
+        result = real(settlements, *arguments, **options)
+        if paid:
+            done.set()
+        return result
+
+    books.ledger.exchange = watch  # type: ignore[method-assign]
+    floor.owe("SINK")
+    floor.dispatcher.start()
+
+    assert done.wait(PATIENCE_S)
+    floor.dispatcher.stop()
+    assert books.rows("state, attempts") == [("done", 3)]
+    books.archive.close()
+
+
+def test_paused_destination_is_tried_at_once_when_the_operator_says_so(floor: Floor) -> None:
+    answers = iter([SendResult(0xA700), OK])
+    floor.answers["SINK"] = lambda: next(answers)
+    floor.owe("SINK")
+    floor.dispatcher.start()
+    floor.await_sent(("SINK", "1.2.3.1"))
+    _await(lambda: floor.dispatcher.status() and not floor.dispatcher.status()[0].working)
+    [status] = floor.dispatcher.status()
+    assert status.failures == 1
+    assert status.pause_s > 1.0
+    assert "A700" in status.last_error
+    floor.sent.clear()
+
+    floor.books.desk.retry(_everything())
+    floor.dispatcher.retry_now("SINK")
+
+    floor.await_sent(("SINK", "1.2.3.1"))
+
+
+def test_sleeping_dispatcher_does_not_look_at_the_ledger(
+    floor: Floor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = 0
+    real = floor.books.ledger.lanes
+    slept = threading.Event()
+
+    def count() -> Any:
+        nonlocal looks
+        looks += 1
+        return real()
+
+    monkeypatch.setattr(floor.books.ledger, "lanes", count)
+    floor.dispatcher.start()
+    _await(lambda: looks == 1)
+
+    assert not slept.wait(0.3)
+    assert looks == 1
+
+
+def test_stop_finishes_the_object_in_hand_and_gives_the_rest_back(floor: Floor) -> None:
+    floor.hang["SINK"] = threading.Event()
+    for number in range(3):
+        floor.books.owe(draft("SINK"), to=ref(number))
+    floor.dispatcher.start()
+    floor.await_sent(("SINK", "1.2.3.0"))
+    stopping = threading.Thread(target=floor.dispatcher.stop)
+    stopping.start()
+    _await(lambda: all(worker._stopping for worker in _workers(floor)))
+
+    floor.hang["SINK"].set()
+    stopping.join(PATIENCE_S)
+
+    assert floor.books.rows("state, attempts, repeats") == [
+        ("done", 1, 0),
+        ("queued", 0, 0),
+        ("queued", 0, 0),
+    ]
+
+
+def test_stop_cuts_a_destination_that_hangs_and_counts_the_doubtful_outcome(floor: Floor) -> None:
+    floor.hang["SINK"] = threading.Event()
+    floor.owe("SINK")
+    floor.dispatcher.start()
+    floor.await_sent(("SINK", "1.2.3.1"))
+    floor.shop.senders[0].on_cut = floor.hang["SINK"].set
+
+    floor.dispatcher.stop(drain_s=0.05)
+
+    assert floor.books.rows("state, attempts, repeats") == [("queued", 0, 1)]
+
+
+def test_deliveries_of_a_dead_server_are_taken_up_at_start_and_counted(
+    floor: Floor, caplog: pytest.LogCaptureFixture
+) -> None:
+    floor.books.owe(draft("SINK"))
+    floor.books.reopen().exchange([], "SINK", 10)
+
+    assert floor.dispatcher.start() == 1
+
+    floor.await_sent(("SINK", "1.2.3.1"))
+    floor.dispatcher.stop()
+    assert floor.books.rows("state, repeats") == [("done", 1)]
+    assert "1 deliveries were under way" in caplog.text
+
+
+def test_unreachable_ledger_is_looked_at_again(
+    floor: Floor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "TROUBLE_PAUSE_S", 0.01)
+    errors: Iterator[Exception] = iter([DatabaseAway("locked"), ZeroDivisionError("fault")])
+    real = floor.books.ledger.lanes
+
+    def flaky() -> Any:
+        error = next(errors, None)
+        if error is not None:
+            raise error
+        return real()
+
+    monkeypatch.setattr(floor.books.ledger, "lanes", flaky)
+    floor.owe("SINK")
+    floor.dispatcher.start()
+
+    floor.await_sent(("SINK", "1.2.3.1"))
+
+
+def test_more_destinations_than_workers_take_turns(
+    floor: Floor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MOST_WORKERS", 2)
+    names = [f"10.0.0.{number}" for number in range(1, 8)]
+    floor.owe(*names)
+
+    floor.dispatcher.start()
+
+    floor.await_sent(*((name, "1.2.3.1") for name in names))
+
+
+def test_unreachable_destinations_are_forgotten_once_nothing_is_owed(tmp_path: Path) -> None:
+    books = open_books(tmp_path, SystemClock())
+    floor = Floor(books, tmp_path, retry_first_s=0.01)
+    floor.shop.refuses_connection = Unreachable("refused")
+    floor.owe("SINK")
+    floor.dispatcher.start()
+    _await(lambda: [status.failures for status in floor.dispatcher.status()] != [])
+    _await(lambda: floor.dispatcher.status()[0].failures > 0)
+
+    floor.shop.refuses_connection = None
+    floor.await_sent(("SINK", "1.2.3.1"))
+    _await(lambda: (floor.dispatcher.wake() or floor.dispatcher.status()) == [])
+    floor.dispatcher.stop()
+    books.archive.close()
+
+
+def test_stopped_dispatcher_may_be_stopped_again(floor: Floor) -> None:
+    floor.dispatcher.start()
+
+    floor.dispatcher.stop()
+    floor.dispatcher.stop()
+
+
+def _workers(floor: Floor) -> list[Any]:
+    return list(floor.dispatcher._workers.values())
+
+
+def _everything() -> Selection:
+    return Selection()
+
+
+def _await(condition: Callable[[], Any]) -> None:
+    """Wait for something that other threads bring about."""
+    tick = threading.Event()
+    for _ in range(2000):
+        if condition():
+            return
+        tick.wait(0.01)
+    raise AssertionError("it did not happen in time")
