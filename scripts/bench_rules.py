@@ -1,6 +1,7 @@
-"""Measure what rules cost per object: `python scripts/bench_rules.py` prints medians in microseconds.
+"""Measure what rules cost per object: `python scripts/bench_rules.py` prints medians.
 
-Wall time of one thread, scan of the object excluded except where named. Not a test: numbers depend on the machine.
+Wall time of one thread; the scan of the object is excluded except where named. Not a test: the
+numbers depend on the machine.
 """
 
 from __future__ import annotations

@@ -389,9 +389,9 @@ def _decode(raw: bytes) -> str:
 
 
 def _origin(exc: BaseException) -> BaseException:
-    """Return the driver's own exception inside one that peewee wrapped."""
-    inner = next(iter(exc.args), None)
-    return inner if isinstance(inner, BaseException) else exc
+    """Return the driver's own exception behind one of peewee's."""
+    original = getattr(exc, "orig", None)
+    return original if isinstance(original, BaseException) else exc
 
 
 def _server_code(exc: BaseException) -> str:

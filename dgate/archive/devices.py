@@ -19,7 +19,6 @@ from pathlib import Path, PurePath
 from typing import Protocol
 
 from dgate.archive.files import (
-    FileRange,
     FileReader,
     Part,
     create_folders,
@@ -57,16 +56,8 @@ class Reader(Protocol):
         """Return up to `size` bytes; fewer only at the end of the file."""
         ...
 
-    def read_into(self, offset: int, buffer: memoryview) -> int:
-        """Fill the buffer from `offset` on and return how much there was."""
-        ...
-
     def view(self) -> memoryview:
         """Return the whole file as a buffer that loads only what is looked at."""
-        ...
-
-    def file_range(self, offset: int, length: int) -> FileRange:
-        """Return bytes of the file for copying; valid until `close`."""
         ...
 
     def close(self) -> None:
@@ -246,8 +237,8 @@ class FolderDevice:
         self._known_folders[folder] = frozenset((Path(self._prefix + folder),))
 
     def exists(self, name: str) -> bool:
-        """Tell whether the name is taken, by a broken link as well."""
-        return os.path.lexists(self._prefix + name)
+        """Tell whether the name is taken."""
+        return os.access(self._prefix + name, os.F_OK)
 
     def remove(self, name: str) -> Set[Path]:
         """Unlink the file; a missing one is as good."""

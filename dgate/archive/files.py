@@ -56,19 +56,11 @@ class FileReader:
         """Return up to `size` bytes; fewer only at the end of the file."""
         return os.pread(self._descriptor, size, offset)
 
-    def read_into(self, offset: int, buffer: memoryview) -> int:
-        """Fill the buffer from `offset` on and return how much there was."""
-        return os.preadv(self._descriptor, [buffer], offset)
-
     def view(self) -> memoryview:
         """Return the whole file as a buffer that loads only what is looked at."""
         if self.size == 0:
             return memoryview(b"")
         return memoryview(mmap.mmap(self._descriptor, 0, access=mmap.ACCESS_READ))
-
-    def file_range(self, offset: int, length: int) -> FileRange:
-        """Return bytes of the file for `write_parts` to copy; valid until `close`."""
-        return FileRange(self._descriptor, offset, length)
 
     def close(self) -> None:
         """Close the file; views of it stay valid. Safe to call twice."""

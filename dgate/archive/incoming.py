@@ -42,7 +42,9 @@ class Incoming:
 
     def header(self, table: ElementTable) -> bytes:
         """Return the Part 10 header for a state of the object."""
-        sop_class, sop_instance = table.text(SOP_CLASS_UID), table.text(SOP_INSTANCE_UID)
+        sop_class, sop_instance = self.entry.sop_class, self.entry.sop_instance
+        if table is not self.table:
+            sop_class, sop_instance = table.text(SOP_CLASS_UID), table.text(SOP_INSTANCE_UID)
         return file_meta(sop_class, sop_instance, self.syntax, self.calling)
 
     def file_parts(self, table: ElementTable) -> list[Part]:

@@ -128,8 +128,11 @@ class Ingest:
                 check_identity(item.table, "", "")
             if not self._keeps:
                 return self._relay(item)
-            with self._turns.of(item.entry.sop_instance):
+            self._turns.enter(item.entry.sop_instance)
+            try:
                 return self._keep(item)
+            finally:
+                self._turns.leave(item.entry.sop_instance)
         finally:
             arrival.payload.close()
 

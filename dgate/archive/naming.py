@@ -10,7 +10,7 @@ import itertools
 import re
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from dgate.archive.repair import NO_NAME
 from dgate.archive.rows import Entry
@@ -48,8 +48,7 @@ _FIXED = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class _Source:
+class _Source(NamedTuple):
     table: ElementTable
     entry: Entry
     calling: str
@@ -159,7 +158,7 @@ def _checked(template: str) -> str:
             where="FileNameSyntax",
             remedy="let it end in .dcm",
         )
-    if template.startswith("/") or ".." in folders:
+    if template.startswith("/") or ".." in folders or _CONTROL.search(template):
         raise ConfigError(
             f"the template {template!r} leads out of the device",
             where="FileNameSyntax",
@@ -205,7 +204,7 @@ def _uid(text: str, what: str) -> str:
 
 
 def _uncleaned(text: str) -> str:
-    return text.strip().translate(_NOT_IN_UNCLEANED) or ABSENT
+    return _CONTROL.sub("_", text.strip()).translate(_NOT_IN_UNCLEANED) or ABSENT
 
 
 _TOKENS: dict[str, _Token] = {
@@ -304,12 +303,21 @@ def _cut(token: _Token, first: int, last: int) -> _Token:
     return lambda source: token(source)[first : last + 1]
 
 
+_ODD = re.compile(rf"(?:^|/)(?:[./]|(?:{'|'.join(_RESERVED_FOLDERS)})/)", re.IGNORECASE)
+"""Marks names that need a closer look: empty or dotted parts, reserved folders."""
+
+
 def _confined(name: str, longest_rest: int) -> str:
     """Return the name made fit for the file system; refuse one that leaves the device."""
-    if name.startswith("/") or _CONTROL.search(name):
+    if (
+        len(name) <= min(longest_rest, _COMPONENT_BYTES)
+        and name.isascii()
+        and not _ODD.search(name)
+    ):
+        return name
+    if name.startswith("/"):
         raise NotDicom(f"the object's values give a file name that is not allowed: {name[:80]!r}")
-    if len(name) > _COMPONENT_BYTES or not name.isascii():
-        name = "/".join([_capped(part) for part in name.split("/")])
+    name = "/".join([_capped(part) for part in name.split("/")])
     root, slash, rest = name.partition("/")
     room = min(longest_rest, _NAME_CHARACTERS - len(root) - 1)
     if slash and len(rest) > room:

@@ -7,7 +7,6 @@ Thread-safe.
 from __future__ import annotations
 
 import threading
-from types import TracebackType
 
 from dgate.archive.devices import Device
 from dgate.archive.naming import numbered
@@ -46,48 +45,29 @@ class Turns:
     """Lets one arrival of a SOP instance after the other through."""
 
     def __init__(self) -> None:
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
         """Guards `_busy`."""
-        self._busy: set[str] = set()
-
-    def of(self, sop_instance: str) -> Turn:
-        """Return a context in which no other thread is at work on the instance."""
-        return Turn(self, sop_instance)
+        self._busy: dict[str, threading.Event | None] = {}
+        # The event is made by the first who has to wait, because nearly nobody has to.
 
     def enter(self, sop_instance: str) -> None:
         """Wait for the instance's turn; raises StoreError after WAIT_S."""
-        with self._changed:
-            if not self._changed.wait_for(lambda: sop_instance not in self._busy, WAIT_S):
+        while True:
+            with self._lock:
+                if sop_instance not in self._busy:
+                    self._busy[sop_instance] = None
+                    return
+                left = self._busy[sop_instance]
+                if left is None:
+                    left = self._busy[sop_instance] = threading.Event()
+            if not left.wait(WAIT_S):
                 raise StoreError(
                     "another copy of the object is still being stored", remedy="check the disk"
                 )
-            self._busy.add(sop_instance)
 
     def leave(self, sop_instance: str) -> None:
         """Let the next arrival of the instance through."""
-        with self._changed:
-            self._busy.remove(sop_instance)
-            self._changed.notify_all()
-
-
-class Turn:
-    """The turn of one arrival, as a context manager."""
-
-    __slots__ = ("_sop_instance", "_turns")
-
-    def __init__(self, turns: Turns, sop_instance: str) -> None:
-        self._turns = turns
-        self._sop_instance = sop_instance
-
-    def __enter__(self) -> None:
-        """Wait for the turn."""
-        self._turns.enter(self._sop_instance)
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Pass the turn on."""
-        self._turns.leave(self._sop_instance)
+        with self._lock:
+            left = self._busy.pop(sop_instance)
+        if left is not None:
+            left.set()

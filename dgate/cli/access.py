@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from dgate.archive.database import Database
+from dgate.archive.devices import Devices
 from dgate.archive.schema import prepare
-from dgate.archive.spool import Spool
 from dgate.archive.writer import Writer
 from dgate.clock import SystemClock
 from dgate.config.settings import Configuration, Settings, load
@@ -75,9 +75,13 @@ def _own_desk(configuration: Configuration) -> Iterator[Desk]:
     writer = Writer(database, settings.durability)
     try:
         prepare(database, configuration.layout, settings)
-        first_device = next(iter(settings.mag_devices), settings.base_folder)
-        spool = Spool(first_device / "dgate" / "spool")
-        yield Desk(database, writer, SystemClock(), spool.remove)
+        clock = SystemClock()
+
+        def release_spool(name: str) -> None:
+            # Only now: a listing must not need devices that can be written.
+            Devices.from_settings(settings, clock).spool.remove(name)
+
+        yield Desk(database, writer, clock, release_spool)
     finally:
         writer.close()
         database.close()

@@ -199,7 +199,8 @@ class Value:
 
     key: Key
     name: str
-    text: str
+    text: str = field(repr=False)
+    """Kept out of the representation, as it may be a password."""
     line: int | None = None
     """Line of dicom.ini; None for the default."""
     alias: str = ""

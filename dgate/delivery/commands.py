@@ -110,7 +110,7 @@ def _understood(command: Callable[[Answer], Answer]) -> Command:
     def run(arguments: Answer) -> Answer:
         try:
             return command(arguments)
-        except (KeyError, TypeError, ValueError) as exc:
+        except (AttributeError, KeyError, TypeError, ValueError) as exc:
             raise DgateError(f"the arguments cannot be understood: {exc!r}") from exc
 
     return run

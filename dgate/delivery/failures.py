@@ -18,6 +18,7 @@ from dgate.errors import (
     OutOfSpace,
     PeerError,
     RuleError,
+    StoreError,
 )
 
 
@@ -31,14 +32,14 @@ class Fate(Enum):
     AGAIN = "again"
     """The peer failed on this object: tried again later, for ever; others go on meanwhile."""
     DOUBTFUL = "doubtful"
-    """The peer does not like this object: tried a few times more, then stuck."""
+    """Something is wrong with this object: tried a few times more, then stuck."""
     STUCK = "stuck"
     """Trying again cannot help before somebody has acted."""
 
 
 DOUBTFUL_TRIES = 5
-"""Tries of a debt whose object the peer claims not to understand. Many archives answer Cxxx for a
-passing trouble of their own, so the first one is not believed."""
+"""Tries of a debt whose object the peer claims not to understand, or whose file cannot be read.
+Many archives answer Cxxx for a passing trouble of their own, so the first one is not believed."""
 
 _STATUSES: dict[int, Fate] = {
     0x0000: Fate.DONE,
@@ -70,6 +71,7 @@ _ERRORS: tuple[tuple[type[Exception], Fate], ...] = (
     (ConfigError, Fate.STUCK),
     (OutOfSpace, Fate.WAIT),
     (DatabaseAway, Fate.WAIT),
+    (StoreError, Fate.DOUBTFUL),
     (PeerError, Fate.WAIT),
     (OSError, Fate.AGAIN),
 )

@@ -26,13 +26,15 @@ from dgate.net import requestor, scu
 from dgate.net.association import Association
 from dgate.net.dimse import PRIORITY_MEDIUM
 from dgate.net.requestor import ContextProposal
-from dgate.net.stream import Timeouts
+from dgate.net.stream import Bytes, Timeouts
 
 Rewrite = Callable[[ElementTable], None]
 
 MOST_CONTEXTS = 127
 MOST_PEEKS = 200
 """Files looked at while an association is prepared; what they miss costs a further association."""
+READ_AHEAD_BYTES = 1 << 20
+"""Objects up to this size are read while the peer works on the one before."""
 IDLE_CHECK_S = 0.5
 """After so long a pause, look whether the peer has hung up before sending."""
 
@@ -81,12 +83,23 @@ class _Route(NamedTuple):
     """Transfer syntax to convert to; None = as stored."""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """An object that is ready to go out."""
+
+    outgoing: Outgoing
+    need: _Need
+    route: _Route
+    chunks: Iterable[Bytes]
+
+
+@dataclass(frozen=True, slots=True)
 class _Staged:
     """An object that was opened while the peer was busy with the one before."""
 
     ref: InstanceRef
-    outgoing: Outgoing
+    code: str
+    opened: _Opened
 
 
 class Sender:
@@ -159,19 +172,22 @@ class Sender:
         """
         self.in_doubt = False
         code = self.destination.code if code is None else code
-        route, outgoing = self._open_object(ref, rewrite, code)
+        opened = self._take_staged(ref, code) if rewrite is None else None
+        if opened is None:
+            opened = self._open(ref, rewrite, code)
         association = self._association
         assert association is not None
+        outgoing = opened.outgoing
         try:
             response = scu.store(
                 association,
-                route.context_id,
+                opened.route.context_id,
                 outgoing.sop_class,
                 outgoing.sop_instance,
-                outgoing.chunks(),
+                opened.chunks,
                 priority=priority,
                 originator=originator,
-                meanwhile=None if upcoming is None else lambda: self._stage(upcoming),
+                meanwhile=None if upcoming is None else lambda: self._stage(upcoming, code),
             )
         except BaseException:
             # Half a message may be on the wire, whoever failed: nothing can follow it.
@@ -215,22 +231,19 @@ class Sender:
         if association is not None:
             association.abort("a delivery failed")
 
-    def _open_object(
-        self, ref: InstanceRef, rewrite: Rewrite | None, code: str
-    ) -> tuple[_Route, Outgoing]:
+    def _open(self, ref: InstanceRef, rewrite: Rewrite | None, code: str) -> _Opened:
         """Open the object in the syntax that the association takes, connecting when needed."""
-        outgoing = self._unstage(ref) if rewrite is None else None
-        if outgoing is None:
-            outgoing = self._exporter.open(ref, None, rewrite)
+        outgoing = self._exporter.open(ref, None, rewrite)
         try:
-            route = self._route(_Need(outgoing.sop_class, outgoing.syntax, code))
+            need = _Need(outgoing.sop_class, outgoing.syntax, code)
+            route = self._route(need)
         except BaseException:
             outgoing.close()
             raise
         if route.target is not None:
             outgoing.close()
             outgoing = self._exporter.open(ref, route.target, rewrite)
-        return route, outgoing
+        return _Opened(outgoing, need, route, outgoing.chunks())
 
     def _route(self, need: _Need) -> _Route:
         """Return how to send objects of this need, on a further association if it must be."""
@@ -317,20 +330,46 @@ class Sender:
             return f"the peer takes {need.sop_class}, but not from {stored}"
         return f"the peer refused SOP class {need.sop_class} (stored as {stored})"
 
-    def _stage(self, ref: InstanceRef) -> None:
-        """Open the next object in advance; if that fails, `send` meets and reports it."""
-        with contextlib.suppress(DgateError, OSError):
-            self._staged = _Staged(ref, self._exporter.open(ref))
+    def _stage(self, ref: InstanceRef, code: str) -> None:
+        """Open the next object in advance if the association can take it as it is stored.
 
-    def _unstage(self, ref: InstanceRef | None = None) -> Outgoing | None:
-        """Return the object opened in advance if it is this one; close any other."""
+        If that fails, `send` meets the same failure and reports it.
+        """
+        with contextlib.suppress(DgateError, OSError):
+            outgoing = self._exporter.open(ref)
+            need = _Need(outgoing.sop_class, outgoing.syntax, code)
+            route = self._routes.get(need)
+            try:
+                if not isinstance(route, _Route) or route.target is not None:
+                    outgoing.close()
+                    return
+                is_small = outgoing.size <= READ_AHEAD_BYTES
+                chunks = [*outgoing.chunks()] if is_small else outgoing.chunks()
+            except BaseException:
+                outgoing.close()
+                raise
+            self._staged = _Staged(ref, code, _Opened(outgoing, need, route, chunks))
+
+    def _take_staged(self, ref: InstanceRef, code: str) -> _Opened | None:
+        """Return the object opened in advance if it is this one and its route still stands."""
         staged, self._staged = self._staged, None
         if staged is None:
             return None
-        if staged.ref is ref:
-            return staged.outgoing
-        staged.outgoing.close()
+        opened = staged.opened
+        try:
+            is_it = staged.ref is ref and staged.code == code
+            if is_it and self._route(opened.need) == opened.route:
+                return opened
+        except BaseException:
+            opened.outgoing.close()
+            raise
+        opened.outgoing.close()
         return None
+
+    def _unstage(self) -> None:
+        if self._staged is not None:
+            self._staged.opened.outgoing.close()
+            self._staged = None
 
 
 def _proposals(need: _Need) -> list[ContextProposal]:

@@ -32,6 +32,8 @@ ITEM = 0xE000
 ITEM_END = 0xE00D
 SEQUENCE_END = 0xE0DD
 DELIMITERS = 0xFFFE
+_NEVER_GROUPS = frozenset((0x0000, DELIMITERS, 0xFFFF))
+"""Commands, delimiters and what PS3.5 7.1 forbids: no elements of a data set."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,10 +121,14 @@ def _check_stop(buffer: Buffer, encoding: Encoding, pos: int, end: int) -> None:
     Only pixel data may be longer than what is there: a picture that lost its last lines is still
     worth keeping.
     """
-    tag, _, value, length = header(buffer, encoding, pos, end)
+    tag, vr, value, length = header(buffer, encoding, pos, end)
     group = tag >> 16
-    whole = length == UNDEFINED or value + length <= end
-    if group == DELIMITERS or not (whole or group == PIXEL_GROUP):
+    if group == PIXEL_GROUP:
+        return
+    following = value + length
+    if length == UNDEFINED:
+        following = skip_undefined(buffer, encoding, value, end, vr)
+    if group in _NEVER_GROUPS or following > end:
         raise NotDicom(f"element {show(tag)} at offset {pos} is not DICOM")
 
 
@@ -206,7 +212,7 @@ def scan_tail(buffer: Buffer, encoding: Encoding, pos: int) -> Layout:
         except (NotDicom, struct.error):
             layout.truncated = True
             break
-        if tag >> 16 in (0, DELIMITERS):
+        if tag >> 16 in _NEVER_GROUPS:
             break
         following = value + length
         if length == UNDEFINED:
@@ -227,7 +233,7 @@ def scan_tail(buffer: Buffer, encoding: Encoding, pos: int) -> Layout:
 
 
 def _out_of_order(layout: Layout, tag: int) -> None:
-    if tag >> 16 in (0, DELIMITERS):
+    if tag >> 16 in _NEVER_GROUPS:
         raise NotDicom(f"tag {show(tag)} cannot stand in a data set")
     layout.ordered = False
     earlier = layout.entries.pop(tag, None)

@@ -235,6 +235,8 @@ class Listener:
 
 def _open(bind: str, port: int) -> socket.socket:
     try:
+        if not 0 <= port <= 0xFFFF:
+            raise OverflowError("port numbers end at 65535")
         if not bind and socket.has_dualstack_ipv6():
             try:
                 return socket.create_server(

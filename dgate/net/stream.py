@@ -8,6 +8,7 @@ primitives, nothing else.
 from __future__ import annotations
 
 import contextlib
+import mmap
 import select
 import socket
 import struct
@@ -24,7 +25,7 @@ Bytes = bytes | bytearray | memoryview
 BUFFER_BYTES = 1 << 18
 _KEPT_BUFFERS = 8
 # An association that has been silent this long gives its buffer back and waits without one.
-_GRACE_S = 2.0
+_GRACE_S = 0.5
 _LINGER_S = 2.0
 _LINGER_BYTES = 1 << 24
 _READ_BYTES = 1 << 16
@@ -52,16 +53,17 @@ class BufferPool:
     """Lends receive buffers to those associations that have data under way. Thread-safe."""
 
     def __init__(self) -> None:
-        self._free: deque[bytearray] = deque(maxlen=_KEPT_BUFFERS)
+        self._free: deque[mmap.mmap] = deque(maxlen=_KEPT_BUFFERS)
 
-    def take(self) -> bytearray:
+    def take(self) -> mmap.mmap:
         """Return a buffer of BUFFER_BYTES."""
         try:
             return self._free.pop()
         except IndexError:
-            return bytearray(BUFFER_BYTES)
+            # A mapping takes real memory only as far as it has been written to.
+            return mmap.mmap(-1, BUFFER_BYTES)
 
-    def give(self, buffer: bytearray) -> None:
+    def give(self, buffer: mmap.mmap) -> None:
         """Take a buffer back; beyond a few it is freed."""
         self._free.append(buffer)
 
@@ -89,8 +91,8 @@ class Stream:
         """Take over a connected socket; `where` names the peer in errors."""
         self.timeouts = timeouts
         self.where = where
-        self.buffer = bytearray()
-        self.view = memoryview(self.buffer)
+        self.buffer: mmap.mmap | bytes = b""
+        self.view = memoryview(b"")
         self.start = 0
         self.end = 0
         self._pool = pool
@@ -271,11 +273,11 @@ class Stream:
         self.start = self.end = 0
 
     def _give_back(self) -> None:
-        if self.buffer:
+        if isinstance(self.buffer, mmap.mmap):
             self.view.release()
             self._pool.give(self.buffer)
-            self.buffer = bytearray()
-            self.view = memoryview(self.buffer)
+            self.buffer = b""
+            self.view = memoryview(b"")
             self.start = self.end = 0
 
     def _discard_input(self, deadline: float) -> None:

@@ -15,6 +15,7 @@ import time
 from logging.handlers import WatchedFileHandler
 from pathlib import Path
 
+_MOST_TAILS = 1000
 _FORMAT = "%(asctime)s %(levelname)s %(threadName)s %(name)s: %(message)s"
 
 
@@ -55,6 +56,7 @@ class UserLog:
         self._descriptor: int | None = None
         self._second = 0
         self._stamp = ""
+        self._tails: dict[tuple[str, str], str] = {}
 
     def write(self, operation: str, calling: str) -> None:
         """Note that `calling` ran `operation` (`C-Store`, `C-Move `, `C-Get `, six characters or
@@ -68,8 +70,8 @@ class UserLog:
                 return
             if second != self._second:
                 self._second = second
-                self._stamp = time.strftime("%Y%m%d %H:%M:%S", time.localtime(second))
-            line = f'[{self._stamp}] "{operation}","{_printable(calling):<16}"\n'
+                self._stamp = time.strftime("[%Y%m%d %H:%M:%S] ", time.localtime(second))
+            line = self._stamp + self._tail(operation, calling)
             try:
                 if self._descriptor is None:
                     self._descriptor = os.open(
@@ -83,6 +85,16 @@ class UserLog:
                     self._path,
                     exc.strerror,
                 )
+
+    def _tail(self, operation: str, calling: str) -> str:
+        """Return the line behind its time stamp; made once per sender, not once per object."""
+        tail = self._tails.get((operation, calling))
+        if tail is None:
+            if len(self._tails) >= _MOST_TAILS:
+                self._tails.clear()
+            tail = f'"{operation}","{_printable(calling):<16}"\n'
+            self._tails[operation, calling] = tail
+        return tail
 
     def close(self) -> None:
         """Close the file; a later line opens it again."""

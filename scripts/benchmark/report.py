@@ -95,9 +95,8 @@ def _medians_table(results: Sequence[Results]) -> list[str]:
                 values = one.values(who, metric)
                 spread = f"{_round(min(values))} to {_round(max(values))}"
                 median = _round(statistics.median(values))
-                lines.append(
-                    f"| {one.work.title} | {who.value} | {median} {unit} | {spread} | {len(values)} |"
-                )
+                cells = (one.work.title, who.value, f"{median} {unit}", spread, str(len(values)))
+                lines.append(f"| {' | '.join(cells)} |")
     return lines
 
 

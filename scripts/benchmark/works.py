@@ -297,7 +297,7 @@ def _table() -> tuple[Work, ...]:
         Work("route-ct", f"route {ct} to a storescp", pair,
              (Bound(0.7, dgate, orthanc),), route("ct")),
         Work("route-small", f"route {small} to a storescp", pair,
-             (Bound(0.7, dgate, orthanc),), route("small")),
+             (Bound(0.7, dgate, orthanc),), route("small"), {"time": "s"}, 3),
         Work("idle", f"{IDLE_ASSOCIATIONS} idle associations", (dgate,),
              (Bound(0.5, metric="cpu"), Bound(120, metric="memory")), idle,
              {"cpu": "% of a core", "memory": "MB resident"}, 3),

@@ -161,7 +161,7 @@ class RawAssociation:
     results: dict[int, int] = field(default_factory=dict)
     peer_max_pdu: int = 0
     on_data: Callable[[bytes], object] | None = None
-    """Takes received data sets piece by piece instead of Reply.data, for objects too big to keep."""
+    """Takes received data sets piece by piece instead of Reply.data."""
     _message_id: int = 0
 
     @classmethod

@@ -35,7 +35,7 @@ def test_row_is_complete(key: Key) -> None:
     assert (key.mark is Mark.LEGACY) == bool(key.reason)
     assert not (key.reason and key.feeds)
     assert (key.type is KeyType.CHOICE) == bool(key.choices)
-    assert key.default in (*key.choices, key.default if not key.choices else None)
+    assert not key.choices or key.default in key.choices
     assert key.is_family == (key.name.endswith("N") and key.name != ANY_KEY)
 
 

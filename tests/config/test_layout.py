@@ -165,9 +165,13 @@ def test_written_rows_are_read_back(extra: list[Column]) -> None:
     ]
 
 
-WORDS = ["*Patient*", "*Study*", "*Series*", "*Image*", "*WorkList*", "{", "}", ",", '"', "/*", "*/", "#", "//", "0x0010", "0x", "x", "64", '"PatientID"', "SQL_C_CHAR", "DT_STR", "DT_STARTSEQUENCE", "DT_ENDSEQUENCE", "ä"]
+SECTIONS = ["*Patient*", "*Study*", "*Series*", "*Image*", "*WorkList*"]
+MARKS = ["{", "}", ",", '"', "/*", "*/", "#", "//", "\n", "\r", " ", "\x00", "ä"]
+WORDS = ["0x0010", "0x", "x", "64", '"PatientID"', "SQL_C_CHAR", "DT_STR", "DT_STARTSEQUENCE"]
 ROW = '{ 0x0010, 0x0020, "PatientID", 64, SQL_C_CHAR, DT_STR }'
-sql_like = st.lists(st.sampled_from([*WORDS, ROW, "\n", "\r", " ", "\x00"])).map("".join)
+sql_like = st.lists(st.sampled_from([*SECTIONS, *MARKS, *WORDS, ROW, "DT_ENDSEQUENCE"])).map(
+    "".join
+)
 
 
 @given(st.one_of(st.binary(), sql_like.map(str.encode)))

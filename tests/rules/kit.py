@@ -9,8 +9,8 @@ from pathlib import Path, PurePath, PurePosixPath
 
 import pytest
 from pydicom.dataset import Dataset
-from pydicom.filewriter import write_dataset
 from pydicom.filebase import DicomIO
+from pydicom.filewriter import write_dataset
 from pydicom.sequence import Sequence
 
 from dgate.config.settings import ConverterText, Filters, Settings, default_settings

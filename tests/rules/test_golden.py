@@ -1,4 +1,7 @@
-"""Golden pairs: a statement and the tree that it is read as. `+` runs, `-` not yet, `!` cannot be read."""
+"""Golden pairs: a statement and the tree that it is read as.
+
+`+` is executable, `-` not yet, `!` cannot be read, `~` is a note.
+"""
 
 from __future__ import annotations
 

@@ -208,7 +208,7 @@ def test_columns_count_the_quotes_that_vanish() -> None:
 
 @pytest.mark.parametrize(
     ("text", "number"),
-    [("12abc", 12), (" -5", -5), ("+7", 7), ("abc", 0), ("", 0), ("--1", 0), ("١", 0)],
+    [("12abc", 12), (" -5", -5), ("+7", 7), ("abc", 0), ("", 0), ("--1", 0), ("\u0661", 0)],
 )
 def test_leading_integer_is_read_as_c_does(text: str, number: int) -> None:
     assert leading_integer(text) == number

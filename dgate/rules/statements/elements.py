@@ -258,7 +258,9 @@ def _set(text: Text, rest: Text, reading: Reading) -> Statement:
 def _misplaced_quote(rest: Text) -> RuleError:
     unquoted = _UNQUOTED.match(rest.value)
     if unquoted is not None:
-        return rest.fail('the value must stand in double quotes: expected " here', at=unquoted.end())
+        return rest.fail(
+            'the value must stand in double quotes: expected " here', at=unquoted.end()
+        )
     element = rest.value.partition(" ")[0]
     return rest.fail(
         "the element must be followed by one blank and to, if or format",

@@ -1,0 +1,144 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from dgate.config.check import Count, check
+from dgate.config.problem import Problem, Severity
+from dgate.config.settings import load
+from tests.config.kit import configured, write
+
+
+def found(folder: Path, lines: str = "", **files: str) -> list[tuple[str, str]]:
+    """Return severity and place-and-message of what `check` finds beyond loading."""
+    configuration = configured(folder, lines, **files)
+    return [
+        (problem.severity.value, str(problem))
+        for problem in check(configuration)
+        if problem not in configuration.problems
+    ]
+
+
+def test_working_configuration_has_no_problem(tmp_path: Path) -> None:
+    assert check(configured(tmp_path)) == []
+
+
+@pytest.mark.parametrize(
+    ("lines", "text"),
+    [
+        ("IncomingCompression = ul", "dicom.ini:2: IncomingCompression = ul"),
+        ("IncomingCompression = j450", "with loss"),
+        ("DroppedFileCompression = s1", "by a script"),
+        ("FileNameSyntax = 3", "dicom.ini:2: FileNameSyntax = 3"),
+        ("FileNameSyntax = 3\nV2Content = raw", "implicit little endian"),
+        ("FileNameSyntax = %sopuid.V2", "FileNameSyntax = %sopuid.V2"),
+    ],
+)
+def test_place_that_changes_objects_is_named(tmp_path: Path, lines: str, text: str) -> None:
+    ((severity, problem),) = found(tmp_path, lines)
+
+    assert severity == "info"
+    assert text in problem
+
+
+@pytest.mark.parametrize("code", ["", "as", "is", "uj"])
+def test_code_that_keeps_objects_is_not_named(tmp_path: Path, code: str) -> None:
+    assert found(tmp_path, f"IncomingCompression = {code}", map=f"A h 1 {code or 'as'}") == []
+
+
+def test_index_without_files_is_a_warning(tmp_path: Path) -> None:
+    assert [severity for severity, _ in found(tmp_path, "IncomingCompression = vX")] == ["warning"]
+
+
+def test_nodes_that_get_other_objects_are_named_together(tmp_path: Path) -> None:
+    table = "".join(f"NODE{n} h 104 UN\n" for n in range(10)) + "OTHER h 104 as\n"
+
+    ((severity, problem),) = found(tmp_path, map=table)
+    assert severity == "info"
+    assert "NODE0, NODE1" in problem
+    assert "NODE7 and 2 more" in problem
+
+
+def test_device_that_is_a_file_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "data").write_text("")
+
+    assert {severity for severity, _ in found(tmp_path)} == {"error"}
+
+
+def test_device_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
+    problems = found(tmp_path, "UserLog = /proc/nowhere/user.log")
+
+    assert [severity for severity, _ in problems] == ["error"]
+    assert "/proc cannot be written" in problems[0][1] or "/proc" in problems[0][1]
+
+
+@pytest.mark.parametrize(
+    ("order", "text"),
+    [
+        ("StudyDate", None),
+        ("dicompatients.patientid, DICOMStudies.StudyDate DESC", None),
+        ("AccessTime", None),
+        ("PatientName", "no column PatientName"),
+        ("dicomseries.StudyDate", "no column dicomseries.StudyDate"),
+        ("StudyDate; drop table x", "no column"),
+    ],
+)
+def test_sort_order_names_columns_of_the_index(
+    tmp_path: Path, order: str, text: str | None
+) -> None:
+    problems = found(tmp_path, f"StudyQuerySortOrder = {order}")
+
+    assert [severity for severity, _ in problems] == (["warning"] if text else [])
+    assert all(text is not None and text in problem for _, problem in problems)
+
+
+def test_column_that_may_be_cut_has_to_exist(tmp_path: Path) -> None:
+    assert len(found(tmp_path, "AllowTruncate = StudyDescr,Nothing")) == 1
+
+
+@pytest.mark.parametrize(
+    ("lines", "files", "text"),
+    [
+        ("RetryFirst = 700", {}, "RetryFirst is longer than RetryMax"),
+        ("RetryDelay = 9\nRetryMax = 60", {}, "RetryMax has no effect, as RetryDelay is set"),
+        ("AllowUnknown = 0", {"map": "# none\n"}, "callers can only use C-ECHO"),
+        ("", {"lst": "x OTHER LocalAE\n"}, "no LocalAE line names TEST"),
+        ("", {"lst": "x 1.2.840.10008.1.2.1 transfer\n"}, "implicit little endian is not listed"),
+        ("", {"lst": "x 1.2.840.10008.5.1.4.1.1.2 sop\n"}, "Verification is not listed"),
+    ],
+)
+def test_contradiction_is_a_warning(
+    tmp_path: Path, lines: str, files: dict[str, str], text: str
+) -> None:
+    ((severity, problem),) = found(tmp_path, lines, **files)
+
+    assert severity == "warning"
+    assert text in problem
+
+
+def test_problems_come_by_file_and_line(tmp_path: Path) -> None:
+    configuration = load(
+        write(tmp_path, "[x]\nQueueSize = 1\nIndexDBF = 1\n", map="A h\n", lst="a b c\n")
+    )
+    rule = Problem(Severity.ERROR, str(tmp_path / "dicom.ini"), 2, "a rule", "mend it")
+
+    places = [problem.where for problem in check(configuration, [rule])]
+    names = [place.split(":")[0] for place in places]
+    assert names == sorted(names, key=["dicom.ini", "acrnema.map", "dgatesop.lst"].index)
+    assert places.index("dicom.ini:2") < places.index("dicom.ini:3")
+
+
+@pytest.mark.parametrize(
+    ("severities", "code"),
+    [
+        ([], 0),
+        ([Severity.INFO], 0),
+        ([Severity.WARNING, Severity.INFO], 2),
+        ([Severity.WARNING, Severity.ERROR], 1),
+    ],
+)
+def test_exit_code_tells_the_worst(severities: list[Severity], code: int) -> None:
+    problems = [Problem(severity, "f", 1, "m", "a") for severity in severities]
+
+    assert Count.of(problems).exit_code == code

@@ -1,0 +1,29 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from dgate.config.key_table import REGISTRY
+from dgate.config.keys import ANY_KEY
+from dgate.config.reference import effect, markdown
+
+PAGE = Path(__file__).parent.parent.parent / "docs" / "settings.md"
+
+
+def test_page_in_the_manual_is_the_one_that_the_registry_makes() -> None:
+    advice = "run: dgate config explain --markdown > docs/settings.md"
+    assert PAGE.read_text(encoding="utf-8") == markdown(), advice
+
+
+@pytest.mark.parametrize(
+    "name", sorted({key.name.replace("<", "&lt;") for key in REGISTRY if key.name != ANY_KEY})
+)
+def test_key_is_in_the_manual(name: str) -> None:
+    assert f"{name}`" in markdown()
+
+
+def test_effect_is_told_in_words() -> None:
+    assert effect(REGISTRY["TCPPort"]) == "yes"
+    assert effect(REGISTRY["QueueSize"]).startswith("none: ")
+    assert effect(REGISTRY["WorkListMode"]).startswith("not yet: ")
