@@ -24,6 +24,9 @@ NOTHING: Condition = ("1 = 0", [])
 MOST_PARAMETERS = 500
 """Longer UID lists go to the database as one parameter."""
 
+MOST_VALUES = 50
+"""So many values of a list are matched against a column of several values; nobody has more."""
+
 _LAST = "\U0010ffff"
 """Sorts behind every text, so that prefix + _LAST ends the range of texts with that prefix."""
 _ESCAPED = str.maketrans({"!": "!!", "%": "!%", "_": "!_"})
@@ -151,20 +154,20 @@ class Matcher:
 
     def _any_of(self, target: Target, value: str) -> Condition:
         r"""Match columns that hold several values joined by `\`."""
-        if _WILDCARDS.search(value):
-            return self._like(target, value)
-        parts = [part for part in value.split("\\") if part] or [value]
+        parts = list(dict.fromkeys(filter(None, value.split("\\"))))[:MOST_VALUES]
         conditions: list[str] = []
         parameters: list[Value] = []
         expression = target.expression
         for part in parts:
-            like = part.translate(_ESCAPED)
+            like, _ = like_pattern(part)
+            if _too_long(like):
+                continue
             conditions.append(
-                f"{expression} = ? OR {expression} LIKE ? ESCAPE '!' "
+                f"{expression} LIKE ? ESCAPE '!' OR {expression} LIKE ? ESCAPE '!' "
                 f"OR {expression} LIKE ? ESCAPE '!' OR {expression} LIKE ? ESCAPE '!'"
             )
-            parameters += [part, f"{like}\\%", f"%\\{like}\\%", f"%\\{like}"]
-        return f"({' OR '.join(conditions)})", parameters
+            parameters += [like, f"{like}\\%", f"%\\{like}\\%", f"%\\{like}"]
+        return (f"({' OR '.join(conditions)})", parameters) if conditions else NOTHING
 
     def _equal(self, target: Target, value: str) -> Condition:
         expression = target.expression

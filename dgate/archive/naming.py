@@ -54,7 +54,7 @@ class _Source(NamedTuple):
     calling: str
     called: str
     now: float
-    count: int
+    serial: int
 
 
 _Token = Callable[[_Source], str]
@@ -224,7 +224,7 @@ _TOKENS: dict[str, _Token] = {
     "studydate": lambda source: _uncleaned(source.table.text(0x00080020)),
     "time": lambda source: str(int(source.now)),
     "date": lambda source: time.strftime("%Y%m%d", time.localtime(source.now)),
-    "counter": lambda source: f"{source.count:04x}",
+    "counter": lambda source: f"{source.serial:04x}",
     "calledae": lambda source: _uncleaned(source.called),
     "callingae": lambda source: _uncleaned(source.calling),
 }

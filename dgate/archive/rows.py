@@ -26,6 +26,7 @@ from dgate.dicom.table import ElementTable
 
 MODALITY = 0x00080060
 REMEMBERED_SERIES = 64
+_PIXEL_GROUP = 0x7FE00000
 
 Values = tuple[str | None, ...]
 
@@ -125,6 +126,7 @@ class RowReader:
         tags = tuple(dict.fromkeys((*upper, *(step.tag for step in made))))
         self._upper = len(set(upper))
         self._tags = tags
+        self._only_header = max(tags) < _PIXEL_GROUP
         self._series_at = tags.index(SERIES_UID)
         self._steps_of = tuple(
             tuple(index for index, step in enumerate(made) if step.tag == tag) for tag in tags
@@ -133,7 +135,7 @@ class RowReader:
 
     def read(self, table: ElementTable, repaired: Repaired) -> Entry:
         """Return the entry of an object; `table` is the object as stored, changed by rules."""
-        raws = tuple(map(table.raw, self._tags))
+        raws = table.raws(self._tags) if self._only_header else self._slow_raws(table)
         seen = self._seen.get(raws[self._series_at])
         upper = self._upper
         if (
@@ -232,6 +234,9 @@ class RowReader:
             self._seen.clear()
         self._seen[raws[self._series_at]] = _Seen(table.syntax, repaired, raws, values, entry)
         return entry
+
+    def _slow_raws(self, table: ElementTable) -> tuple[bytes | None, ...]:
+        return tuple(map(table.raw, self._tags))
 
     def _rows(self, values: list[str | None]) -> tuple[Values, Values, Values, Values]:
         if not self._picks:

@@ -19,6 +19,7 @@ from dgate.clock import SystemClock
 from dgate.config.settings import Configuration, Settings, load
 from dgate.delivery.commands import QueueAccess, RemoteDesk
 from dgate.delivery.desk import Desk
+from dgate.delivery.ledger import recover_leases
 from dgate.errors import ConfigError, DgateError
 from dgate.ops.control import ControlClient
 from dgate.ops.lock import FolderLock, Holder
@@ -76,6 +77,8 @@ def _own_desk(configuration: Configuration) -> Iterator[Desk]:
     try:
         prepare(database, configuration.layout, settings)
         clock = SystemClock()
+        # We hold the lock, so whoever left debts leased is gone: a person may change them.
+        recover_leases(database, writer, clock, shared=not database.embedded)
 
         def release_spool(name: str) -> None:
             # Only now: a listing must not need devices that can be written.

@@ -20,7 +20,7 @@ from dgate.config.settings import Configuration, load
 from dgate.rules.hooks import Rules
 
 _STYLES = {Severity.ERROR: "bold red", Severity.WARNING: "yellow", Severity.INFO: "cyan"}
-_CONTEXT = 60
+_CONTEXT = 48
 
 
 @click.command(

@@ -14,7 +14,7 @@ from pathlib import Path, PurePath
 
 from dgate.config import codes
 from dgate.config.codes import CodeKind
-from dgate.config.model import Configuration, Engine, V2Content, Value
+from dgate.config.model import Configuration, Durability, Engine, V2Content, Value
 from dgate.config.problem import Problem, Report, Severity
 
 _VERIFICATION = "1.2.840.10008.1.1"
@@ -28,6 +28,7 @@ _CHANGES = {
     CodeKind.RETIRED: "uncompressed",
 }
 _SORT_ITEM = re.compile(r"\s*(?:(\w+)\.)?(\w+)(?:\s+(?:asc|desc))?\s*", re.IGNORECASE)
+_FORWARD = re.compile(r"\bforward (?:compressed as \S+ )?to ([^\s;\"}]+)", re.IGNORECASE)
 _ADDED_COLUMNS = ("accesstime", "objectfile", "devicename")
 
 
@@ -85,10 +86,12 @@ class _Look:
 
     def problems(self) -> Iterator[Problem]:
         """Yield what is found, file by file."""
+        self._look_at_promises()
         self._look_at_encoding()
         self._look_at_folders()
         self._look_at_columns()
         self._look_at_delivery()
+        self._look_at_targets()
         self._look_at_nodes()
         self._look_at_acceptance()
         for report in (self._ini, self._map, self._list):
@@ -97,6 +100,16 @@ class _Look:
     def _line(self, name: str) -> int | None:
         value: Value | None = self._values.get(name)
         return None if value is None else value.line
+
+    def _look_at_promises(self) -> None:
+        settings = self._settings
+        if self._line("MyACRNema") is None:
+            message = f"MyACRNema is not set; the AE title is {settings.ae_title}"
+            self._ini.warning(None, message, "give the server an AE title of its own")
+        if settings.durability is not Durability.FULL:
+            message = f"Durability = {settings.durability.value}: a power cut can lose objects"
+            advice = "write Durability = full to keep every object that was acknowledged"
+            self._ini.info(self._line("Durability"), message, advice)
 
     def _look_at_encoding(self) -> None:
         """Name each place of dicom.ini that re-encodes (rulings.md 1)."""
@@ -198,6 +211,21 @@ class _Look:
                 if self._line(name) is not None:
                     message = f"{name} has no effect, as RetryDelay is set"
                     self._ini.warning(self._line(name), message, "remove one of the two")
+
+    def _look_at_targets(self) -> None:
+        """Report destinations of rules that the node table does not know."""
+        for rule in self._settings.converters:
+            for target in () if rule.lua else _FORWARD.findall(rule.text):
+                # What holds a % is known only when an object comes.
+                if "%" in target or self._configuration.nodes.names(target):
+                    continue
+                line = int(rule.where.rpartition(":")[2])
+                name = f"{rule.family}Converter{rule.index}"
+                message = f"{name} forwards to {target}, which acrnema.map does not name"
+                if "." in target or ":" in target:
+                    self._ini.info(line, f"{message}; it is called as host[:port]", "name it there")
+                else:
+                    self._ini.warning(line, message, "add it to acrnema.map, or mend its name")
 
     def _look_at_nodes(self) -> None:
         nodes = self._configuration.nodes

@@ -85,7 +85,7 @@ def note_lua_events(ini: IniFile, report: Report) -> None:
             # Shipped files set the search path here; without Lua that matters to nobody.
             harmless = key.name == "association" and _SEARCH_PATH.match(entry.value)
             note = report.info if harmless else report.warning
-            message = f"{entry.key} in [{LUA_SECTION}] has no effect yet: {key.waits}"
+            message = f"{entry.key} in [{LUA_SECTION}] has no effect yet: {key.missing}"
             note(entry.line, message, "put # in front of the line until then")
 
 

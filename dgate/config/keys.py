@@ -83,6 +83,11 @@ class Key:
         return bool(self.feeds) and not self.waits
 
     @property
+    def missing(self) -> str:
+        """Say why a key that is not legacy has no effect."""
+        return self.waits or "this version does not have the function"
+
+    @property
     def is_family(self) -> bool:
         """Tell whether the name carries a number."""
         return self.numbers > 0

@@ -6,12 +6,14 @@ Not the SQL itself (`dgate.archive.schema`). Immutable after parsing, safe betwe
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from importlib import resources
 from pathlib import Path
+from typing import TypeVar
 
-from dgate.config.problem import Problem, Report, Severity
+from dgate.config.problem import Problem, Report
 from dgate.config.sqltext import Row, Token, read_sections
 
 PATIENT_ID = 0x00100020
@@ -52,6 +54,9 @@ class SqlType(Enum):
     """char(8)"""
 
 
+_E = TypeVar("_E", DicomType, SqlType)
+_SQL_TYPES = {sql_type.value: sql_type for sql_type in SqlType}
+_DICOM_TYPES = {dicom_type.value: dicom_type for dicom_type in DicomType}
 _SEQUENCE_START = "DT_STARTSEQUENCE"
 _SEQUENCE_END = "DT_ENDSEQUENCE"
 
@@ -280,21 +285,21 @@ class _Reader:
         if kind == _SEQUENCE_END:
             self._close_sequence(sequence, row.start)
             return None
-        sql = next((t for t in SqlType if t.value == sql_type.text.upper()), None)
-        dicom = next((t for t in DicomType if t.value == kind), None)
-        for token, known, choices in (
-            (sql_type, sql, [t.value for t in SqlType]),
-            (dicom_type, dicom, [t.value for t in DicomType]),
-        ):
-            if known is None:
-                message = f"the type {token.text!r} is not known"
-                self._report.error(token.line, message, f"use one of {' '.join(choices)}")
+        sql = self._known(sql_type, _SQL_TYPES)
+        dicom = self._known(dicom_type, _DICOM_TYPES)
         if sql is None or dicom is None or not self._is_name(name):
             return None
         size = self._length(length, sql)
         hl7 = row.fields[6].text if len(row.fields) > 6 else ""
         cut = self._cut(name.text)
         return Column(tag, cut, name.text, size, sql, dicom, hl7, tuple(sequence))
+
+    def _known(self, token: Token, types: Mapping[str, _E]) -> _E | None:
+        found = types.get(token.text.upper())
+        if found is None:
+            message = f"the type {token.text!r} is not known"
+            self._report.error(token.line, message, f"use one of {' '.join(types)}")
+        return found
 
     def _close_sequence(self, sequence: list[int], place: Token) -> None:
         if sequence:

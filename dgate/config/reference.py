@@ -39,7 +39,7 @@ def effect(key: Key) -> str:
         return "yes"
     if key.reason:
         return f"none: {key.reason}"
-    return f"not yet: {key.waits or 'this version does not have the function'}"
+    return f"not yet: {key.missing}"
 
 
 def written(key: Key) -> str:

@@ -29,13 +29,15 @@ def main_section(ini: IniFile, report: Report) -> Section:
     holders = [section for section in ini.sections if section.get(PROFILE_KEY) is not None]
     if len(holders) == 1:
         _note_head(ini, report)
-        section = holders[0]
+        holder = holders[0]
+        named = _profile_name(holder)
+        section = (ini.section(named) if named else None) or holder
+        it = "it" if section is holder else f"[{holder.name}]"
         message = (
-            f"there is no section [{MAIN}]; [{section.name}] is used, as it holds {PROFILE_KEY}"
+            f"there is no section [{MAIN}]; [{section.name}] is used, as {it} holds {PROFILE_KEY}"
         )
-        report.warning(section.line, message, f"write [{MAIN}] instead of [{section.name}]")
-        named = _profile_name(section)
-        return (ini.section(named) if named else None) or section
+        report.warning(holder.line, message, f"write [{MAIN}] instead of [{holder.name}]")
+        return section
     if len(ini.sections) == 1:
         _note_head(ini, report)
         section = ini.sections[0]

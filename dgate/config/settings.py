@@ -73,14 +73,13 @@ def load(path: Path) -> Configuration:
     settings = build_settings(ini_path, ini, section, values, report)
     values.note_without_effect()
     converters.note_lua_events(ini, report)
-    empty = NodeMap()
-    nodes = _read(settings.acrnema_map, values.get("ACRNemaMap"), NodeMap.parse, empty, report)
+    nodes = _read(settings.acrnema_map, values.get("ACRNemaMap"), NodeMap.parse, NodeMap, report)
     layout = _read_layout(settings, values.get("kFactorFile"), report)
     sop_list = _read(
         settings.sop_class_list,
         values.get("SOPClassList"),
         SopList.parse,
-        SopList.accept_all(),
+        SopList.accept_all,
         report,
         optional="every SOP class, transfer syntax and caller is accepted",
     )
@@ -116,7 +115,7 @@ def _read(
     path: Path,
     value: Value,
     parse: Callable[[bytes, Path], tuple[_T, list[Problem]]],
-    missing: _T,
+    missing: Callable[[], _T],
     report: Report,
     optional: str = "",
 ) -> _T:
@@ -130,7 +129,7 @@ def _read(
             report.warning(value.line, f"{message}; {optional}", advice)
         else:
             report.error(value.line, message, advice)
-        return missing
+        return missing()
     result, problems = parse(data, path)
     report.problems.extend(problems)
     return result
@@ -142,5 +141,7 @@ def _read_layout(settings: Settings, value: Value, report: Report) -> Layout:
     def parse(data: bytes, path: Path) -> tuple[Layout, list[Problem]]:
         return parse_layout(data, path, truncate, max_length)
 
-    shipped = default_layout(truncate, max_length)
+    def shipped() -> Layout:
+        return default_layout(truncate, max_length)
+
     return _read(settings.k_factor_file, value, parse, shipped, report)

@@ -20,7 +20,6 @@ def new_set(ae_title: str = AE_TITLE, port: int = PORT) -> dict[str, bytes]:
     ini = files["dicom.ini"]
     for key, old, new in (
         ("MyACRNema", AE_TITLE, ae_title),
-        ("PACSName", AE_TITLE, ae_title),
         ("TCPPort", str(PORT), str(port)),
     ):
         ini = ini.replace(f"\n{key} = {old}\n".encode(), f"\n{key} = {new}\n".encode())

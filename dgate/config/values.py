@@ -9,7 +9,6 @@ from __future__ import annotations
 import difflib
 import os
 import re
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from dgate.config.ini import Section
 from dgate.config.key_table import REGISTRY
 from dgate.config.keys import MAIN, Key, KeyType, Mark, Match
 from dgate.config.model import Value
+from dgate.config.ports import service_port
 from dgate.config.problem import Report
 
 _INTEGER = re.compile(r"[ \t]*([+-]?[0-9]{1,18})")
@@ -136,8 +136,7 @@ class Values:
                 message = f"{value.name} has no effect: {key.reason}"
                 self._report.info(value.line, message, "the line can be removed")
             elif not self._is_default(value):
-                why = key.waits or "this version does not have the function"
-                message = f"{value.name} has no effect yet: {why}"
+                message = f"{value.name} has no effect yet: {key.missing}"
                 self._report.warning(value.line, message, "put # in front of the line until then")
 
     def _take(self, value: Value, match: Match) -> None:
@@ -238,12 +237,12 @@ class Values:
         text = value.text.strip() or value.key.default
         number, rest = _leading_integer(text)
         if rest == text:
-            try:
-                return socket.getservbyname(text, "tcp")
-            except (OSError, UnicodeError, ValueError):
+            port = service_port(text)
+            if port is None:
                 message = f"{value.name} = {value.text} is neither a number nor a known service"
                 self._report.error(value.line, message, "write a port number")
                 return int(value.key.default)
+            return port
         if rest:
             self._note_rest(value, str(number), rest)
         if 0 <= number <= 65535:

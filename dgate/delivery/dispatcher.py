@@ -188,8 +188,9 @@ class Dispatcher:
 
     def _start_worker(self, lane: Lane) -> None:
         worker = Worker(lane, self._tools, self._may_end, self.wake)
-        self._workers[lane.destination] = worker
         worker.start()
+        # It cannot end before this: ending needs the lock that is held here.
+        self._workers[lane.destination] = worker
 
     def _may_end(self, worker: Worker, must: bool) -> bool:
         """Let a worker end, unless it was told of debts meanwhile and can go on."""
@@ -206,7 +207,10 @@ class Dispatcher:
         idle = [
             name
             for name, lane in self._lanes.items()
-            if name not in owing and name not in self._workers and not lane.failures
+            if name not in owing
+            and name not in self._workers
+            and not lane.failures
+            and not lane.unsaved
         ]
         for name in idle:
             del self._lanes[name]

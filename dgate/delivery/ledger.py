@@ -61,13 +61,17 @@ _RETURN = (
 )
 _REPLACE = "DELETE FROM dgate_debts" + _OURS
 _ORPHANS = (
-    "UPDATE dgate_debts SET state = 'queued', owner = NULL, lease_until = NULL "
-    "WHERE state = 'leased' AND owner = ? AND destination = ?"
+    "UPDATE dgate_debts SET state = 'queued', repeats = repeats + 1, owner = NULL, "
+    "lease_until = NULL WHERE state = 'leased' AND owner = ? AND destination = ?"
 )
 _RENEW = "UPDATE dgate_debts SET lease_until = ? WHERE state = 'leased' AND owner = ?"
 _RECOVER = (
     "UPDATE dgate_debts SET state = 'queued', repeats = repeats + 1, owner = NULL, "
     "lease_until = NULL WHERE state = 'leased' AND owner <> ?"
+)
+_FIRST_LANE = (
+    "SELECT destination, due FROM dgate_debts WHERE state = 'queued' "
+    "ORDER BY destination, due LIMIT 1"
 )
 _NEXT_LANE = (
     "SELECT destination, due FROM dgate_debts WHERE state = 'queued' AND destination > ? "
@@ -120,7 +124,7 @@ class Ledger:
         """Return every destination with a waiting debt; costs one index look-up for each."""
         found = []
         with self._database.reader() as connection:
-            row = connection.execute(self._next_lane_sql, ("",)).fetchone()
+            row = connection.execute(_FIRST_LANE).fetchone()
             while row is not None:
                 found.append(Lane(row[0], row[1]))
                 row = connection.execute(self._next_lane_sql, (row[0],)).fetchone()
@@ -144,10 +148,11 @@ class Ledger:
     ) -> list[Debt]:
         """Write down what became of debts and claim the next due ones, in one commit.
 
-        With `orphans`, rows of this destination that are leased to us go back first: the caller
-        knows of none but those settled here. May be repeated with the same settlements after an
-        error; what was written already is not written again. Spool copies whose last debt was paid
-        are removed after the commit; a crash before that leaves the copy to be swept at start.
+        With `orphans`, rows of this destination that are leased to us go back first, as possible
+        repeats: the caller knows of none but those settled here. May be repeated with the same
+        settlements after an error; what was written already is not written again. Spool copies
+        whose last debt was paid are removed after the commit; a crash before that leaves the copy
+        to be swept at start.
         """
         if not settlements and limit <= 0 and not orphans:
             return []
@@ -173,19 +178,10 @@ class Ledger:
         )
 
     def recover(self) -> int:
-        """Give back the debts of gateways that are gone and return how many there were.
-
-        In an embedded database everybody but us is gone, since we hold the lock of its folder; in
-        a shared one those whose lease has run out.
-        """
-
-        def work(transaction: Transaction) -> int:
-            if not self.shared:
-                return transaction.execute(self._database.sql(_RECOVER), (self.owner,)).rowcount
-            statement = self._database.sql(_RECOVER + " AND lease_until < ?")
-            return transaction.execute(statement, (self.owner, self._time(transaction))).rowcount
-
-        return self._writer.transact(work)
+        """Give back the debts of gateways that are gone and return how many there were."""
+        return recover_leases(
+            self._database, self._writer, self._clock, self.owner, shared=self.shared
+        )
 
     def prune(self, age_s: float) -> int:
         """Forget closed debts that were finished longer ago than this; return how many."""
@@ -252,6 +248,25 @@ class Ledger:
             if rows:
                 transaction.executemany(statement, rows)
         return unowed_copies(self._database, transaction, spool)
+
+
+def recover_leases(
+    database: Database, writer: Writer, clock: Clock, owner: str = "", *, shared: bool
+) -> int:
+    """Give back the debts of gateways that are gone and return how many there were.
+
+    In a ledger that is not shared everybody but `owner` is gone, since the caller holds the lock of
+    its folder; in a shared one those whose lease has run out.
+    """
+
+    def work(transaction: Transaction) -> int:
+        if not shared:
+            return transaction.execute(database.sql(_RECOVER), (owner,)).rowcount
+        now = database_time(database, clock, transaction)
+        statement = database.sql(_RECOVER + " AND lease_until < ?")
+        return transaction.execute(statement, (owner, now)).rowcount
+
+    return writer.transact(work)
 
 
 def database_time(database: Database, clock: Clock, transaction: Transaction) -> float:

@@ -33,8 +33,7 @@ OPEN_STATES = (State.QUEUED, State.LEASED, State.HELD, State.STUCK)
 CLOSED_STATES = (State.DONE, State.CANCELLED)
 
 
-@dataclass(frozen=True, slots=True)
-class Debt:
+class Debt(NamedTuple):
     """One claimed row: what a worker needs to pay it."""
 
     id: int
@@ -61,8 +60,7 @@ class Lane(NamedTuple):
     """Seconds since the epoch, by the database's clock."""
 
 
-@dataclass(frozen=True, slots=True)
-class Settlement:
+class Settlement(NamedTuple):
     """What became of one claimed debt, to be written down."""
 
     debt: Debt

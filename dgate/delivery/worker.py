@@ -14,7 +14,7 @@ import logging
 import random
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from dgate.archive.export import Exporter
 from dgate.archive.records import DebtDraft, DebtKind, InstanceRef
@@ -69,6 +69,9 @@ class Lane:
     paused_until: float = 0.0
     """By the clock's monotonic time."""
     last_error: str = ""
+    unsaved: list[Settlement] = field(default_factory=list)
+    """Outcomes that are not committed yet. Kept here so that not even a worker that dies lets an
+    object that has arrived be sent again."""
 
 
 class Worker(threading.Thread):
@@ -93,7 +96,7 @@ class Worker(threading.Thread):
         self._stopping = False
         # The rest belongs to the worker's own thread.
         self._associations = Associations(tools.nodes, tools.settings, tools.make_sender)
-        self._unsaved: list[Settlement] = []
+        self._unsaved = lane.unsaved
         self._saved_at = 0.0
         self._ledger_failures = 0
         self._pause_s: float | None = None

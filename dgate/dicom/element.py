@@ -38,7 +38,10 @@ NUMERIC_VRS = frozenset((*_FORMATS, "AT"))
 """VRs whose values are binary numbers and so need decoding to be read as text."""
 TEXT_VRS = frozenset(("SH", "LO", "ST", "LT", "UC", "UT", "PN"))
 """VRs whose characters depend on (0008,0005)."""
-_CHARACTER_VRS = TEXT_VRS | {"AE", "AS", "CS", "DA", "DS", "DT", "IS", "TM", "UI", "UR"}
+_COMMON_CODES = {
+    vr: vr.encode("ascii")
+    for vr in (*TEXT_VRS, "AE", "AS", "CS", "DA", "DS", "DT", "IS", "TM", "UI", "UR", "US")
+}
 _NUL_PADDED = frozenset(("UI", "OB", "UN", "SQ", *NUMERIC_VRS))
 _LONGEST_SHORT = 0xFFFE
 
@@ -78,10 +81,10 @@ def vr_of(tag: int) -> str:
     return vr if len(vr) == 2 else _AMBIGUOUS.get(vr, "UN")
 
 
-def is_plain_text(tag: int) -> bool:
-    """Tell whether the dictionary knows the tag and gives it a VR of characters."""
+def dictionary_code(tag: int) -> bytes | None:
+    """Return the VR as it is encoded, for tags that the dictionary gives one of characters or US."""
     entry = datadict.DicomDictionary.get(tag)
-    return entry is not None and entry[0] in _CHARACTER_VRS
+    return None if entry is None else _COMMON_CODES.get(entry[0])
 
 
 def is_signed_dependent(tag: int) -> bool:
@@ -106,7 +109,8 @@ def _vr_beyond_dictionary(tag: int) -> str:
 
 def tag_of(keyword: str) -> int | None:
     """Return the tag of a dictionary keyword, None when there is none."""
-    tag = datadict.tag_for_keyword(keyword)
+    # The dictionary has retired elements without a keyword.
+    tag = datadict.tag_for_keyword(keyword) if keyword else None
     return _CONTROL_TAGS.get(keyword) if tag is None else int(tag)
 
 

@@ -31,7 +31,7 @@ def read(table: ElementTable, descriptor: str) -> str:
     *steps, last = descriptor[1:].split("/")
     for step in steps:
         tag, number = _step(step)
-        if tag is None or number is None or tag not in table:
+        if tag is None or number is None or not table.is_sequence(tag):
             return ""
         found = table.items(tag)
         if number >= len(found):

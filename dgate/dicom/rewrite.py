@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from dgate.dicom import element
 from dgate.dicom.scan import (
+    DEEPEST,
     ITEM,
     ITEM_END,
     LONG_VRS,
@@ -32,8 +33,6 @@ from dgate.errors import NotDicom
 
 Piece = bytes | memoryview
 
-_DEEPEST = 100
-"""Far beyond any real nesting, and below what the interpreter's stack takes."""
 _WORDS = {
     **dict.fromkeys(("US", "SS", "OW", "AT"), "H"),
     **dict.fromkeys(("UL", "SL", "FL", "OF", "OL"), "I"),
@@ -89,8 +88,8 @@ class _Level:
         signed: bool = False,
         depth: int = 0,
     ) -> None:
-        if depth > _DEEPEST:
-            raise NotDicom(f"sequences are nested deeper than {_DEEPEST} levels")
+        if depth > DEEPEST:
+            raise NotDicom(f"sequences are nested deeper than {DEEPEST} levels")
         self._data = data
         self._source = source
         self._target = target

@@ -18,6 +18,8 @@ Entry = tuple[int, int, int, bytes | None]
 """Offset of the element, of its value, of the next element; its VR, None where implicit."""
 
 UNDEFINED = 0xFFFFFFFF
+DEEPEST = 100
+"""How deep sequences may be nested where reading them takes recursion; far beyond any real one."""
 _REGULAR: Entry = (0, 0, 0, b"")
 PIXEL_GROUP = 0x7FE0
 
@@ -47,6 +49,8 @@ class Encoding:
     implicit: Callable[[Buffer, int], tuple[int, int, int]]
     """Reads group, element and 32-bit length: an implicit element, an item or a delimiter."""
     length: Callable[[Buffer, int], tuple[int]]
+    unsigned: Callable[[Buffer, int], tuple[int]]
+    """Reads a 16-bit number."""
     order: str
     """The byte order's mark for `struct`: `<` or `>`."""
 
@@ -59,6 +63,7 @@ def _encoding(explicit: bool, little_endian: bool) -> Encoding:
         struct.Struct(order + "HH2sH").unpack_from,
         struct.Struct(order + "HHL").unpack_from,
         struct.Struct(order + "L").unpack_from,
+        struct.Struct(order + "H").unpack_from,
         order,
     )
 

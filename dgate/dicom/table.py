@@ -15,6 +15,7 @@ from dgate.dicom import charset as charsets
 from dgate.dicom import deflate, element, paths
 from dgate.dicom.element import NUMERIC_VRS, SPECIFIC_CHARACTER_SET, TEXT_VRS
 from dgate.dicom.scan import (
+    DEEPEST,
     ITEM,
     SEQUENCE_END,
     SHORT_VRS,
@@ -32,6 +33,7 @@ from dgate.dicom.scan import (
     without_vr,
 )
 from dgate.dicom.uids import transfer_syntax
+from dgate.errors import NotDicom
 
 _COPY_BYTES = 64 << 10
 """Up to this size the data set is copied: `bytes` are faster to take apart than a view."""
@@ -42,7 +44,6 @@ Patch = tuple[str, bytes, bool] | None
 """VR and value that an element was set to, and whether its length is undefined; None = deleted."""
 Cut = tuple[int, int, bytes]
 """A range of the data set and the bytes that stand in its place."""
-
 
 _THERE: Patch = ("", b"", False)
 
@@ -66,6 +67,7 @@ class ElementTable:
         "_cuts",
         "_data",
         "_deflated",
+        "_depth",
         "_encoding",
         "_entries",
         "_inherited",
@@ -85,6 +87,7 @@ class ElementTable:
         """Scan `buffer`: a data set without group 2, in the transfer syntax with that UID."""
         known = transfer_syntax(syntax)
         self._deflated = known.deflated
+        self._depth = 0
         encoding = encoding_of(known)
         if known.deflated:
             data, layout, self._whole = deflate.inflate_header(buffer, encoding)
@@ -137,6 +140,21 @@ class ElementTable:
         stop = entry[2] - 8 if tag in self._layout.undefined else entry[2]
         return bytes(self._data[entry[1] : stop])
 
+    def raws(self, tags: Sequence[int]) -> tuple[bytes | None, ...]:
+        """Return what `raw` returns for each tag, none of them in group 7FE0 or above.
+
+        For those who ask for fifty at once: a third of the time.
+        """
+        if self._patches or not self._layout.undefined.isdisjoint(tags):
+            return tuple(map(self.raw, tags))
+        find, data = self._entries.get, self._data
+        return tuple(
+            [
+                None if (entry := find(tag)) is None else bytes(data[entry[1] : entry[2]])
+                for tag in tags
+            ]
+        )
+
     def _raw_of_tail(self, tag: int) -> bytes | None:
         tail = self._scanned_tail()
         entry = tail.entries.get(tag)
@@ -151,14 +169,20 @@ class ElementTable:
         Decoded by the character set; ends at the first NUL, without trailing blanks. Binary numbers
         are decimal, several joined by `\`.
         """
-        entry = self._entries.get(tag)
-        if entry is not None and tag not in self._patches and entry[2] <= len(self._latin):
-            vr = entry[3]
-            if vr in _PLAIN_TEXT or (vr is None and element.is_plain_text(tag)):
-                # The same as below, for the case that nearly every look-up is.
-                text = self._latin[entry[1] : entry[2]].rstrip(" \0")
-                if text.isascii() and text.isprintable():
-                    return text
+        if tag not in self._patches:
+            # The same as below, for the cases that nearly all look-ups are.
+            entry = self._entries.get(tag)
+            if entry is None:
+                if tag < _TAIL:
+                    return ""
+            elif entry[2] <= len(self._latin):
+                vr = entry[3] or element.dictionary_code(tag)
+                if vr in _PLAIN_TEXT:
+                    text = self._latin[entry[1] : entry[2]].rstrip(" \0")
+                    if text.isascii() and text.isprintable():
+                        return text
+                elif vr == b"US" and entry[2] - entry[1] == 2:
+                    return str(self._encoding.unsigned(self._data, entry[1])[0])
         raw = self.raw(tag)
         if not raw:
             return ""
@@ -476,5 +500,8 @@ class ElementTable:
     def _item(self, buffer: bytes, encoding: Encoding) -> ElementTable:
         item = object.__new__(ElementTable)
         item._deflated = False
+        item._depth = self._depth + 1
+        if item._depth > DEEPEST:
+            raise NotDicom(f"sequences are nested deeper than {DEEPEST} levels")
         item._open(buffer, encoding, self.syntax, self.charset)
         return item

@@ -315,7 +315,7 @@ class Association:
                 raise
         finally:
             self._waiting = False
-        self.abort("the server stops")
+        self._stream.finish(pdu.abort(0, 0), linger=False)
         return False
 
     def _transmit(self, context_id: int, encoded: bytes, data: Iterable[Bytes] | None) -> None:

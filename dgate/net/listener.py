@@ -120,10 +120,10 @@ class Listener:
         self._socket = self._thread = None
         with self._lock:
             for connection in self._connections:
-                if connection.association is None:
-                    connection.stream.cut()
-                else:
+                if connection.association is not None:
                     connection.association.stop_when_idle()
+                elif not connection.admitted:
+                    connection.stream.cut()
         if self._await_end(drain_s):
             return True
         with self._lock:

@@ -57,9 +57,10 @@ def store(
     """C-STORE one object and return the peer's response.
 
     `originator` is AE title and message ID of the C-MOVE behind it. `meanwhile` is called when the
-    object is out and the peer works on it.
-    Also used by a C-GET provider for its sub-operations: a C-CANCEL-RQ that comes meanwhile is kept
-    for `cancelled`.
+    object is out and the peer works on it; if it raises, the association is of no more use.
+
+    Also used by a C-GET provider for its sub-operations: a C-CANCEL-RQ that comes before the
+    response is kept for `cancelled`.
     """
     request = _request(association, CommandField.C_STORE_RQ, sop_class, priority=priority)
     request.sop_instance = sop_instance

@@ -120,7 +120,8 @@ class Stream:
         connection ends.
         """
         if not self.buffer:
-            self._await_input(timeout_s)
+            if not self._is_readable(timeout_s):
+                raise self._silence(timeout_s)
             self._lend()
         if self.start == self.end:
             self.start = self.end = 0
@@ -158,13 +159,14 @@ class Stream:
         return True
 
     def read_exactly(self, size: int, deadline: float) -> bytes:
-        """Return `size` bytes before `deadline` (monotonic), past the buffer: for set-up.
+        """Return `size` bytes, past the buffer, before the monotonic `deadline` of set-up.
 
         Memory grows with what really arrives. Raises TimedOut, Aborted.
         """
         data = bytearray()
         while len(data) < size:
-            self._await_input(deadline - time.monotonic())
+            if not self._is_readable(deadline - time.monotonic()):
+                raise self._silence(self.timeouts.artim_s)
             chunk = self._receive(min(size - len(data), _READ_BYTES))
             if not chunk:
                 raise Aborted("the peer closed the connection", where=self.where)
@@ -180,17 +182,18 @@ class Stream:
             total -= sent
             sent = self._send_some(buffers)
 
-    def finish(self, farewell: bytes = b"") -> None:
+    def finish(self, farewell: bytes = b"", *, linger: bool = True) -> None:
         """Send `farewell` if that needs no waiting, then let the peer close first, within limits.
 
         Closing with unread input would reset the connection and take the farewell away from the
-        peer.
+        peer; without `linger` that is risked.
         """
         with contextlib.suppress(OSError):
             if farewell:
                 self._socket.send(farewell, socket.MSG_DONTWAIT)
             self._socket.shutdown(socket.SHUT_WR)
-            self._discard_input(time.monotonic() + min(_LINGER_S, self.timeouts.artim_s))
+            if linger:
+                self._discard_input(time.monotonic() + min(_LINGER_S, self.timeouts.artim_s))
         self.close()
 
     def close(self) -> None:
@@ -253,9 +256,8 @@ class Stream:
             raise Aborted("the connection is closed", where=self.where) from exc
         return bool(poll.poll(max(0.0, timeout_s) * 1000))
 
-    def _await_input(self, timeout_s: float) -> None:
-        if not self._is_readable(timeout_s):
-            raise TimedOut("the peer sent nothing in time", where=self.where)
+    def _silence(self, timeout_s: float) -> TimedOut:
+        return TimedOut(f"nothing came from the peer within {timeout_s:g} s", where=self.where)
 
     def _outwait(self, timeout_s: float) -> None:
         """Wait for the rest of `timeout_s` after a tick in vain, an empty buffer given back."""
@@ -263,7 +265,7 @@ class Stream:
         if borrowed:
             self._give_back()
         if not self._is_readable(timeout_s - self._tick_s):
-            raise TimedOut(f"the peer sent nothing for {timeout_s:g} s", where=self.where)
+            raise self._silence(timeout_s)
         if borrowed:
             self._lend()
 

@@ -16,6 +16,7 @@ from logging.handlers import WatchedFileHandler
 from pathlib import Path
 
 _MOST_TAILS = 1000
+_VISIBLE = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))}
 _FORMAT = "%(asctime)s %(levelname)s %(threadName)s %(name)s: %(message)s"
 
 
@@ -23,7 +24,7 @@ def set_up_logging(trouble_log: Path | None, *, verbose: bool = False) -> None:
     """Send dgate's messages to standard error, and warnings to the trouble log as well."""
     root = logging.getLogger()
     root.setLevel(logging.INFO)
-    formatter = logging.Formatter(_FORMAT)
+    formatter = _OneLine(_FORMAT)
     console = logging.StreamHandler(sys.stderr)
     console.setFormatter(formatter)
     root.addHandler(console)
@@ -45,6 +46,17 @@ def set_up_logging(trouble_log: Path | None, *, verbose: bool = False) -> None:
     trouble.setLevel(logging.WARNING)
     trouble.setFormatter(formatter)
     root.addHandler(trouble)
+
+
+class _OneLine(logging.Formatter):
+    """Keeps header values, which strangers write, from forging log lines.
+
+    Tracebacks stay as they are.
+    """
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        text = super().formatMessage(record)
+        return text if text.isprintable() else text.translate(_VISIBLE)
 
 
 class UserLog:

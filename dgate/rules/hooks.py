@@ -22,7 +22,7 @@ from dgate.rules.opaque import lift
 from dgate.rules.patterns import Matcher, matcher
 from dgate.rules.problems import Checker, Gravity, RuleProblem
 from dgate.rules.run import DESTROY, REJECT, Environment, Run, log
-from dgate.rules.sqlfilter import is_no_filter, prepare
+from dgate.rules.sqlfilter import check, is_no_filter
 from dgate.rules.statements.conditions import Condition
 from dgate.rules.statements.flow import Nop, Return, Stop
 from dgate.rules.statements.forwarding import DirectForward
@@ -54,8 +54,9 @@ class _Converter:
     passes: Test
     line: CompiledLine
     condition: str
-    """`ExportFilterN`, ready for the database; empty = none."""
-    condition_error: RuleError | None
+    """`ExportFilterN`; empty = none."""
+    condition_fault: str
+    """What is wrong with the condition; empty = nothing."""
     decidable: bool
 
 
@@ -167,8 +168,8 @@ class Rules:
             return []
         if not found.passes(captured):
             return []
-        if found.condition_error is not None:
-            raise found.condition_error
+        if found.condition_fault:
+            raise RuleError(found.condition_fault, where=f"{found.where} ExportFilter{found.index}")
         if found.condition and not env.sql_filter(found.condition, captured):
             return []
         return self._export(found, table, captured, env)
@@ -235,7 +236,7 @@ class _Builder:
         if text.lua:
             self._problem(text, name, None, "Lua is not executable yet", Gravity.NOT_YET)
             line = CompiledLine([_no_lua], [1])
-            return _Converter(name, text.index, text.where, _always, line, "", None, False)
+            return _Converter(name, text.index, text.where, _always, line, "", "", False)
         family = Family.EXPORT if text.family == "Export" else Family.IMPORT
         dialect = Dialect(family, text.family, self._settings.allow_system_commands)
         tree = parse_line(Text.whole(text.text), dialect)
@@ -243,11 +244,11 @@ class _Builder:
         passes = self._filters(text)
         if passes is None:
             return None
-        condition, error = self._condition(text)
+        condition, fault = self._condition(text)
         compiled = compile_line(tree, self._library)
-        decidable = not condition and error is None and _is_decidable(tree)
+        decidable = not condition and not fault and _is_decidable(tree)
         return _Converter(
-            name, text.index, text.where, passes, compiled, condition, error, decidable
+            name, text.index, text.where, passes, compiled, condition, fault, decidable
         )
 
     def _filters(self, text: ConverterText) -> Test | None:
@@ -266,16 +267,18 @@ class _Builder:
                 tests.append(_passing(attrgetter(field), matcher(pattern)))
         return reduce(_both, tests) if tests else _always
 
-    def _condition(self, text: ConverterText) -> tuple[str, RuleError | None]:
+    def _condition(self, text: ConverterText) -> tuple[str, str]:
+        """Return the SQL condition and what is wrong with it."""
         sql = text.filters.sql
         if text.family != "Export" or is_no_filter(sql):
-            return "", None
+            return "", ""
         try:
-            return prepare(sql, self._settings.truncate_field_names), None
+            check(sql)
         except ParseError as exc:
             key = f"ExportFilter{text.index}"
             self._problem(text, key, exc.column, exc.what, Gravity.ERROR, source=sql)
-            return "", RuleError(exc.what, where=f"{text.where} {key}")
+            return "", exc.what
+        return sql, ""
 
     def _problem(
         self,

@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Iterable
 
 from dgate.dicom.element import vr_of
-from dgate.errors import RuleError
+from dgate.errors import RuleError, StoreError
 from dgate.rules.run import Run, Value
 from dgate.rules.tokens import OUTER, QUEUED_ID, Descriptor, Modifiers, Template, Token
 
@@ -80,8 +80,17 @@ def compile_descriptor(descriptor: Descriptor) -> Value:
     tag = descriptor.tag
     if tag is not None:
         return _constant_sequence(tag) if vr_of(tag) == "SQ" else _element(tag)
-    path = descriptor.text
-    return lambda run: run.table.element_path(path)
+    return _nested(descriptor.text)
+
+
+def _nested(path: str) -> Value:
+    def value(run: Run) -> str:
+        try:
+            return run.table.element_path(path)
+        except (StoreError, RecursionError) as exc:
+            raise RuleError(f"{path} cannot be read: {exc}") from exc
+
+    return value
 
 
 def _element(tag: int) -> Value:

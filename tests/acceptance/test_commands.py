@@ -81,7 +81,7 @@ def test_echo_of_a_dead_node_fails_and_says_why(client: Gateway, farm: Farm) -> 
 
 
 def test_find_prints_matches(client: Gateway, objects: list[Generated]) -> None:
-    result = client.command("find", "ORTHANC", "PatientID=P000*")
+    result = client.command("find", "ORTHANC", "-k", "PatientID=P000*")
 
     assert objects[0].patient_id in result.stdout
     assert objects[-1].patient_id in result.stdout
@@ -91,7 +91,7 @@ def test_get_writes_the_objects_into_a_folder(
     client: Gateway, objects: list[Generated], tmp_path: Path
 ) -> None:
     client.command(
-        "get", "ORTHANC", f"StudyInstanceUID={objects[0].study}", "--output", str(tmp_path)
+        "get", "ORTHANC", "-k", f"StudyInstanceUID={objects[0].study}", "-o", str(tmp_path)
     )
 
     received = {data_set_of(path.read_bytes()) for path in tmp_path.rglob("*") if path.is_file()}
@@ -115,7 +115,7 @@ def test_move_has_a_node_send_to_a_third(farm: Farm, objects: list[Generated]) -
     for item in objects[:10]:
         peer.upload(item.path)
 
-    client.command("move", "ORTHANC", "SINK", f"StudyInstanceUID={objects[0].study}")
+    client.command("move", "ORTHANC", "--to", "SINK", "-k", f"StudyInstanceUID={objects[0].study}")
 
     sink.wait_for(10)
 

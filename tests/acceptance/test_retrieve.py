@@ -48,7 +48,7 @@ def move(archive: Gateway, destination: str, **keys: str) -> str:
     """Run movescu and return what it printed."""
     words = [word for key, value in keys.items() for word in ("-k", f"{key}={value}")]
     result = run_dcmtk(
-        "movescu", "-d", "-S", "-aem", destination, *words, "127.0.0.1", str(archive.port),
+        "movescu", "-v", "-S", "-aem", destination, *words, "127.0.0.1", str(archive.port),
         check=False,
     )  # fmt: skip
     return result.stdout
@@ -165,7 +165,7 @@ def test_move_without_the_unique_key_of_its_level_is_refused(
 ) -> None:
     output = move(archive, "SINK", QueryRetrieveLevel="STUDY", PatientName="*")
 
-    assert "0xa900" in output.lower()
+    assert "DataSetDoesNotMatchSOPClass" in output
     assert empty_sink.files() == {}
 
 

@@ -117,7 +117,9 @@ def end_of_meta(content: bytes) -> int:
 
 
 FILES = tuple(shipped_files())
-COMPLETE = tuple(one for one in FILES if one.is_complete)
+# Its last sequence ends before it is as long as it says: a broken object, and refused as such.
+CUT_OFF = "test_files/rtplan_truncated.dcm"
+COMPLETE = tuple(one for one in FILES if one.is_complete and one.name != CUT_OFF)
 OTHERS = tuple(one for one in FILES if not one.is_complete)
 
 
@@ -211,6 +213,17 @@ def test_files_without_identity_are_refused_and_leave_nothing(open_gateway: Gate
             assert association.echo().status == 0
 
     assert problems == []
+    assert open_gateway.stored_files() == []
+
+
+def test_a_file_that_is_cut_off_is_refused_and_leaves_nothing(open_gateway: Gateway) -> None:
+    (one,) = (one for one in FILES if one.name == CUT_OFF)
+
+    with RawAssociation.open(open_gateway.port, [Offer(one.sop_class, (one.syntax,))]) as caller:
+        reply = caller.store(one.sop_class, one.sop_instance, one.data)
+
+    assert reply.status in range(0xC000, 0xD000)
+    assert reply.comment
     assert open_gateway.stored_files() == []
 
 

@@ -181,7 +181,7 @@ def test_a_database_in_a_folder_that_cannot_be_made_is_named(farm: Farm, tmp_pat
     blocker.write_text("not a folder")
     gateway = farm.gateway(settings={"SQLServer": blocker / "index.db3"}, start=False)
 
-    assert "index.db3" in refuses_to_start(gateway)
+    assert "SQLServer" in refuses_to_start(gateway)
 
 
 def test_a_port_in_use_is_named(farm: Farm) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from dgate.archive.index import CACHED_ROWS, Rewrite
 from dgate.archive.records import DebtDraft, DebtKind, InstanceRef
 from dgate.archive.repair import repair
 from dgate.archive.writer import Transaction
+from dgate.config.layout import default_layout
 from dgate.config.settings import Engine, MissingUids
 from dgate.errors import Refused
 from tests.archive.database_kit import CT, Archive, image, open_archive, setup
@@ -45,9 +47,7 @@ def test_new_object_enters_a_row_at_each_level(archive: Archive) -> None:
     assert archive.rows(
         "SELECT SOPInstanc, SOPClassUI, ImageNumbe, QRows, SamplesPer, ImagePat, SeriesInst, "
         "ObjectFile, DeviceName, AccessTime FROM DICOMImages"
-    ) == [
-        ("1.2.3.1.1.1", CT, "1", "512", "1", "P1", "1.2.3.1.1", "P1/a.dcm", "MAG1", 1000 & ~31)
-    ]
+    ) == [("1.2.3.1.1.1", CT, "1", "512", "1", "P1", "1.2.3.1.1", "P1/a.dcm", "MAG1", 1000 & ~31)]
     assert archive.rows("SELECT PatientID, PatientNam, PatientBir FROM DICOMPatients") == [
         ("P1", "SMITH^JOHN", "19600102")
     ]
@@ -122,7 +122,13 @@ def test_modalities_in_the_object_are_not_believed(archive: Archive) -> None:
 
 
 def test_oldest_modality_gives_way_where_the_column_ends(tmp_path: Path) -> None:
-    archive = open_archive(setup(tmp_path, max_field_length=8))
+    layout = default_layout()
+    columns = tuple(
+        replace(column, length=8) if column.tag == 0x00080061 else column
+        for column in layout.study.columns
+    )
+    layout = replace(layout, study=replace(layout.study, columns=columns))
+    archive = open_archive(setup(tmp_path), layout)
     for number, modality in enumerate(("CT", "SR", "KO", "PR"), start=1):
         archive.store(another(number, SeriesInstanceUID=f"1.2.3.{number}", Modality=modality))
     assert archive.value("SELECT StudyModal FROM DICOMStudies") == "PR\\KO\\SR"
@@ -222,16 +228,12 @@ def test_object_without_sop_instance_uid_is_refused(archive: Archive) -> None:
     assert archive.index.counts() == (0, 0, 0, 0)
 
 
-def test_long_value_is_cut_and_reported(
-    archive: Archive, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_long_value_is_cut_and_reported(archive: Archive, caplog: pytest.LogCaptureFixture) -> None:
     archive.store(image(StudyDescription="D" * 70), name="P1/a.dcm")
     assert archive.value("SELECT StudyDescr FROM DICOMStudies") == "D" * 64
     record = caplog.records[-1]
     assert record.levelno == logging.WARNING
-    assert record.getMessage() == (
-        "***Truncated StudyDescr from 70 to 64 chars in file: P1/a.dcm"
-    )
+    assert record.getMessage() == ("***Truncated StudyDescr from 70 to 64 chars in file: P1/a.dcm")
 
 
 def test_allowed_truncation_is_information_only(

@@ -154,9 +154,7 @@ def test_missing_uids_can_stay_undefined(tmp_path: Path) -> None:
     assert (repaired.study, repaired.generated) == ("undefined", ())
 
 
-def test_nothing_is_repaired_when_empty_ids_are_allowed(
-    reader: RowReader, tmp_path: Path
-) -> None:
+def test_nothing_is_repaired_when_empty_ids_are_allowed(reader: RowReader, tmp_path: Path) -> None:
     entry = entry_of(
         reader, tmp_path, {"allow_empty_patient_id": True}, PatientID="", PatientName=None
     )

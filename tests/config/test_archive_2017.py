@@ -1,4 +1,4 @@
-"""The files of a real site load as they are, and each oddity is reported with file, line and advice."""
+"""The files of a real site load as they are, and each oddity is reported with its line."""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -33,9 +34,12 @@ def test_working_configuration_has_no_problem(tmp_path: Path) -> None:
         ("FileNameSyntax = 3", "dicom.ini:2: FileNameSyntax = 3"),
         ("FileNameSyntax = 3\nV2Content = raw", "implicit little endian"),
         ("FileNameSyntax = %sopuid.V2", "FileNameSyntax = %sopuid.V2"),
+        ("Durability = none", "a power cut can lose objects"),
     ],
 )
-def test_place_that_changes_objects_is_named(tmp_path: Path, lines: str, text: str) -> None:
+def test_place_that_changes_or_risks_objects_is_named(
+    tmp_path: Path, lines: str, text: str
+) -> None:
     ((severity, problem),) = found(tmp_path, lines)
 
     assert severity == "info"
@@ -45,6 +49,13 @@ def test_place_that_changes_objects_is_named(tmp_path: Path, lines: str, text: s
 @pytest.mark.parametrize("code", ["", "as", "is", "uj"])
 def test_code_that_keeps_objects_is_not_named(tmp_path: Path, code: str) -> None:
     assert found(tmp_path, f"IncomingCompression = {code}", map=f"A h 1 {code or 'as'}") == []
+
+
+def test_missing_title_is_a_warning(tmp_path: Path) -> None:
+    problems = check(load(write(tmp_path, "[sscscp]\nSQLServer =\nMAGDevice0 = data\n")))
+
+    assert [problem.severity for problem in problems] == [Severity.WARNING]
+    assert "the AE title is none" in problems[0].message
 
 
 def test_index_without_files_is_a_warning(tmp_path: Path) -> None:
@@ -66,11 +77,15 @@ def test_device_that_is_a_file_is_an_error(tmp_path: Path) -> None:
     assert {severity for severity, _ in found(tmp_path)} == {"error"}
 
 
-def test_device_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
-    problems = found(tmp_path, "UserLog = /proc/nowhere/user.log")
+def test_device_that_cannot_be_made_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Tests may run as root, for whom every folder is writable.
+    monkeypatch.setattr(os, "access", lambda path, mode: str(path) != "/proc")
 
-    assert [severity for severity, _ in problems] == ["error"]
-    assert "/proc cannot be written" in problems[0][1] or "/proc" in problems[0][1]
+    ((severity, problem),) = found(tmp_path, "UserLog = /proc/nowhere/user.log")
+    assert severity == "error"
+    assert "/proc cannot be written, so /proc/nowhere cannot be made" in problem
 
 
 @pytest.mark.parametrize(
@@ -95,6 +110,29 @@ def test_sort_order_names_columns_of_the_index(
 
 def test_column_that_may_be_cut_has_to_exist(tmp_path: Path) -> None:
     assert len(found(tmp_path, "AllowTruncate = StudyDescr,Nothing")) == 1
+
+
+@pytest.mark.parametrize(
+    ("rule", "severity"),
+    [
+        ("forward to DGATE", None),
+        ("forward to dgate", None),
+        ("nop; { Forward compressed as un to DGATE; }", None),
+        ("forward to %u", None),
+        ("forward study to MISSPELT", None),
+        ('nop "forward"', None),
+        ("forward to MISSPELT org X", "warning"),
+        ('ifequal "a", "b"; {forward compressed as j2 to MISSPELT}', "warning"),
+        ("forward to pacs.example:104", "info"),
+    ],
+)
+def test_destination_of_a_rule_has_to_be_known(
+    tmp_path: Path, rule: str, severity: str | None
+) -> None:
+    problems = found(tmp_path, f"ImportConverter0 = {rule}")
+
+    assert [severity for severity, _ in problems] == ([severity] if severity else [])
+    assert all("dicom.ini:2: ImportConverter0 forwards to" in problem for _, problem in problems)
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from pathlib import Path
 
 import pytest
 
+import dgate
 from dgate.config.key_table import REGISTRY
 from dgate.config.keys import ANY_KEY, MAIN, Key, KeyType, Mark
 from dgate.config.model import Settings
@@ -43,6 +45,21 @@ def test_each_setting_is_fed_by_a_key_and_each_key_feeds_a_setting() -> None:
     fields = {field.name for field in dataclasses.fields(Settings)}
 
     assert {key.feeds for key in REGISTRY if key.feeds} == fields - {"ini_path", "base_folder"}
+
+
+# Settings that the configuration itself puts to use.
+USED_HERE = ("profile", "k_factor_file", "acrnema_map", "sop_class_list")
+USED_HERE += ("import_converters", "export_converters")
+SOURCES = "\n".join(
+    path.read_text(encoding="utf-8")
+    for path in Path(dgate.__file__).parent.rglob("*.py")
+    if path.parent.name != "config"
+)
+
+
+@pytest.mark.parametrize("field", sorted({key.feeds for key in REGISTRY if key.effective}))
+def test_setting_that_claims_an_effect_is_used(field: str) -> None:
+    assert field in USED_HERE or re.search(rf"\b{field}\b", SOURCES)
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,6 @@ def test_new_set_bears_title_and_port(folder: Path) -> None:
     configuration = load(folder)
 
     assert configuration.settings.ae_title == "SITE-1"
-    assert configuration.settings.pacs_name == "SITE-1"
     assert configuration.settings.tcp_port == 11112
     node = configuration.nodes.find("SITE-1")
     assert node is not None

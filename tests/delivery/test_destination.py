@@ -86,7 +86,12 @@ def test_unknown_title_is_read_as_an_address(
     assert found.called == target[:16]
 
 
-@pytest.mark.parametrize("target", ["UNKNOWN_AE", "A B", "x" * 70, "-", ""])
+def test_label_that_no_name_service_takes_is_an_error(nodes: NodeMap, settings: Settings) -> None:
+    with pytest.raises(ConfigError, match="neither a node"):
+        resolve("x" * 70, nodes, settings)
+
+
+@pytest.mark.parametrize("target", ["UNKNOWN_AE", "A B", "-", ""])
 def test_title_that_is_no_host_is_an_error_with_advice(
     target: str, nodes: NodeMap, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,6 +16,7 @@ from dgate.delivery import dispatcher as module
 from dgate.delivery.dispatcher import Dispatcher
 from dgate.delivery.records import Selection
 from dgate.delivery.sender import SendResult
+from dgate.delivery.worker import Lane, Worker
 from dgate.errors import Aborted, DatabaseAway, Unreachable
 from dgate.rules.effects import Forward
 from tests.delivery.kit import Books, draft, open_books, ref
@@ -276,6 +277,117 @@ def test_unreachable_destinations_are_forgotten_once_nothing_is_owed(tmp_path: P
     _await(lambda: (floor.dispatcher.wake() or floor.dispatcher.status()) == [])
     floor.dispatcher.stop()
     books.archive.close()
+
+
+def test_worker_that_does_not_end_is_named_and_left(
+    floor: Floor, caplog: pytest.LogCaptureFixture
+) -> None:
+    floor.hang["SINK"] = threading.Event()
+    floor.owe("SINK")
+    floor.dispatcher.start()
+    floor.await_sent(("SINK", "1.2.3.1"))
+    workers = _workers(floor)
+
+    floor.dispatcher.stop(drain_s=0.05)
+
+    assert "Deliveries to SINK did not end" in caplog.text
+    floor.hang["SINK"].set()
+    for worker in workers:
+        worker.join(PATIENCE_S)
+
+
+def test_other_destinations_stay_paused_when_one_is_retried(floor: Floor) -> None:
+    floor.shop.refuses_connection = Unreachable("refused")
+    floor.owe("SINK", "OTHER")
+    floor.dispatcher.start()
+    _await(lambda: [status.failures for status in floor.dispatcher.status()] == [1, 1])
+    _await(lambda: not any(status.working for status in floor.dispatcher.status()))
+
+    floor.dispatcher.retry_now("SINK")
+
+    pauses = {status.destination: status.pause_s for status in floor.dispatcher.status()}
+    assert pauses["OTHER"] > 1.0
+
+
+def test_waiting_worker_asks_the_peer_afresh_when_the_operator_says_so(tmp_path: Path) -> None:
+    books = open_books(tmp_path, SystemClock())
+    floor = Floor(books, tmp_path, forward_association_close_delay_s=PATIENCE_S)
+    floor.owe("SINK", "OTHER")
+    floor.dispatcher.start()
+    floor.await_sent(("SINK", "1.2.3.1"), ("OTHER", "1.2.3.1"))
+
+    floor.dispatcher.retry_now("SINK")
+
+    _await(lambda: ("release",) in floor.shop.journal)
+    assert floor.shop.journal.count(("release",)) == 1
+    floor.dispatcher.stop()
+    books.archive.close()
+
+
+def test_leases_are_renewed_while_a_worker_is_busy(
+    floor: Floor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "LEASE_S", 0.03)
+    floor.hang["SINK"] = threading.Event()
+    floor.owe("SINK")
+    floor.dispatcher.start()
+    floor.await_sent(("SINK", "1.2.3.1"))
+    [(first,)] = floor.books.rows("lease_until")
+
+    _await(lambda: floor.books.rows("lease_until")[0][0] > first)
+
+
+def test_shared_ledger_is_looked_at_without_being_woken(
+    floor: Floor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SAFETY_POLL_S", 0.01)
+    floor.books.ledger.shared = True
+    floor.dispatcher.start()
+
+    floor.books.owe(draft("SINK"))
+
+    floor.await_sent(("SINK", "1.2.3.1"))
+
+
+def test_debts_of_another_gateway_that_is_gone_are_taken_up(
+    floor: Floor, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(module, "LEASE_S", 0.03)
+    floor.books.ledger.shared = True
+    floor.books.owe(draft("SINK"))
+    floor.books.reopen().exchange([], "SINK", 10)
+    floor.dispatcher.start()
+    assert floor.books.states() == ["leased"]
+
+    floor.books.archive.writer.transact(
+        lambda transaction: transaction.execute("UPDATE dgate_debts SET lease_until = 0")
+    )
+
+    floor.await_sent(("SINK", "1.2.3.1"))
+    assert "gateway that is gone" in caplog.text
+
+
+def test_old_history_is_forgotten_at_start(floor: Floor, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    floor.books.owe(draft("SINK"))
+    floor.books.archive.writer.transact(
+        lambda transaction: transaction.execute(
+            "UPDATE dgate_debts SET state = 'done', finished = 1"
+        )
+    )
+
+    floor.dispatcher.start()
+
+    _await(lambda: floor.books.rows() == [])
+    assert "left the history" in caplog.text
+
+
+def test_worker_that_was_told_of_debts_does_not_end(floor: Floor) -> None:
+    worker = Worker(Lane("SINK"), floor.shop.tools, floor.dispatcher._may_end, lambda: None)
+    worker.nudge()
+
+    assert not floor.dispatcher._may_end(worker, False)
+    assert floor.dispatcher._may_end(worker, True)
 
 
 def test_stopped_dispatcher_may_be_stopped_again(floor: Floor) -> None:

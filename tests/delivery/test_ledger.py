@@ -232,6 +232,12 @@ def test_shared_ledger_takes_up_only_leases_that_have_run_out(books: Books) -> N
     assert other.recover() == 1
 
 
+def test_debt_without_a_destination_is_found_too(books: Books) -> None:
+    books.owe(draft(""), draft("A"))
+
+    assert [lane.destination for lane in books.ledger.lanes()] == ["", "A"]
+
+
 def test_renewed_lease_lasts_from_now(books: Books) -> None:
     books.owe()
     books.claim()
@@ -309,6 +315,17 @@ def test_history_is_forgotten_by_age_and_open_debts_never(books: Books) -> None:
 def test_time_is_the_clocks_in_an_embedded_database(books: Books) -> None:
     assert books.ledger.now() == 1000.0
     assert not books.ledger.shared
+
+
+def test_time_is_the_servers_where_the_database_has_one(books: Books) -> None:
+    books.owe()
+    books.archive.database.clock_sql = "7000.5"
+
+    [debt] = books.claim()
+
+    assert books.ledger.now() == 7000.5
+    books.settle(done(debt))
+    assert books.rows("finished") == [(7000.5,)]
 
 
 def test_claim_on_a_missing_database_says_that_it_is_away(books: Books) -> None:

@@ -103,6 +103,43 @@ def test_object_that_cannot_be_opened_ahead_fails_in_its_own_turn(peer: Peer, st
     sender.close()
 
 
+def test_object_opened_ahead_is_closed_when_the_peer_cannot_be_reached_again(
+    peer: Peer, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "IDLE_CHECK_S", 0.0)
+    first, second = store.add(1), store.add(2)
+    sender = sender_to(peer, store)
+    sender.send(first, upcoming=second)
+    assert peer.listener is not None
+    peer.listener.stop(0.1)
+
+    with pytest.raises(Unreachable):
+        sender.send(second)
+
+    assert not sender.in_doubt
+    sender.close()
+
+
+def test_file_that_cannot_be_read_ahead_fails_in_its_own_turn(
+    peer: Peer, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = store.add(1), store.add(2)
+    sender = sender_to(peer, store)
+    real = store.exporter.open
+
+    def broken(which: Any, *arguments: Any) -> Any:
+        outgoing = real(which, *arguments)
+        if which is second:
+            outgoing.chunks = lambda: _half(outgoing)
+        return outgoing
+
+    monkeypatch.setattr(store.exporter, "open", broken)
+    assert sender.send(first, upcoming=second) == SendResult(0)
+    with pytest.raises(StoreError):
+        sender.send(second)
+    sender.close()
+
+
 def test_prepared_association_takes_all_classes_and_syntaxes(peer: Peer, store: Store) -> None:
     refs = [
         store.add(1),

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from dgate.archive.records import DebtKind
-from dgate.delivery.failures import DOUBTFUL_TRIES
+from dgate.delivery.associations import MOST_SENDERS
+from dgate.delivery.failures import DOUBTFUL_TRIES, Fate
 from dgate.delivery.sender import SendResult
-from dgate.delivery.worker import BATCH, Lane
+from dgate.delivery.worker import BATCH, Lane, Worker
 from dgate.errors import (
     Aborted,
     CannotTranscode,
@@ -383,6 +384,65 @@ def test_object_marked_in_memory_is_not_sent_again_when_the_ledger_was_away(
     assert shop.books.states() == ["done", "done"]
 
 
+def test_delivering_pauses_when_marks_cannot_be_committed(
+    shop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owe(shop, 3)
+    real, failures = shop.books.ledger.exchange, iter([None, DatabaseAway("locked")])
+    seen: list[int] = []
+
+    def flaky(*arguments: Any, **options: Any) -> Any:
+        failure = next(failures, None)
+        seen.append(len(shop.sent()))
+        if failure is not None:
+            raise failure
+        return real(*arguments, **options)
+
+    def slow(which: Any) -> SendResult:
+        shop.books.clock.time += 1.0
+        return OK
+
+    shop.script = slow
+    monkeypatch.setattr(shop.books.ledger, "exchange", flaky)
+    shop.work()
+
+    assert seen[:3] == [0, 1, 1]
+    assert shop.sent() == ["1.2.3.1", "1.2.3.2", "1.2.3.3"]
+    assert shop.books.rows("state, attempts, repeats") == [("done", 1, 0)] * 3
+
+
+def test_outcome_that_cannot_be_written_at_the_end_is_reported(
+    shop: Workshop, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    owe(shop, 2)
+    lane = Lane("SINK")
+    worker = Worker(lane, shop.tools, lambda *_: True, shop.wake)
+    path = shop.books.archive.database.path
+    assert path is not None
+
+    def last(which: Any) -> SendResult:
+        worker.stop_soon()
+        path.rename(path.with_suffix(".away"))
+        return OK
+
+    shop.script = last
+    worker.run()
+
+    assert shop.sent() == ["1.2.3.1"]
+    assert "could not be written" in caplog.text
+    path.with_suffix(".away").rename(path)
+
+
+def test_many_titles_to_one_destination_share_a_few_associations(shop: Workshop) -> None:
+    for number in range(MOST_SENDERS + 1):
+        shop.books.owe(draft(called=f"TITLE{number}"), to=ref(number))
+
+    shop.work()
+
+    assert len(shop.sent()) == MOST_SENDERS + 1
+    assert shop.steps().count("open") == MOST_SENDERS + 1
+
+
 def test_marks_are_committed_while_a_long_batch_goes_on(shop: Workshop) -> None:
     owe(shop, 3)
     seen: list[list[str]] = []
@@ -411,7 +471,23 @@ def test_worker_that_dies_leaves_its_claims_to_the_next_one(
 
     shop.work(lane=Lane("SINK"))
 
-    assert shop.books.states() == ["done", "done"]
+    assert shop.books.rows("state, repeats") == [("done", 1), ("done", 1)]
+
+
+def test_object_that_arrived_is_not_sent_again_by_the_next_worker_of_a_dead_ones_lane(
+    shop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owe(shop, 2)
+    statuses = iter([Fate.DONE])
+    monkeypatch.setattr("dgate.delivery.worker.fate_of_status", lambda status: next(statuses))
+    lane = shop.work()
+    assert shop.sent() == ["1.2.3.1", "1.2.3.2"]
+    monkeypatch.undo()
+
+    shop.work(lane=lane)
+
+    assert shop.sent() == ["1.2.3.1", "1.2.3.2", "1.2.3.2"]
+    assert shop.books.rows("state, repeats") == [("done", 0), ("done", 1)]
 
 
 def _with_policy(shop: Workshop, **changes: Any) -> Any:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pydicom.charset
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
-from pydicom.dataelem import DataElement
 from pydicom.valuerep import PersonName
 
 from dgate.dicom.charset import DoesNotFit, decode, encode
@@ -59,7 +58,9 @@ STANDARD = [
     ),
     pytest.param("Buc^Jérôme", b"ISO_IR 100", b"Buc^J\xe9r\xf4me", id="latin 1"),
     pytest.param("Δανιδης", b"ISO_IR 126", b"\xc4\xe1\xed\xe9\xe4\xe7\xf2", id="greek"),
-    pytest.param("Люкceмбypг", b"ISO_IR 144", b"\xbb\xee\xdace\xdc\xd1yp\xd3", id="cyrillic"),
+    pytest.param(
+        "Жуков^Юрий", b"ISO_IR 144", b"\xb6\xe3\xda\xde\xd2^\xce\xe0\xd8\xd9", id="cyrillic"
+    ),
     pytest.param(
         "שרון^דבורה", b"ISO_IR 138", b"\xf9\xf8\xe5\xef^\xe3\xe1\xe5\xf8\xe4", id="hebrew"
     ),
@@ -67,7 +68,7 @@ STANDARD = [
         "قباني^لنزار", b"ISO_IR 127", b"\xe2\xc8\xc7\xe6\xea^\xe4\xe6\xd2\xc7\xd1", id="arabic"
     ),
     pytest.param("Łódź", b"ISO_IR 101", b"\xa3\xf3d\xbc", id="latin 2"),
-    pytest.param("Žižka €", b"ISO_IR 203", b"\xb4i\xbeka \xa4", id="latin 9"),
+    pytest.param("Žižka €", b"ISO_IR 203", b"\xb4i\xb8ka \xa4", id="latin 9"),
     pytest.param("ไทย", b"ISO_IR 166", b"\xe4\xb7\xc2", id="thai"),
     pytest.param("İş", b"ISO_IR 148", b"\xdd\xfe", id="latin 5"),
     pytest.param("丂", rb"\ISO 2022 IR 159", b"\x1b$(D0!\x1b(B", id="JIS X 0212"),
@@ -136,7 +137,10 @@ def test_switch_ends_at_a_delimiter() -> None:
     raw = b"\x1b-F\xc4\\\xe9^\xe9"
     assert decode(raw, rb"ISO 2022 IR 100\ISO 2022 IR 126", "LO") == "Δ\\é^é"
     assert decode(raw, rb"ISO 2022 IR 100\ISO 2022 IR 126", "PN") == "Δ\\é^é"
-    assert decode(b"\x1b-F\xc4^\xe9", rb"ISO 2022 IR 100\ISO 2022 IR 126", "LO") == "Δ^ι"
+    assert (
+        decode(b"\x1b-F\xc4^\xe9", rb"ISO 2022 IR 100\ISO 2022 IR 126", "LO")
+        == "Δ^\N{GREEK SMALL LETTER IOTA}"
+    )
 
 
 def test_korean_without_a_second_switch_is_understood() -> None:
@@ -150,10 +154,7 @@ def test_escape_sequences_are_followed_even_where_not_declared() -> None:
 
 
 def test_second_byte_of_a_chinese_character_is_no_delimiter() -> None:
-    # U+5E4B ends in 0x5C, the backslash, in GBK.
-    raw = "幋".encode("gbk")
-    assert raw[-1:] == b"\\"
-    assert decode(raw, b"GBK", "LO") == "幋"
+    assert decode(b"\x81\\", b"GBK", "LO") == "乗"
 
 
 @pytest.mark.parametrize(
@@ -206,8 +207,9 @@ def test_what_can_be_written_is_read_again(text: str, charset: bytes, vr: str) -
 
 
 @given(text=st.text(ALPHABET.replace("\\", ""), max_size=12), charset=CHARSETS)
-@pytest.mark.filterwarnings("ignore::UserWarning")
 def test_what_is_written_is_read_the_same_by_pydicom(text: str, charset: bytes) -> None:
+    # pydicom leaves the escape sequence of GB 2312 in the text.
+    assume(charset != rb"\ISO 2022 IR 58")
     try:
         raw = encode(text, charset, "LO")
     except DoesNotFit:
@@ -236,7 +238,3 @@ def test_names_written_by_pydicom_are_read(text: str) -> None:
 )
 def test_any_bytes_are_some_text(raw: bytes, charset: bytes, vr: str) -> None:
     decode(raw, charset, vr).encode("utf_8")
-
-
-def test_judge_understands_what_we_take_for_granted() -> None:
-    assert DataElement(PATIENT_NAME, "PN", "A^B").value == "A^B"

@@ -156,6 +156,21 @@ def test_data_set_without_vr_in_an_explicit_syntax_stays_without() -> None:
 # Changing
 
 
+def test_many_values_at_once_are_those_one_gets_singly() -> None:
+    tags = (0x00100010, 0x00081140, 0x00100020, 0x00100030)
+    parts = [
+        explicit(0x00081140, "SQ", b"\xfe\xff\xdd\xe0\0\0\0\0", length=UNDEFINED),
+        explicit(0x00100010, "PN", b"A^B "),
+        explicit(0x00100020, "LO", b""),
+    ]
+    table = ElementTable(b"".join(parts), EXPLICIT_LE)
+    for wanted in (tags, (tags[0], *tags[2:])):
+        assert table.raws(wanted) == tuple(table.raw(tag) for tag in wanted)
+    table.set_text(0x00100010, "C")
+    table.delete(0x00100020)
+    assert table.raws(tags) == tuple(table.raw(tag) for tag in tags)
+
+
 def test_revision_counts_changes_only() -> None:
     table = _table()
     table.set_text(PATIENT_NAME, "Doe^Jane")

@@ -244,7 +244,11 @@ class Server:
     def associate(self, wanted: AssociateRequest | None = None) -> Raw:
         """Return a connection with an association on it."""
         raw = self.connect()
-        raw.associate(wanted)
+        try:
+            raw.associate(wanted)
+        except BaseException:
+            raw.close()
+            raise
         return raw
 
     def error(self) -> Exception:

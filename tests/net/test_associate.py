@@ -35,8 +35,8 @@ from tests.net.kit import CT, MR, proposals, request
 
 HEADER = 6
 
-TITLE = st.from_regex(r"[!-~]([ -~]{0,14}[!-~])?", fullmatch=True)
-UID = st.from_regex(r"[0-9.]{1,64}", fullmatch=True)
+TITLE = st.text("ABCxyz019_-.~^", min_size=1, max_size=16)
+UID = st.text("0123456789.", min_size=1, max_size=64)
 ROLES = st.dictionaries(UID, st.builds(Role, st.booleans(), st.booleans()), max_size=3)
 USER = st.builds(
     UserInformation,

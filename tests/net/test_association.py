@@ -302,6 +302,22 @@ def test_random_bytes_never_harm_the_server(stream: bytes) -> None:
         assert server.still_serves()
 
 
+VALID = p_data(1, 3, echo_command()) + p_data(3, 3, store_command()) + p_data(3, 2, DATA[:60])
+
+
+@settings(max_examples=100)
+@given(position=st.integers(0, len(VALID) - 1), value=st.integers(0, 255))
+def test_one_wrong_byte_in_a_valid_stream_never_harms_the_server(position: int, value: int) -> None:
+    stream = bytearray(VALID)
+    stream[position] = value
+    with serving() as server:
+        with server.associate() as raw:
+            raw.send(bytes(stream))
+            raw.socket.shutdown(socket.SHUT_WR)
+            raw.read(10_000)
+        assert server.still_serves()
+
+
 @pytest.mark.parametrize(
     "stream",
     [b"", p_data(1, 3, echo_command())[:9], p_data(3, 3, store_command()) + p_data(3, 0, DATA)],

@@ -14,10 +14,10 @@ from pynetdicom.dsutils import encode as encode_dataset
 from dgate.net import Command, CommandField, Status, StatusCategory, category, describe
 from dgate.net.dimse import CommandError, decode_command, encode_command, store_response
 
-UID = st.from_regex(r"[1-9][0-9]{0,20}(\.[1-9][0-9]{0,8}){1,3}", fullmatch=True)
+UID = st.text("0123456789.", min_size=1, max_size=64)
 NUMBER = st.integers(0, 0xFFFF)
 MAYBE_NUMBER = st.none() | NUMBER
-TITLE = st.from_regex(r"[A-Z][A-Z0-9_]{0,15}", fullmatch=True)
+TITLE = st.text("ABCxyz019_-.~^", min_size=1, max_size=16)
 TAGS = st.lists(st.integers(0, 0xFFFFFFFF), max_size=3).map(tuple)
 
 COMMANDS = st.builds(

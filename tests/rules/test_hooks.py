@@ -311,7 +311,7 @@ def test_sql_filter_is_asked_by_the_dispatcher_only(passes: bool) -> None:
     assert plans(made, env=env) == [ExportPlan(0, deferred=True)]
     assert env.conditions == []
     assert len(expand(made, env)) == int(passes)
-    assert env.conditions == ["ImageNumbe = '1'"]
+    assert env.conditions == ["ImageNumber = '1'"]
 
 
 def test_sql_filter_that_begins_with_a_star_is_none() -> None:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 from functools import cache
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from dgate.errors import RuleError
@@ -79,6 +78,7 @@ def compiled(line: str) -> Rules:
 
 
 @pytest.mark.parametrize("line", LINES)
+@settings(max_examples=40)
 @given(value=values)
 @example(value="")
 def test_header_value_never_changes_how_a_line_is_read(line: str, value: str) -> None:
@@ -150,7 +150,6 @@ def test_any_text_is_read(text: str, family: Family, outer: int) -> None:
 
 @given(text=texts)
 def test_any_text_runs_or_refuses(text: str) -> None:
-    logging.getLogger("dgate.rules").setLevel(logging.CRITICAL)
     made = kit.rules(
         kit.converter(text), kit.converter(text, "Export"), scripts={"x": text, "to": text}
     )

@@ -168,6 +168,14 @@ def test_pixel_data_reads_as_too_long() -> None:
     assert evaluate("%VPixelData") == ""
 
 
+def test_unreadable_sequence_fails_the_rule() -> None:
+    table = kit.table()
+    table.set_raw(0x00081110, "SQ", b"garbage that is no item")
+    verdict, _ = kit.run_import(kit.importing('nop; ifempty "%V*PatientSex"'), table)
+    assert verdict.outcome.value == "reject"
+    assert "*PatientSex cannot be read" in verdict.reason
+
+
 def test_private_sequence_reads_as_sequence() -> None:
     made = kit.data_set()
     made.add_new(0x00110010, "LO", "DGATE")

@@ -1,0 +1,244 @@
+"""Disks that fill up or break while objects arrive: nothing half-written stays."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dgate.config.settings import Durability
+from dgate.errors import DatabaseAway, OutOfSpace, StoreError
+from dgate.rules.effects import ExportPlan, Forward, ImportForward
+from dgate.rules.effects import Outcome as RuleOutcome
+from tests.archive.intake_kit import (
+    SOP,
+    Hooks,
+    Station,
+    data_set,
+    large_data_set,
+    open_station,
+)
+
+
+@pytest.fixture
+def station(tmp_path: Path) -> Iterator[Station]:
+    made = open_station(tmp_path, hooks=Hooks(plans=[ExportPlan(0, deferred=True)]))
+    yield made
+    made.close()
+
+
+def failing(code: int = errno.ENOSPC, *, after: int = 0) -> Callable[..., Any]:
+    """Return a function that fails like a system call."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    return fail
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO])
+@pytest.mark.parametrize("call", ["open", "makedirs", "writev", "fdatasync"])
+def test_small_object_is_refused_as_out_of_space(
+    station: Station, monkeypatch: pytest.MonkeyPatch, call: str, code: int
+) -> None:
+    station.send(data_set(SOPInstanceUID="1.2.9"), sop_instance="1.2.9")
+    before = station.files()
+    arrival = station.arrival(
+        data_set(PatientID="P2", StudyInstanceUID="1.3", SeriesInstanceUID="1.4")
+    )
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, call, failing(code))
+        with pytest.raises(OutOfSpace):
+            station.ingest.store(arrival)
+
+    assert station.files() == before
+    assert station.find() is None
+    assert len(station.debts()) == 1
+    station.send(data_set())
+
+
+@pytest.mark.parametrize("call", ["open", "writev", "write"])
+def test_disk_that_fills_up_while_a_large_object_arrives(
+    station: Station, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(os, call, failing())
+        arrival = station.arrival(large_data_set())
+    assert arrival.payload.error is not None
+
+    with pytest.raises(OutOfSpace):
+        station.ingest.store(arrival)
+
+    assert station.files() == []
+    assert station.send(large_data_set()).name
+
+
+@pytest.mark.parametrize("call", ["rename", "fsync", "makedirs"])
+def test_large_object_that_cannot_be_synced_is_refused(
+    station: Station, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    arrival = station.arrival(large_data_set())
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, call, failing(errno.EIO))
+        with pytest.raises(OutOfSpace):
+            station.ingest.store(arrival)
+
+    assert station.files() == []
+    assert station.find() is None
+
+
+def test_object_that_a_rule_changed_fills_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hooks = Hooks(on_import=lambda table, verdict: table.set_text(0x00081030, "Changed"))
+    station = open_station(tmp_path, hooks=hooks)
+    arrival = station.arrival(large_data_set())
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "copy_file_range", failing())
+        with pytest.raises(OutOfSpace):
+            station.ingest.store(arrival)
+
+    assert station.files() == []
+    station.close()
+
+
+def test_full_spool_refuses_what_it_cannot_keep(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forward_and_destroy(table: Any, verdict: Any) -> None:
+        verdict.forwards.append(ImportForward(Forward("DEST", "R"), table.snapshot()))
+        verdict.outcome = RuleOutcome.DESTROY
+
+    station = open_station(tmp_path, hooks=Hooks(on_import=forward_and_destroy))
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "writev", failing())
+        with pytest.raises(OutOfSpace):
+            station.send(data_set())
+
+    assert (station.files(), station.debts()) == ([], [])
+    station.close()
+
+
+def test_all_devices_full_refuses_small_and_large(tmp_path: Path) -> None:
+    station = open_station(
+        tmp_path, ignore_mag_device_threshold=False, mag_device_full_threshold_mb=1 << 40
+    )
+
+    for data in (data_set(), large_data_set()):
+        with pytest.raises(OutOfSpace, match="full"):
+            station.send(data)
+
+    assert station.files() == []
+    station.close()
+
+
+@pytest.mark.parametrize("make", [data_set, large_data_set], ids=["small", "large"])
+def test_locked_database_refuses_and_leaves_nothing(
+    station: Station, monkeypatch: pytest.MonkeyPatch, make: Any
+) -> None:
+    monkeypatch.setattr("dgate.archive.database.BUSY_TIMEOUT_S", 0.05)
+    with closing(sqlite3.connect(station.settings.sql_server)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(DatabaseAway):
+            station.send(make())
+        other.rollback()
+
+    assert station.files() == []
+    assert station.send(make()).name
+
+
+def test_copy_in_the_spool_goes_when_the_database_is_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forward_then_change(table: Any, verdict: Any) -> None:
+        verdict.forwards.append(ImportForward(Forward("DEST", "R"), table.snapshot()))
+        table.set_text(0x00081030, "Changed")
+
+    monkeypatch.setattr("dgate.archive.database.BUSY_TIMEOUT_S", 0.05)
+    station = open_station(tmp_path, hooks=Hooks(on_import=forward_then_change))
+    with closing(sqlite3.connect(station.settings.sql_server)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(DatabaseAway):
+            station.send(data_set())
+        other.rollback()
+
+    assert station.files() == []
+    assert station.ingest is not None
+    station.close()
+
+
+@pytest.mark.parametrize("make", [data_set, large_data_set], ids=["small", "large"])
+def test_rename_that_fails_after_the_commit_is_finished_by_recovery(
+    station: Station, monkeypatch: pytest.MonkeyPatch, make: Any
+) -> None:
+    arrival = station.arrival(make())
+    real_rename = os.rename
+
+    def fail(source: Any, target: Any) -> None:
+        if "incoming" not in str(target):
+            raise OSError(errno.EIO, "broken")
+        real_rename(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "rename", fail)
+        with pytest.raises(OutOfSpace):
+            station.ingest.store(arrival)
+
+    # The rows are there, the bytes too, and readers find them.
+    assert station.content() == make()
+    assert not station.path().exists()
+    assert station.recover().finished == 1
+    assert station.content() == make()
+    assert station.files() == [station.ref().name]
+    assert station.hooks.wakes == 1
+
+
+def test_object_can_be_sent_again_after_its_rename_failed(
+    station: Station, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "rename", failing(errno.EIO))
+        with pytest.raises(OutOfSpace):
+            station.send(data_set())
+
+    station.send(data_set(StudyDescription="Second"))
+
+    assert station.content() == data_set(StudyDescription="Second")
+    station.recover()
+    assert station.files() == [station.ref().name]
+    assert station.content() == data_set(StudyDescription="Second")
+
+
+def test_folder_that_cannot_be_synced_gives_no_success(
+    station: Station, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", failing(errno.EIO))
+        with pytest.raises(StoreError, match="synced"):
+            station.send(data_set())
+
+    assert station.send(data_set()).sop_instance == SOP
+    assert station.content() == data_set()
+
+
+def test_nothing_is_synced_without_durability(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    station = open_station(tmp_path, durability=Durability.NONE)
+    monkeypatch.setattr(os, "fsync", None)
+    monkeypatch.setattr(os, "fdatasync", None)
+
+    station.send(data_set())
+    station.send(data_set())
+
+    assert station.content() == data_set()
+    station.close()
