@@ -19,6 +19,7 @@ LAYERS = (
     ("__main__",),
     ("cli",),
     ("gateway",),
+    ("surroundings",),
     ("web", "services", "hl7"),
     ("delivery",),
     ("archive",),

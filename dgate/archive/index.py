@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-from dgate.archive.database import Database, Row
+from dgate.archive.database import Connection, Database, Row
 from dgate.archive.records import DebtDraft, InstanceRef
 from dgate.archive.repair import Repaired
 from dgate.archive.rows import Entry, RowReader, Values
@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 CACHED_ROWS = 256
 """Rows remembered per level, so that the thousandth image of a series does not write its study
 again."""
+ACCESS_STEP_S = 3600
+"""An unchanged row is written again for its AccessTime only after so long, not for each image."""
 SPOOL = "SPOOL"
 """Device name of copies that belong to their debts (rulings.md 4)."""
 
@@ -67,6 +69,14 @@ class Rewrite(NamedTuple):
     sha256: str
     device: str
     name: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    """A row of the database."""
+
+    row: Values
+    access: int
 
 
 @dataclass(slots=True)
@@ -106,7 +116,14 @@ class Index:
         """Return what the index will hold of an object; `table` is the object as it is stored."""
         return self._reader.read(table, repaired)
 
-    def stored(self, transaction: Transaction, entry: Entry) -> InstanceRef | None:
+    def look_up(self, entry: Entry) -> InstanceRef | None:
+        """Return what `stored` would return now, for any thread and outside of a job."""
+        if not self._indexed:
+            return None
+        with self._database.reader() as connection:
+            return self.stored(connection, entry)
+
+    def stored(self, transaction: Transaction | Connection, entry: Entry) -> InstanceRef | None:
         """Return the stored object with the entry's SOP Instance UID, None when it is new.
 
         Raises Refused when it belongs to another patient or series.
@@ -274,7 +291,9 @@ class Index:
             rows = connection.execute("SELECT sop, sha256, device, name FROM dgate_rewrites")
             return [Rewrite(*row) for row in rows.fetchall()]
 
-    def _reference(self, transaction: Transaction, sop_instance: str, found: Row) -> InstanceRef:
+    def _reference(
+        self, transaction: Transaction | Connection, sop_instance: str, found: Row
+    ) -> InstanceRef:
         series, patient, sop_class, name, device = found
         parents = transaction.execute(self._sql.find_parents, (series,)).fetchone()
         study, owner = parents or (None, None)
@@ -304,12 +323,13 @@ class Index:
         level = self._rows[Level.STUDY]
         row = entry.study_row
         old = self._select(transaction, level, row)
-        if old is not None and old[-1] and not _is_same(old[-1], entry.patient_id):
+        owner = None if old is None else old.row[-1]
+        if owner and not _is_same(owner, entry.patient_id):
             raise Refused(f"{_LINK}: the study belongs to another patient ID")
         modalities = None
         if level.modalities is not None:
             place = level.modalities
-            before = None if old is None else old[place]
+            before = None if old is None else old.row[place]
             modalities = joined_modalities(before, entry.modality, level.columns[place].length)
             row = (*row[:place], modalities, *row[place + 1 :])
         written = self._write(transaction, level, old, row, (access,))
@@ -323,8 +343,8 @@ class Index:
         old = self._select(transaction, level, entry.series_row)
         if old is not None:
             if level.patient is not None:
-                self._check_patient(old[level.patient], entry, "the series")
-            if old[-1] and old[-1] != entry.study:
+                self._check_patient(old.row[level.patient], entry, "the series")
+            if old.row[-1] and old.row[-1] != entry.study:
                 raise Refused(f"{_LINK}: the series belongs to another study")
         self._write(transaction, level, old, entry.series_row, (access,))
         _remember(self._series, entry.series, _Known(entry.series_row))
@@ -351,32 +371,40 @@ class Index:
         old = None if stored is None else self._select(transaction, level, entry.image_row)
         self._write(transaction, level, old, entry.image_row, place)
 
-    def _select(self, transaction: Transaction, level: RowStatements, row: Values) -> Values | None:
+    def _select(
+        self, transaction: Transaction, level: RowStatements, row: Values
+    ) -> _Stored | None:
         rows = transaction.execute(level.select, row[:1]).fetchall()
         if len(rows) > 1:
             raise Refused(f"Duplicate found: two {level.level.value} rows have the same key")
-        return tuple(rows[0]) if rows else None
+        return _Stored(tuple(rows[0][:-1]), rows[0][-1] or 0) if rows else None
 
     def _write(
         self,
         transaction: Transaction,
         level: RowStatements,
-        old: Values | None,
+        old: _Stored | None,
         row: Values,
-        extra: tuple[int | str, ...],
+        extra: tuple[int, *tuple[str, ...]],
     ) -> Values:
-        """Insert the row, or update the old one; returns what is stored then."""
+        """Insert the row, or update the old one; returns what is stored then.
+
+        `extra`: AccessTime, and for an image name and device.
+        """
         if old is None:
             transaction.execute(level.insert, (*row, *extra))
             if level.folded:
                 self._fold(transaction, [], level.search_rows(row))
             return row
-        merged = level.merged(old, row)
+        merged = level.merged(old.row, row)
+        changed = merged != old.row
         if level.level is not Level.IMAGE:
-            _log_differences(level, old, merged)
-        transaction.execute(level.update, (*merged[1:], *extra, old[0]))
-        if level.folded and merged != old:
-            self._fold(transaction, level.search_rows(old), level.search_rows(merged))
+            if not changed and 0 <= extra[0] - old.access < ACCESS_STEP_S:
+                return merged
+            _log_differences(level, old.row, merged)
+        transaction.execute(level.update, (*merged[1:], *extra, merged[0]))
+        if level.folded and changed:
+            self._fold(transaction, level.search_rows(old.row), level.search_rows(merged))
         return merged
 
     def _fold(
@@ -398,14 +426,14 @@ class Index:
         statements = self._rows[level]
         if statements.folded:
             for row in transaction.execute(statements.select, (key,)).fetchall():
-                self._fold(transaction, statements.search_rows(tuple(row)), [])
+                self._fold(transaction, statements.search_rows(tuple(row[:-1])), [])
         transaction.execute(statements.delete, (key,))
 
     def _with_patient(self, transaction: Transaction, entry: Entry) -> Entry:
         """Return the entry with the study's patient where it has none; give a study without patient
         the entry's."""
         row = self._select(transaction, self._rows[Level.STUDY], entry.study_row)
-        owner = None if row is None else row[-1]
+        owner = None if row is None else row.row[-1]
         if not entry.patient_id:
             return entry if not owner else self._reader.with_patient(entry, owner)
         if row is not None and not owner:

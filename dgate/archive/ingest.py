@@ -94,9 +94,6 @@ class Ingest:
         self._names = Names()
         self._turns = Turns()
         self._completed = CompletedRewrites()
-        # Whether the last object was known already. Only a guess for the next one: it decides
-        # whether to ask the index before or after the file is written.
-        self._expects_known = False
 
     def payload(self, syntax: str, sop_class: str, sop_instance: str, calling: str) -> Payload:
         """Return an empty payload that spills into a device's incoming folder when it gets large.
@@ -254,13 +251,11 @@ class Ingest:
     def _keep(self, item: Incoming) -> Receipt:
         """Store the object, as a new one or in the place of the known one.
 
-        Whether it is known is decided in the transaction that enters it: when that finds the index
-        other than expected, nothing is written and the object is placed anew. A crash leaves what
-        `_place` and `_commit` say.
+        The transaction that enters it decides: when it finds the index other than the look-up did,
+        nothing is written and the object is placed anew. A crash leaves what `_place` and `_commit`
+        say.
         """
-        known: InstanceRef | None = None
-        if self._expects_known:
-            known = self._writer.transact(lambda tx: self._index.stored(tx, item.entry))
+        known = self._index.look_up(item.entry)
         for _ in range(_MOST_ATTEMPTS):
             if known is not None and self._leaves_alone(known):
                 return self._ignore(item, known)
@@ -268,7 +263,6 @@ class Ingest:
             placing = self._place(item, known)
             job = StoreJob(self._index, self._completed, item.entry, placing, owed, self._clock)
             found = self._commit(item, job)
-            self._expects_known = found is not None
             if job.entered:
                 outcome = Outcome.STORED if known is None else Outcome.REWRITTEN
                 sop_instance = item.entry.sop_instance
@@ -303,7 +297,8 @@ class Ingest:
         # While the old file is there, its row protects it, and a new name is enough to tell
         # afterwards whether the commit happened.
         by_hash = known is not None and (old is None or not old.exists(known.name))
-        return Placing(device, name, known, replaces=False, by_hash=by_hash)
+        replaces = known is not None and (known.device, known.name) == (device.name, name)
+        return Placing(device, name, known, replaces=replaces, by_hash=by_hash)
 
     def _commit(self, item: Incoming, job: StoreJob) -> InstanceRef | None:
         """Write the bytes, commit, clean up; returns what the index had of the instance.

@@ -1,6 +1,6 @@
 """Who is at work on what: SOP instances being stored, names about to be given.
 
-In-process only; the lock of the data folder (`dgate.archive.lock`) keeps other processes away.
+In-process only; the lock of the data folder (`dgate.ops.lock`) keeps other processes away.
 Thread-safe.
 """
 

@@ -43,7 +43,8 @@ class RowStatements:
         everything = [*table.names, *extra]
         marks = ", ".join("?" * len(everything))
         self.insert = sql(f"INSERT INTO {table.name} ({', '.join(everything)}) VALUES ({marks})")
-        self.select = sql(f"SELECT {listed} FROM {table.name} WHERE {table.key} = ?")
+        self.select = sql(f"SELECT {listed}, {extra[0]} FROM {table.name} WHERE {table.key} = ?")
+        """By key: the row, then its AccessTime."""
         self.update = sql(
             f"UPDATE {table.name} SET "
             + ", ".join(f"{name} = ?" for name in [*table.names[1:], *extra])

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Container
 from dataclasses import dataclass
 
 from dgate.delivery.ledger import LEASE_S
@@ -141,7 +142,7 @@ class Dispatcher:
 
     def _run(self) -> None:
         self._renew_at = self._clock.monotonic() + LEASE_S / 3
-        pause: float | None = 0.0
+        pause = 0.0
         while not self._stopping.wait(SETTLING_S):
             with self._signal:
                 self._signal.wait_for(lambda: self._woken or self._stopping.is_set(), pause)
@@ -158,20 +159,20 @@ class Dispatcher:
                 log.exception("Looking for deliveries failed unexpectedly.")
                 pause = TROUBLE_PAUSE_S
 
-    def _survey(self) -> float | None:
-        """Start what is due and return how long nothing else can be; None = until woken."""
+    def _survey(self) -> float:
+        """Start what is due and return how long nothing else can be."""
         ledger = self._tools.ledger
-        waits = [self._keep_house()]
+        self._keep_house()
+        waits = []
         lanes = ledger.lanes()
         now = ledger.now()
         with self._signal:
             monotonic = self._clock.monotonic()
-            for due in lanes:
-                lane = self._lanes.get(due.destination)
-                if lane is None:
-                    lane = self._lanes[due.destination] = Lane(due.destination)
-                worker = self._workers.get(due.destination)
-                wait = due.due - now
+            wanted = {name: 0.0 for name, lane in self._lanes.items() if lane.abandoned}
+            wanted |= {due.destination: due.due - now for due in lanes}
+            for name, wait in wanted.items():
+                lane = self._lanes.setdefault(name, Lane(name))
+                worker = self._workers.get(name)
                 if worker is None:
                     wait = max(wait, lane.paused_until - monotonic)
                 if wait > 0:
@@ -180,11 +181,14 @@ class Dispatcher:
                     worker.nudge()
                 elif len(self._workers) < MOST_WORKERS:
                     self._start_worker(lane)
-            self._forget_idle({due.destination for due in lanes})
+            self._forget_idle(wanted)
+            # After the start of workers: what they claim has to be renewed.
+            if self._workers or ledger.shared:
+                waits.append(self._renew_at - monotonic)
+        waits.append(self._prune_at - monotonic)
         if ledger.shared:
             waits.append(SAFETY_POLL_S)
-        known = [wait for wait in waits if wait is not None]
-        return min(known) if known else None
+        return max(0.0, min(waits))
 
     def _start_worker(self, lane: Lane) -> None:
         worker = Worker(lane, self._tools, self._may_end, self.wake)
@@ -203,20 +207,17 @@ class Dispatcher:
         self.wake()
         return True
 
-    def _forget_idle(self, owing: set[str]) -> None:
+    def _forget_idle(self, wanted: Container[str]) -> None:
         idle = [
             name
             for name, lane in self._lanes.items()
-            if name not in owing
-            and name not in self._workers
-            and not lane.failures
-            and not lane.unsaved
+            if name not in wanted and name not in self._workers and not lane.failures
         ]
         for name in idle:
             del self._lanes[name]
 
-    def _keep_house(self) -> float | None:
-        """Renew leases and prune the history when it is time; return when it is time again."""
+    def _keep_house(self) -> None:
+        """Renew leases and prune the history when it is time."""
         now = self._clock.monotonic()
         ledger = self._tools.ledger
         if now >= self._renew_at:
@@ -231,6 +232,3 @@ class Dispatcher:
             if pruned:
                 days = HISTORY_S / 86400
                 log.info("%d deliveries older than %d days left the history.", pruned, days)
-        until_renewal = self._renew_at - now if self._workers or ledger.shared else None
-        until_prune = self._prune_at - now
-        return min(until_renewal, until_prune) if until_renewal is not None else until_prune

@@ -32,7 +32,7 @@ Rewrite = Callable[[ElementTable], None]
 
 MOST_CONTEXTS = 127
 MOST_PEEKS = 200
-"""Files looked at while an association is prepared; what they miss costs a further association."""
+"""Series looked into while an association is prepared; what that misses costs a further one."""
 READ_AHEAD_BYTES = 1 << 20
 """Objects up to this size are read while the peer works on the one before."""
 IDLE_CHECK_S = 0.5
@@ -142,13 +142,15 @@ class Sender:
         if self._association is not None:
             return
         code = self.destination.code if code is None else code
-        seen: set[str] = set()
-        peeks = 0
+        classes: set[str] = set()
+        series: set[tuple[str, str]] = set()
         for ref in refs:
-            if peeks >= MOST_PEEKS and ref.sop_class in seen:
+            # Objects of a series are nearly always stored alike: one look tells enough.
+            alike = (ref.sop_class, ref.series)
+            if alike in series or (len(series) >= MOST_PEEKS and ref.sop_class in classes):
                 continue
-            peeks += 1
-            seen.add(ref.sop_class)
+            series.add(alike)
+            classes.add(ref.sop_class)
             with contextlib.suppress(DgateError, OSError):
                 stored = self._exporter.peek(ref)
                 self._add(_Need(stored.sop_class, stored.syntax, code))

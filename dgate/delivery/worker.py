@@ -69,6 +69,8 @@ class Lane:
     paused_until: float = 0.0
     """By the clock's monotonic time."""
     last_error: str = ""
+    abandoned: bool = False
+    """Its worker died: what that had claimed or not written down needs another one."""
     unsaved: list[Settlement] = field(default_factory=list)
     """Outcomes that are not committed yet. Kept here so that not even a worker that dies lets an
     object that has arrived be sent again."""
@@ -138,6 +140,7 @@ class Worker(threading.Thread):
             # Claimed debts stay leased to us and are given back by the lane's next worker.
             log.exception("Deliveries to %s stopped unexpectedly.", self.lane.destination)
             self.lane.last_error = f"unexpected error: {exc}"
+            self.lane.abandoned = True
             self._pause(self._tools.policy.longest_s)
         finally:
             self._associations.close()
@@ -156,7 +159,7 @@ class Worker(threading.Thread):
                 if not self._wait_for_database(exc):
                     return
                 continue
-            orphans = False
+            orphans = self.lane.abandoned = False
             if self._pause_s is not None:
                 self._pause(self._pause_s)
             if ending:

@@ -156,8 +156,8 @@ def _decode_extended(raw: bytes, initial: str, ends: re.Pattern[bytes]) -> str:
     pieces: list[str] = []
     for part in _ESCAPES.split(raw):
         if part[:1] == b"\x1b" and (target := _DESIGNATIONS.get(part)):
-            # Of the sets that take the upper half each goes with ASCII in the lower one; writers that
-            # switch from JIS straight to them rely on it.
+            # Sets that take the upper half go with ASCII in the lower one; writers that switch
+            # from JIS straight to them rely on it.
             low, high = (target, high) if target in _LOW_HALF else (_ASCII, target)
         elif low != _ASCII:
             pieces.append(_decode_pairs(part, low, high))

@@ -82,7 +82,7 @@ def vr_of(tag: int) -> str:
 
 
 def dictionary_code(tag: int) -> bytes | None:
-    """Return the VR as it is encoded, for tags that the dictionary gives one of characters or US."""
+    """Return the VR as it is encoded, where the dictionary gives one of characters or US."""
     entry = datadict.DicomDictionary.get(tag)
     return None if entry is None else _COMMON_CODES.get(entry[0])
 

@@ -122,7 +122,7 @@ def _group_2(view: memoryview, pos: int) -> tuple[dict[int, str], int]:
 
 
 def _guess_syntax(view: memoryview, pos: int) -> str:
-    """Return the transfer syntax that a data set seems to have; that of `.v2` files is implicit LE."""
+    """Return the transfer syntax that a data set seems to have (`.v2` files: implicit LE)."""
     head = bytes(view[pos : pos + 8])
     if len(head) < 8:
         raise NotDicom("the file ends inside its header")

@@ -116,7 +116,7 @@ def scan(buffer: Buffer, encoding: Encoding, start: int = 0, end: int | None = N
 
 
 def really_implicit(layout: Layout) -> bool:
-    """Tell whether a data set of an explicit VR syntax begins without VR, as some writers have it."""
+    """Tell whether a data set of an explicit VR syntax begins without VR, which happens."""
     return next(iter(layout.entries.values()), _REGULAR)[3] is None
 
 

@@ -7,19 +7,17 @@ thread.
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from dgate.dicom import charset as charsets
 from dgate.dicom import deflate, element, paths
 from dgate.dicom.element import NUMERIC_VRS, SPECIFIC_CHARACTER_SET, TEXT_VRS
+from dgate.dicom.patches import Cut, Patch, plan
 from dgate.dicom.scan import (
     DEEPEST,
     ITEM,
-    SEQUENCE_END,
     SHORT_VRS,
-    UNDEFINED,
     Buffer,
     Encoding,
     Entry,
@@ -39,11 +37,6 @@ _COPY_BYTES = 64 << 10
 """Up to this size the data set is copied: `bytes` are faster to take apart than a view."""
 _TAIL = 0x7FE00000
 _PLAIN_TEXT = SHORT_VRS - {b"AT", b"FD", b"FL", b"SL", b"SS", b"UL", b"US"} | {b"UC", b"UR", b"UT"}
-
-Patch = tuple[str, bytes, bool] | None
-"""VR and value that an element was set to, and whether its length is undefined; None = deleted."""
-Cut = tuple[int, int, bytes]
-"""A range of the data set and the bytes that stand in its place."""
 
 _THERE: Patch = ("", b"", False)
 
@@ -391,78 +384,15 @@ class ElementTable:
 
     def _planned(self) -> tuple[list[Cut], bytes]:
         if self._cuts is None or self._cuts[0] != self.revision:
-            cuts = self._plan()
+            cuts = plan(
+                self._patches, self._data, self._encoding, self._layout, self._tail_for_patches()
+            )
             deflated = b""
             if self._deflated:
                 chunks = deflate.inflated_chunks(self._buffer)
                 deflated = deflate.deflate(deflate.splice(chunks, cuts))
             self._cuts = (self.revision, cuts, deflated)
         return self._cuts[1:]
-
-    def _plan(self) -> list[Cut]:
-        planned: list[tuple[int, int, int, bytes]] = []
-        grown: dict[int, int] = {}
-        for tag, patch in self._patches.items():
-            new = b"" if patch is None else self._encoded(tag, *patch)
-            places = self._places(tag)
-            if not places:
-                if not new:
-                    continue
-                start = self._insertion_point(tag)
-                places = [(start, start)]
-            for start, end in places[:-1]:
-                planned.append((start, tag, end, b""))
-            start, end = places[-1]
-            planned.append((start, tag, end, new))
-            removed = sum(end - start for start, end in places)
-            grown[tag >> 16] = grown.get(tag >> 16, 0) + len(new) - removed
-        planned += self._group_lengths(grown)
-        planned.sort()
-        return [(start, end, new) for start, _, end, new in planned]
-
-    def _encoded(self, tag: int, vr: str, value: bytes, undefined: bool) -> bytes:
-        encoding = self._encoding
-        if not undefined:
-            return element.encode_element(tag, vr, value, encoding)
-        end = element.encode_delimiter(SEQUENCE_END, 0, content_encoding(encoding, vr.encode()))
-        return element.encode_header(tag, vr, UNDEFINED, encoding) + value + end
-
-    def _places(self, tag: int) -> list[tuple[int, int]]:
-        """Return where elements with a tag are, the one that counts last."""
-        layouts: Iterable[Layout] = (self._layout,)
-        if self._whole or tag >= _TAIL:
-            layouts = (self._layout, self._scanned_tail())
-        places = []
-        for layout in layouts:
-            found = [entry for twice, entry in layout.shadowed if twice == tag]
-            if tag in layout.entries:
-                found.append(layout.entries[tag])
-            places += [(entry[0], entry[2]) for entry in found]
-        return places
-
-    def _insertion_point(self, tag: int) -> int:
-        for other, entry in self._entries.items():
-            if other > tag:
-                return entry[0]
-        if tag >= _TAIL:
-            tail = self._scanned_tail()
-            for other, entry in tail.entries.items():
-                if other > tag:
-                    return entry[0]
-            return tail.stop
-        return self._layout.stop
-
-    def _group_lengths(self, grown: dict[int, int]) -> Iterator[tuple[int, int, int, bytes]]:
-        """Yield corrected group length elements (gggg,0000) for the groups that have one."""
-        for group, growth in grown.items():
-            tag = group << 16
-            entry = self._entries.get(tag)
-            if entry is None or not growth or tag in self._patches or entry[2] - entry[1] != 4:
-                continue
-            old = self._encoding.length(self._data, entry[1])[0]
-            new = struct.pack(self._encoding.order + "L", max(0, old + growth))
-            whole = element.encode_element(tag, "UL", new, self._encoding)
-            yield entry[0], tag, entry[2], whole
 
     # Inner workings.
 
@@ -496,6 +426,12 @@ class ElementTable:
                 self._whole = True
             self._tail = scan_tail(self._data, self._encoding, self._layout.stop)
         return self._tail
+
+    def _tail_for_patches(self) -> Layout:
+        """Return the tail, but do not inflate for it where nothing in it is patched."""
+        if self._whole or any(tag >= _TAIL for tag in self._patches):
+            return self._scanned_tail()
+        return Layout({}, self._layout.stop)
 
     def _item(self, buffer: bytes, encoding: Encoding) -> ElementTable:
         item = object.__new__(ElementTable)

@@ -191,7 +191,8 @@ class Listener:
                 self.policy,
                 lambda: self._admit(connection),
             )
-            if association is not None and self._is_to_be_served(connection, association):
+            if association is not None:
+                self._announce(connection, association)
                 with association:
                     self._serve(association)
         except PeerError as exc:
@@ -218,12 +219,12 @@ class Listener:
             self._admitted += connection.admitted
             return connection.admitted
 
-    def _is_to_be_served(self, connection: _Connection, association: Association) -> bool:
+    def _announce(self, connection: _Connection, association: Association) -> None:
+        """Let `stop` know of the association, or the association of a stop that came before."""
         with self._lock:
             connection.association = association
         if self._stopping.is_set():
-            association.abort("the server stops")
-        return association.is_open
+            association.stop_when_idle()
 
     def _end(self, connection: _Connection) -> None:
         connection.stream.close()

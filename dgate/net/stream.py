@@ -141,14 +141,14 @@ class Stream:
 
     def poll_input(self) -> bool:
         """Read what has arrived, without waiting; return whether anything had. Raises Aborted."""
-        if self.buffer and self.end == BUFFER_BYTES:
-            return False
         if not self.buffer:
             if not self._is_readable(0):
                 return False
             self._lend()
         if self.start == self.end:
             self.start = self.end = 0
+        elif self.end == BUFFER_BYTES:
+            return False
         try:
             count = self._receive_into(self.view[self.end :], socket.MSG_DONTWAIT)
         except BlockingIOError:
@@ -188,9 +188,9 @@ class Stream:
         Closing with unread input would reset the connection and take the farewell away from the
         peer; without `linger` that is risked.
         """
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, Aborted):
             if farewell:
-                self._socket.send(farewell, socket.MSG_DONTWAIT)
+                self._send_at_once(farewell)
             self._socket.shutdown(socket.SHUT_WR)
             if linger:
                 self._discard_input(time.monotonic() + min(_LINGER_S, self.timeouts.artim_s))
@@ -247,6 +247,10 @@ class Stream:
         except OSError as exc:
             raise Aborted(f"the connection was lost: {exc}", where=self.where) from exc
 
+    def _send_at_once(self, data: bytes) -> None:
+        """Primitive: send a few bytes if that needs no waiting, else raise OSError."""
+        self._socket.send(data, socket.MSG_DONTWAIT)
+
     def _is_readable(self, timeout_s: float) -> bool:
         """Primitive: whether input, or its end, arrives within `timeout_s`."""
         poll = select.poll()
@@ -285,7 +289,7 @@ class Stream:
     def _discard_input(self, deadline: float) -> None:
         discarded = 0
         while discarded < _LINGER_BYTES and self._is_readable(deadline - time.monotonic()):
-            count = len(self._socket.recv(_READ_BYTES))
+            count = len(self._receive(_READ_BYTES))
             if count == 0:
                 return
             discarded += count

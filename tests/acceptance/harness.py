@@ -5,11 +5,13 @@ Not for assertions about what the server does: those are in the tests.
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,8 +52,10 @@ class Gateway:
         nodes: Iterable[Node] = (),
         wrapper: Sequence[str] = (),
     ) -> Self:
-        """Write a folder with `dgate init` and these changes; wrapper is put before `serve`."""
-        run_dgate("init", str(folder), check=True)
+        """Write what `dgate init` writes, with changes; wrapper is put before `serve`."""
+        folder.mkdir(parents=True)
+        for name, content in _new_configuration().items():
+            (folder / name).write_bytes(content)
         port = int(str((settings or {}).get("TCPPort") or ports.take()))
         command = [*wrapper, sys.executable, "-m", "dgate", "serve", "-c", str(folder)]
         process = Process(command, folder.parent / f"{folder.name}.log", dict(os.environ))
@@ -136,6 +140,15 @@ class Gateway:
     def command(self, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run `dgate WORDS... -c FOLDER` beside the server."""
         return run_dgate(*words, "-c", str(self.folder), check=check)
+
+
+@functools.cache
+def _new_configuration() -> dict[str, bytes]:
+    """Return what `dgate init` writes: asked once, since every test needs it."""
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place) / "new"
+        run_dgate("init", str(folder), check=True)
+        return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 def _with_key(text: str, key: str, value: str) -> str:

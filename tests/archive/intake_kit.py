@@ -30,6 +30,7 @@ from dgate.rules.effects import Captured, ExportPlan, ImportVerdict
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
 SOP = "1.2.3.1.1.1"
+PIECE_BYTES = 1 << 19
 
 
 def data_set(syntax: str = EXPLICIT_LE, **elements: Any) -> bytes:
@@ -65,10 +66,12 @@ def data_set(syntax: str = EXPLICIT_LE, **elements: Any) -> bytes:
     return buffer.getvalue()
 
 
-def large_data_set(megabytes: int = 2, **elements: Any) -> bytes:
+LARGE_PIXELS = bytes(range(256)) * (768 * 768 * 2 // 256)
+
+
+def large_data_set(syntax: str = EXPLICIT_LE, **elements: Any) -> bytes:
     """Return an object that is spilled to disk while it arrives."""
-    pixels = bytes(range(256)) * (megabytes << 12)
-    return data_set(Rows=1024, Columns=512 * megabytes, PixelData=pixels, **elements)
+    return data_set(syntax, Rows=768, Columns=768, PixelData=LARGE_PIXELS, **elements)
 
 
 class FixedClock:
@@ -146,8 +149,8 @@ class Station:
         """Return an arrival whose payload has been filled in network-sized pieces."""
         payload = self.ingest.payload(syntax, sop_class, sop_instance, calling)
         view = memoryview(data)
-        for start in range(0, len(data), 100_000):
-            payload.append(view[start : start + 100_000])
+        for start in range(0, len(data), PIECE_BYTES):
+            payload.append(view[start : start + PIECE_BYTES])
         return Arrival(payload, syntax, calling, called, sop_class, sop_instance, skip_rules)
 
     def ref(self, sop_instance: str = SOP) -> InstanceRef:

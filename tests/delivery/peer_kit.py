@@ -122,9 +122,16 @@ class Store:
         self.bytes: dict[str, bytes] = {}
         """Data set by SOP Instance UID, as stored."""
 
-    def add(self, number: int, *, sop_class: str = CT, syntax: str = EXPLICIT_LE) -> InstanceRef:
+    def add(
+        self,
+        number: int,
+        *,
+        sop_class: str = CT,
+        syntax: str = EXPLICIT_LE,
+        series: str = "1.2.3.0",
+    ) -> InstanceRef:
         """Store object `number` and return where it is."""
-        where = ref(number, sop_class=sop_class)
+        where = ref(number, sop_class=sop_class, series=series)
         plain = image(SOPInstanceUID=where.sop_instance, SOPClassUID=sop_class).tobytes()
         data = convert(plain, EXPLICIT_LE, syntax)
         path = self.root / where.name

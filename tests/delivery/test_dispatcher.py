@@ -382,6 +382,21 @@ def test_old_history_is_forgotten_at_start(floor: Floor, caplog: pytest.LogCaptu
     assert "left the history" in caplog.text
 
 
+def test_claims_of_a_worker_that_died_are_taken_up_by_another(
+    floor: Floor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dgate.delivery.worker.fate_of_status", lambda status: 1 // 0)
+    floor.owe("SINK")
+    floor.dispatcher.start()
+    _await(lambda: [lane.working for lane in floor.dispatcher.status()] == [False])
+    assert floor.books.states() == ["leased"]
+    monkeypatch.undo()
+
+    floor.dispatcher.retry_now()
+
+    _await(lambda: floor.books.rows("state, repeats") == [("done", 1)])
+
+
 def test_worker_that_was_told_of_debts_does_not_end(floor: Floor) -> None:
     worker = Worker(Lane("SINK"), floor.shop.tools, floor.dispatcher._may_end, lambda: None)
     worker.nudge()

@@ -144,8 +144,8 @@ def test_prepared_association_takes_all_classes_and_syntaxes(peer: Peer, store: 
     refs = [
         store.add(1),
         store.add(2, sop_class=MR),
-        store.add(3, syntax=IMPLICIT_LE),
-        store.add(4, syntax=EXPLICIT_BE),
+        store.add(3, syntax=IMPLICIT_LE, series="1.2.3.1"),
+        store.add(4, syntax=EXPLICIT_BE, series="1.2.3.2"),
     ]
     sender = sender_to(peer, store)
 
@@ -273,7 +273,13 @@ def test_only_some_files_are_looked_at_beforehand(
     peer: Peer, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "MOST_PEEKS", 2)
-    refs = [store.add(1), store.add(2), store.add(3), store.add(4, sop_class=MR)]
+    refs = [
+        store.add(1),
+        store.add(2),
+        store.add(3, series="1.2.3.1"),
+        store.add(4, series="1.2.3.2"),
+        store.add(5, sop_class=MR),
+    ]
     looked: list[str] = []
     real = store.exporter.peek
     monkeypatch.setattr(
@@ -287,7 +293,7 @@ def test_only_some_files_are_looked_at_beforehand(
     sender.prepare(refs)
     sender.close()
 
-    assert looked == ["1.2.3.1", "1.2.3.2", "1.2.3.4"]
+    assert looked == ["1.2.3.1", "1.2.3.3", "1.2.3.5"]
     assert len(peer.associations()) == 1
 
 

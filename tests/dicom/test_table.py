@@ -253,6 +253,21 @@ def test_element_hidden_behind_the_pixel_data_is_deleted_too() -> None:
     assert b"hidden" not in table.tobytes()
 
 
+def test_what_is_set_replaces_a_hidden_element_at_the_right_place() -> None:
+    table = _table(OBJECT + explicit(STUDY_DESCRIPTION, "LO", b"hidden"))
+    table.set_text(STUDY_DESCRIPTION, "shown")
+    again = ElementTable(table.tobytes(), EXPLICIT_LE)
+    assert again.tags() == [
+        SOP_CLASS,
+        STUDY_DESCRIPTION,
+        PATIENT_NAME,
+        PATIENT_ID,
+        ROWS,
+        PIXEL_DATA,
+    ]
+    assert again.text(STUDY_DESCRIPTION) == "shown"
+
+
 def test_pixel_data_can_be_replaced_and_removed() -> None:
     table = _table(OBJECT + explicit(PADDING, "OB", b"\0\0"))
     table.set_raw(PIXEL_DATA, "OB", b"new")
@@ -355,6 +370,17 @@ def test_private_sequence_encoded_as_un_is_still_a_sequence_after_a_change() -> 
     assert again.vr(PRIVATE) == "UN"
     assert again.is_sequence(PRIVATE)
     assert again.items(PRIVATE)[0].text(SOP_REFERENCE) == "1.2.3"
+
+
+def test_hostile_depth_is_refused_without_a_crash() -> None:
+    data = b""
+    for _ in range(3000):
+        data = explicit(STUDY_SEQUENCE, "SQ", item(data))
+    table = _table(data + HEAD)
+    with pytest.raises(NotDicom, match="nested"):
+        table.element_path("*CodeValue")
+    with pytest.raises(NotDicom, match="nested"):
+        table.set_text(PATIENT_NAME, "Ж")
 
 
 # Deflated

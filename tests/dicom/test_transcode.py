@@ -34,7 +34,7 @@ from tests.dicom.samples import (
     read,
     sequence,
     shipped,
-    whole,
+    varied,
 )
 
 # pydicom complains about what is wrong in its own samples; that is what they are for.
@@ -43,7 +43,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 NATIVE = [IMPLICIT_LE, EXPLICIT_LE, EXPLICIT_BE, DEFLATED]
 NATIVE_FILES = [
     file
-    for file in whole()
+    for file in varied()
     if file.syntax in NATIVE and file.path.name not in BROKEN_SEQUENCE | {"SC_rgb_jpeg_dcmd.dcm"}
 ]
 TARGETS = pytest.mark.parametrize("target", NATIVE, ids=["implicit", "explicit", "big", "deflated"])

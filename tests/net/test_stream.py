@@ -152,6 +152,19 @@ def test_polling_a_full_buffer_leaves_the_rest_where_it_is(pair: Pair) -> None:
     sender.join()
 
 
+def test_polling_sees_what_comes_after_a_buffer_was_used_up(pair: Pair) -> None:
+    sender = threading.Thread(target=pair.raw.send, args=(bytes(BUFFER_BYTES),))
+    sender.start()
+    pair.stream.fill(BUFFER_BYTES, PATIENCE_S)
+    sender.join()
+    assert take(pair.stream, BUFFER_BYTES) == bytes(BUFFER_BYTES)
+
+    pair.raw.send(b"more")
+    assert pair.stream._is_readable(PATIENCE_S)
+    assert pair.stream.poll_input()
+    assert take(pair.stream, 4) == b"more"
+
+
 def test_a_buffer_is_borrowed_when_input_comes_and_given_back_at_the_end(pair: Pair) -> None:
     assert not pair.stream.buffer
     pair.raw.send(b"x")
