@@ -8,6 +8,7 @@ thread at a time.
 from __future__ import annotations
 
 import logging
+import os
 import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -190,6 +191,8 @@ class Database:
         """Open the database for the first time, creating a missing SQLite file; raises
         ConfigError."""
         if self.path is not None:
+            for reason in startup_pragmas(self._settings.sqlite_startup)[1]:
+                log.warning("A part of SQLiteStartup was ignored: %s.", reason)
             try:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
             except OSError as exc:
@@ -227,6 +230,8 @@ class Database:
         A connection that sits in the pool holds no transaction, so it never keeps the write-ahead
         log from shrinking.
         """
+        if not self.is_same_file():
+            self._drop_idle()
         with self._idle_lock:
             connection = self._idle.pop() if self._idle else None
         if connection is None:
@@ -235,6 +240,8 @@ class Database:
             yield connection
         except self.errors as exc:
             connection.close()
+            # A server that went away took the other connections with it.
+            self._drop_idle()
             raise self.failure(exc) from exc
         except BaseException:
             # A half-read result may keep a read transaction open: such a connection is not worth
@@ -251,10 +258,8 @@ class Database:
     def close(self) -> None:
         """Close the pooled connections; those that are lent close when they come back."""
         with self._idle_lock:
-            idle, self._idle = self._idle, []
             self._opened = False
-        for connection in idle:
-            connection.close()
+        self._drop_idle()
 
     def is_same_file(self) -> bool:
         """Return whether the SQLite file is still the one that `open` saw (a deleted one can be
@@ -262,10 +267,16 @@ class Database:
         if self.path is None or not self._opened:
             return True
         try:
-            status = self.path.stat()
+            status = os.stat(self.location)  # noqa: PTH116 - once per commit, and a third of the time
         except OSError:
             return False
         return (status.st_dev, status.st_ino) == self._inode
+
+    def _drop_idle(self) -> None:
+        with self._idle_lock:
+            idle, self._idle = self._idle, []
+        for connection in idle:
+            connection.close()
 
     def failure(self, exc: BaseException) -> StoreError:
         """Return the StoreError that says in our words what a driver's exception means."""
@@ -283,6 +294,9 @@ class Database:
             if code == sqlite3.SQLITE_CONSTRAINT:
                 return StoreError(f"the database refused a row: {exc}", where=self.location)
             return DatabaseAway(str(exc), where=self.location)
+        kinds = {parent.__name__ for parent in type(exc).__mro__}
+        if kinds & {"IntegrityError", "DataError"}:
+            return StoreError(f"the database refused a row: {exc}", where=self.location)
         if _server_code(exc) in ("53100", "1021", "1114"):
             return OutOfSpace("the database is full", where=self.location)
         remedy = (

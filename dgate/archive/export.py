@@ -241,15 +241,16 @@ class Exporter:
         """Open the file on its device, else one of the same name on another (spec dimse.md 9)."""
         if ref.device == SPOOL_DEVICE:
             return self._devices.spool.open(ref.name)
-        name = ref.name if is_confined(ref.name) else ""
+        if not ref.name or not is_confined(ref.name):
+            raise FileNotFoundError(ref.name)
         own = self._devices.get(ref.device)
         devices = [device for device in self._devices if device is not own]
         for device in devices if own is None else (own, *devices):
             try:
-                return device.open(name, ref.sop_instance)
-            except (FileNotFoundError, IsADirectoryError):
+                return device.open(ref.name, ref.sop_instance)
+            except (FileNotFoundError, NotADirectoryError):
                 continue
-        raise FileNotFoundError(name)
+        raise FileNotFoundError(ref.name)
 
     def _view(self, reader: Reader, head: bytes) -> memoryview:
         return memoryview(head) if len(head) == reader.size else reader.view()

@@ -12,6 +12,7 @@ import errno
 import hashlib
 import mmap
 import os
+import stat
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -49,8 +50,13 @@ class FileReader:
 
     @classmethod
     def of(cls, path: str) -> FileReader:
-        """Open a file; raises OSError."""
-        return cls(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+        """Open a file; raises OSError, which is FileNotFoundError for what is no plain file."""
+        # Without blocking: a name out of a database may be that of a pipe.
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise FileNotFoundError(errno.ENOENT, "not a plain file", path)
+        return cls(descriptor)
 
     def read_at(self, offset: int, size: int) -> bytes:
         """Return up to `size` bytes; fewer only at the end of the file."""

@@ -17,6 +17,7 @@ from dgate.archive.records import DebtDraft, InstanceRef
 from dgate.archive.repair import Repaired
 from dgate.archive.rows import Entry, RowReader, Values
 from dgate.archive.schema import INSERT_FOLDED, Level, Schema
+from dgate.archive.spool import SPOOL_DEVICE
 from dgate.archive.statements import (
     RowStatements,
     compile_statements,
@@ -34,8 +35,6 @@ CACHED_ROWS = 256
 again."""
 ACCESS_STEP_S = 3600
 """An unchanged row is written again for its AccessTime only after so long, not for each image."""
-SPOOL = "SPOOL"
-"""Device name of copies that belong to their debts (rulings.md 4)."""
 
 _BIRTH_DATE = 0x00100030
 _LINK = "Refused to enter inconsistent link"
@@ -198,7 +197,7 @@ class Index:
         for draft in drafts:
             device, name = (ref.device, ref.name)
             if draft.spool is not None:
-                device, name = SPOOL, draft.spool.name
+                device, name = SPOOL_DEVICE, draft.spool.name
             transaction.execute(
                 self._insert_debt,
                 (

@@ -15,12 +15,12 @@ from __future__ import annotations
 import errno
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from functools import partial
-from pathlib import PurePath
+from pathlib import Path, PurePath
 
-from dgate.archive.devices import PREVIOUS, Devices
-from dgate.archive.files import hash_parts
+from dgate.archive.devices import PREVIOUS, Device, Devices
+from dgate.archive.files import hash_parts, storage_failure
 from dgate.archive.incoming import (
     Incoming,
     check_arrived,
@@ -30,8 +30,9 @@ from dgate.archive.incoming import (
 )
 from dgate.archive.index import Index
 from dgate.archive.jobs import DebtJob, Placing, StoreJob
-from dgate.archive.naming import Naming, extension, is_confined
+from dgate.archive.naming import Naming, extension
 from dgate.archive.obligations import Obligations
+from dgate.archive.oldfile import OldFile, old_file
 from dgate.archive.records import Arrival, InstanceRef, Outcome, Receipt
 from dgate.archive.repair import repair
 from dgate.archive.reservations import Names, Turns
@@ -94,6 +95,8 @@ class Ingest:
         self._names = Names()
         self._turns = Turns()
         self._completed = CompletedRewrites()
+        # Reasons name transfer syntaxes only, so there are few.
+        self._warned: set[str] = set()
 
     def payload(self, syntax: str, sop_class: str, sop_instance: str, calling: str) -> Payload:
         """Return an empty payload that spills into a device's incoming folder when it gets large.
@@ -130,6 +133,9 @@ class Ingest:
                 return self._keep(item)
             finally:
                 self._turns.leave(item.entry.sop_instance)
+        except OSError as exc:
+            # What is not met where it happens: a spill file that cannot be read back, for instance.
+            raise storage_failure(exc, str(exc.filename or "")) from exc
         finally:
             arrival.payload.close()
 
@@ -185,7 +191,7 @@ class Ingest:
                 table, arrival.payload, target, lambda: self._fresh(table, target, arrival.calling)
             )
         except CannotTranscode as exc:
-            log.warning("An object was kept in the transfer syntax received: %s", exc)
+            self._warn_once("An object was kept in the transfer syntax received: %s", exc)
             return table
         arrival.payload.close()
         arrival.payload, arrival.syntax = payload, target
@@ -287,18 +293,26 @@ class Ingest:
         name = self._naming.name(
             item.table, item.entry, item.calling, item.called, encapsulated=encapsulated
         )
-        old = None if known is None else self._devices.get(known.device)
-        if known is not None and old is not None:
+        if known is None:
+            device = self._devices.choose(item.verdict.device)
+            name = self._names.reserve(device, name)
+            return Placing(device, name, None, replaces=False, by_hash=False)
+        old = self._devices.get(known.device)
+        state = OldFile.UNREACHABLE if old is None else old_file(old, known)
+        if old is not None and state in (OldFile.OURS, OldFile.LOST):
             same_kind = extension(known.name).lower() == extension(name).lower()
-            if same_kind and not self._settings.rename_on_rewrite and is_confined(known.name):
-                return Placing(old, known.name, known, replaces=True, by_hash=True)
+            if same_kind and not self._settings.rename_on_rewrite:
+                return _in_place(old, known)
         device = self._devices.choose(item.verdict.device)
         name = self._names.reserve(device, name)
+        if (known.device, known.name) == (device.name, name):
+            return _in_place(device, known)
         # While the old file is there, its row protects it, and a new name is enough to tell
         # afterwards whether the commit happened.
-        by_hash = known is not None and (old is None or not old.exists(known.name))
-        replaces = known is not None and (known.device, known.name) == (device.name, name)
-        return Placing(device, name, known, replaces=replaces, by_hash=by_hash)
+        placing = Placing(device, name, known, replaces=False, by_hash=state is OldFile.LOST)
+        if old is not None and state is OldFile.OURS:
+            placing.leftover = (old, known.name)
+        return placing
 
     def _commit(self, item: Incoming, job: StoreJob) -> InstanceRef | None:
         """Write the bytes, commit, clean up; returns what the index had of the instance.
@@ -363,8 +377,14 @@ class Ingest:
         try:
             return reencoded(item.table, item.payload, IMPLICIT_LE, fresh)
         except CannotTranscode as exc:
-            log.warning("A .v2 file was written as Part 10: %s", exc)
+            self._warn_once("A .v2 file was written as Part 10: %s", exc)
             return None
+
+    def _warn_once(self, message: str, reason: CannotTranscode) -> None:
+        """Log a conversion that failed, and the same one again only for those who debug."""
+        level = logging.DEBUG if reason.what in self._warned else logging.WARNING
+        self._warned.add(reason.what)
+        log.log(level, message, reason)
 
     def _withdraw(self, job: StoreJob) -> None:
         """Remove what was written for a commit that did not happen."""
@@ -383,20 +403,24 @@ class Ingest:
         placing = job.placing
         placing.device.settle(placing.name)
         self._completed.synced(job.settling)
-        known = placing.known
-        if known is None:
+        if placing.known is None:
             return
-        old = self._devices.get(known.device)
-        try:
-            if placing.replaces:
-                folders = placing.device.remove(placing.name + PREVIOUS)
-            else:
-                folders = old.remove(known.name) if old is not None else frozenset()
-        except StoreError as exc:
-            # The note stays in the index; recovery tries again at the next start.
-            log.error("The file that was replaced could not be removed: %s", exc)
-            return
-        self._completed.complete(known.sop_instance, folders)
+        folders: Set[Path] = frozenset()
+        if placing.leftover is not None:
+            device, name = placing.leftover
+            try:
+                folders = device.remove(name)
+            except StoreError as exc:
+                # The note stays in the index; recovery tries again at the next start.
+                log.error("The file that was replaced could not be removed: %s", exc)
+                return
+        self._completed.complete(placing.known.sop_instance, folders)
+
+
+def _in_place(device: Device, known: InstanceRef) -> Placing:
+    """Return the placing of an object that takes the known one's name."""
+    leftover = (device, known.name + PREVIOUS)
+    return Placing(device, known.name, known, replaces=True, by_hash=True, leftover=leftover)
 
 
 def _let_go(payload: Payload) -> None:

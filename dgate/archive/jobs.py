@@ -33,6 +33,8 @@ class Placing:
     """It takes the name of the known one."""
     by_hash: bool
     """Only its hash can tell recovery whether it was committed."""
+    leftover: tuple[Device, str] | None = None
+    """The file that is to be removed once this one is durable."""
     sha256: str = ""
     staged: str = ""
     adopted: bool = False

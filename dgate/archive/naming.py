@@ -242,8 +242,6 @@ def _compile(template: str, tokens: dict[str, _Token]) -> list[str | _Token]:
     position = 0
     # The letter v comes last, so that it cannot hide a token (spec dimse.md 8.3).
     for match in re.finditer(f"%(?:(?P<token>{names})|[vV])", template):
-        if match.start() < position:
-            continue
         literal, position = template[position : match.start()], match.end()
         parts.append(literal.replace("%", ""))
         token = tokens[match["token"]] if match["token"] else None
@@ -315,8 +313,6 @@ def _confined(name: str, longest_rest: int) -> str:
         and not _ODD.search(name)
     ):
         return name
-    if name.startswith("/"):
-        raise NotDicom(f"the object's values give a file name that is not allowed: {name[:80]!r}")
     name = "/".join([_capped(part) for part in name.split("/")])
     root, slash, rest = name.partition("/")
     room = min(longest_rest, _NAME_CHARACTERS - len(root) - 1)

@@ -85,7 +85,10 @@ class _Step:
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """The last object of a series: the next one has nearly the same values."""
+    """The last object of a series: the next one has nearly the same values.
+
+    What has the same bytes is taken to have the same VR. Halves the time of reading an object.
+    """
 
     syntax: str
     repaired: Repaired

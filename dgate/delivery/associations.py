@@ -127,8 +127,9 @@ class Associations:
     def _prepare(self, sender: Sender, debt: Debt, ahead: Sequence[Debt]) -> None:
         codes: dict[str, list[InstanceRef]] = {}
         for other in ahead:
-            if other is debt or self.follows(debt, other):
-                codes.setdefault(other.compression, []).append(other.ref)
+            if other is not debt and not self.follows(debt, other):
+                break  # `arranged` has brought together what shares an association.
+            codes.setdefault(other.compression, []).append(other.ref)
         for code, refs in codes.items():
             sender.prepare(refs, code or None)
 

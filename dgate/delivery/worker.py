@@ -35,8 +35,14 @@ from dgate.rules.effects import Forward
 log = logging.getLogger(__name__)
 
 BATCH = 128
+GATHER_S = 0.05
+"""Least time between two claims that find less than a batch: while objects stream in, claims of one
+or two would cost a commit each."""
 FLUSH_S = 0.1
-"""Marks are committed at least this often while deliveries go on."""
+"""Marks are committed this often while deliveries go on..."""
+SLOWEST_FLUSH_S = 1.0
+COMMIT_SHARE = 0.1
+"""...but less often where that would take more than this share of the time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +106,7 @@ class Worker(threading.Thread):
         self._associations = Associations(tools.nodes, tools.settings, tools.make_sender)
         self._unsaved = lane.unsaved
         self._saved_at = 0.0
+        self._flush_s = FLUSH_S
         self._ledger_failures = 0
         self._pause_s: float | None = None
         self._unreached = False
@@ -149,6 +156,7 @@ class Worker(threading.Thread):
     def _work(self) -> None:
         # A worker that died may have left rows leased to this process.
         orphans = True
+        streaming = False
         while True:
             ending = self._stopping or self._pause_s is not None
             self._heed_signals()
@@ -166,8 +174,11 @@ class Worker(threading.Thread):
                 return
             if debts:
                 self._deliver(debts)
-            elif not self._linger():
-                return
+                streaming = self._gather(streaming, len(debts))
+            else:
+                streaming = False
+                if not self._linger():
+                    return
 
     def _heed_signals(self) -> None:
         with self._signal:
@@ -179,13 +190,17 @@ class Worker(threading.Thread):
 
     def _exchange(self, limit: int, *, orphans: bool = False) -> list[Debt]:
         """Commit the marks so far and claim more; marks stay in memory until that succeeded."""
+        clock = self._tools.clock
+        started = clock.monotonic()
         debts = self._tools.ledger.exchange(
             self._unsaved, self.lane.destination, limit, orphans=orphans
         )
+        self._saved_at = clock.monotonic()
+        bearable_s = (self._saved_at - started) / COMMIT_SHARE
+        self._flush_s = min(max(FLUSH_S, bearable_s), SLOWEST_FLUSH_S)
         self._ledger_failures = 0
         has_new = any(settled.drafts for settled in self._unsaved)
         self._unsaved.clear()
-        self._saved_at = self._tools.clock.monotonic()
         if has_new:
             self._on_new_debts()
         return debts
@@ -208,6 +223,15 @@ class Worker(threading.Thread):
             self._signal.wait_for(lambda: self._stopping, pause)
         return True
 
+    def _gather(self, streaming: bool, delivered: int) -> bool:
+        """Let some debts come together if small batches follow each other; return if one did."""
+        is_small = delivered < BATCH
+        passed = self._tools.clock.monotonic() - self._saved_at
+        if streaming and is_small and passed < GATHER_S and self._pause_s is None:
+            with self._signal:
+                self._signal.wait_for(lambda: self._stopping, GATHER_S - passed)
+        return is_small
+
     def _linger(self) -> bool:
         """Keep the association for a while; return whether there is more to do."""
         delay = self._tools.settings.forward_association_close_delay_s
@@ -226,7 +250,7 @@ class Worker(threading.Thread):
             if self._stopping:
                 self._give_back(batch[place:])
                 break
-            if self._tools.clock.monotonic() - self._saved_at > FLUSH_S:
+            if self._tools.clock.monotonic() - self._saved_at > self._flush_s:
                 try:
                     self._exchange(0)
                 except StoreError as exc:

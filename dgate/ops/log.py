@@ -29,9 +29,8 @@ def set_up_logging(trouble_log: Path | None, *, verbose: bool = False) -> None:
     console.setFormatter(formatter)
     root.addHandler(console)
     logging.getLogger("dgate").setLevel(logging.DEBUG if verbose else logging.INFO)
-    # pydicom and pynetdicom report on data that dgate judges itself.
-    for library in ("pydicom", "pynetdicom"):
-        logging.getLogger(library).setLevel(logging.ERROR)
+    # pydicom reports on data that dgate judges itself.
+    logging.getLogger("pydicom").setLevel(logging.ERROR)
     if trouble_log is None:
         return
     try:

@@ -80,12 +80,15 @@ def test_durability_decides_how_commits_are_synced(
     assert pragma(database, "journal_mode") == "wal"
 
 
-def test_startup_pragmas_are_applied_but_durability_wins(tmp_path: Path) -> None:
+def test_startup_pragmas_are_applied_but_durability_wins(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     startup = "PRAGMA synchronous = OFF; PRAGMA mmap_size = 1048576"
     database = Database(setup(tmp_path, sqlite_startup=startup, durability=Durability.FULL))
     database.open()
     assert pragma(database, "synchronous") == 2
     assert pragma(database, "mmap_size") == 1048576
+    assert "Durability rules" in caplog.text
 
 
 def test_startup_statements_other_than_pragmas_are_reported() -> None:
@@ -140,6 +143,15 @@ def test_file_removed_while_running_is_noticed(database: Database) -> None:
     assert not database.is_same_file()
     with pytest.raises(DatabaseAway, match="removed or replaced"):
         database.connect()
+
+
+def test_reader_of_a_removed_file_is_not_lent(database: Database, tmp_path: Path) -> None:
+    with database.reader():
+        pass
+    assert database.path is not None
+    database.path.rename(tmp_path / "away.db3")
+    with pytest.raises(DatabaseAway, match="removed or replaced"), database.reader():
+        pass
 
 
 def test_without_index_the_ledger_has_its_own_file(tmp_path: Path) -> None:
@@ -215,6 +227,16 @@ def test_failures_of_a_server_become_store_errors(
     translated = database.failure(failure)
     assert type(translated) is expected
     assert "dgate at localhost" in str(translated)
+
+
+def test_row_that_a_server_refuses_is_no_lost_connection(tmp_path: Path) -> None:
+    class IntegrityError(Exception):
+        """Named as every driver names it."""
+
+    database = Database(setup(tmp_path, engine=Engine.MYSQL, sql_server="dgate"))
+    translated = database.failure(IntegrityError("duplicate key"))
+    assert type(translated) is StoreError
+    assert "refused a row" in translated.what
 
 
 def test_existing_tables_and_indices_are_listed(database: Database) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -15,6 +15,7 @@ from dgate.archive.devices import (
     Device,
     Devices,
     FolderDevice,
+    StagedFile,
 )
 from dgate.archive.files import Part
 from dgate.archive.spool import Spool
@@ -291,6 +292,23 @@ def test_file_between_commit_and_rename_can_be_read(device: FolderDevice) -> Non
     reader.close()
     with pytest.raises(FileNotFoundError):
         device.open("P1/a.dcm", "1.2.3.1.1")
+
+
+def test_file_that_gets_its_name_while_it_is_looked_for_is_read(tmp_path: Path) -> None:
+    class Renaming(FolderDevice):
+        def staged(self) -> Iterator[StagedFile]:
+            found = list(super().staged())
+            self.publish(found[0].name, "P1/a.dcm", keep_previous=False)
+            return iter(found)
+
+    device = Renaming("MAG0", tmp_path / "mag0")
+    device.prepare()
+    stage(device, "P1/a.dcm", b"just renamed")
+
+    reader = device.open("P1/a.dcm", SOP)
+
+    assert reader.read_at(0, 100) == b"just renamed"
+    reader.close()
 
 
 def test_replacement_that_may_not_be_committed_is_not_read(device: FolderDevice) -> None:

@@ -73,6 +73,17 @@ def test_source_that_ends_early_is_an_error(tmp_path: Path, source: int) -> None
         hash_parts(beyond)
 
 
+def test_interrupted_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "writev", interrupt)
+
+    with pytest.raises(KeyboardInterrupt):
+        write_file(str(tmp_path / "new"), [b"bytes"], durable=False)
+    assert not (tmp_path / "new").exists()
+
+
 def test_existing_file_is_never_overwritten(tmp_path: Path) -> None:
     (tmp_path / "there").write_bytes(b"mine")
 

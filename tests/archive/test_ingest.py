@@ -345,6 +345,21 @@ def test_v2_file_holds_part_10_by_default(tmp_path: Path) -> None:
     station.close()
 
 
+def test_v2_file_holds_part_10_when_there_is_no_implicit_form(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    station = open_station(tmp_path, file_name_syntax="3", v2_content=V2Content.RAW)
+    jpip_referenced = "1.2.840.10008.1.2.4.94"
+
+    station.send(data_set(PixelData=None), syntax=jpip_referenced)
+
+    assert station.path().suffix == ".v2"
+    assert station.exporter.peek(station.ref()).syntax == jpip_referenced
+    assert station.content() == data_set(PixelData=None)
+    assert "written as Part 10" in caplog.text
+    station.close()
+
+
 def test_compressed_object_gets_a_dcm_file(tmp_path: Path) -> None:
     station = open_station(tmp_path, file_name_syntax="3", v2_content=V2Content.RAW)
     frame = b"\xfe\xff\x00\xe0\x00\x00\x00\x00\xfe\xff\x00\xe0\x04\x00\x00\x00\xff\xd8\xff\xd9"
@@ -393,10 +408,11 @@ def test_object_that_cannot_be_recompressed_is_kept_as_it_is(
 ) -> None:
     station = open_station(tmp_path, incoming_compression="j2")
 
-    station.send(data_set())
+    for _ in range(3):
+        station.send(data_set())
 
     assert station.content() == data_set()
-    assert "kept in the transfer syntax received" in caplog.text
+    assert caplog.text.count("kept in the transfer syntax received") == 1
     station.close()
 
 
@@ -411,6 +427,86 @@ def test_identity_conflict_is_refused_and_leaves_nothing(station: Station) -> No
 
     assert station.files() == before
     assert station.content() == data_set()
+
+
+def test_object_deleted_while_it_arrives_again_is_stored_anew(station: Station) -> None:
+    station.send(data_set())
+    meddle = [lambda tx: station.index.delete_instance(tx, SOP)]
+
+    def now() -> float:
+        if meddle:
+            station.writer.transact(meddle.pop())
+        return 1_700_000_000.0
+
+    station.clock.now = now  # type: ignore[method-assign]
+    receipt = station.send(data_set(StudyDescription="Second"))
+
+    assert receipt.outcome is Outcome.STORED
+    assert station.content() == data_set(StudyDescription="Second")
+
+
+@pytest.mark.parametrize("make", [data_set, large_data_set], ids=["small", "large"])
+def test_object_that_somebody_else_enters_meanwhile_takes_its_place(
+    station: Station, make: Any
+) -> None:
+    """Another gateway may share the database."""
+    station.send(make())
+    rows = _row(station)
+    station.writer.transact(lambda tx: station.index.delete_instance(tx, SOP))
+    meddle = [rows]
+
+    def now() -> float:
+        if meddle:
+            with closing(sqlite3.connect(station.settings.sql_server)) as database:
+                for table, row in meddle.pop().items():
+                    marks = ", ".join("?" * len(row))
+                    database.execute(f"INSERT INTO {table} VALUES ({marks})", row)
+                database.commit()
+        return 1_700_000_000.0
+
+    station.clock.now = now  # type: ignore[method-assign]
+    receipt = station.send(make(StudyDescription="Second"))
+
+    assert receipt.outcome is Outcome.REWRITTEN
+    assert station.content() == make(StudyDescription="Second")
+    assert station.files() == [receipt.name]
+
+
+def _row(station: Station) -> dict[str, tuple[Any, ...]]:
+    """Return the only row of each table."""
+    tables = ("DICOMPatients", "DICOMStudies", "DICOMSeries", "DICOMImages")
+    with closing(sqlite3.connect(station.settings.sql_server)) as database:
+        return {table: database.execute(f"SELECT * FROM {table}").fetchone() for table in tables}
+
+
+def test_index_that_never_stands_still_is_given_up(station: Station) -> None:
+    station.send(data_set())
+    names = iter(range(1000))
+
+    def now() -> float:
+        sql = "UPDATE DICOMImages SET ObjectFile = ?"
+        station.writer.transact(lambda tx: tx.execute(sql, (f"{next(names)}.dcm",)) and None)
+        return 1_700_000_000.0
+
+    station.clock.now = now  # type: ignore[method-assign]
+    before = station.files()
+    with pytest.raises(StoreError, match="changes while"):
+        station.send(data_set())
+
+    assert station.files() == before
+
+
+def test_copy_of_an_object_that_takes_for_ever_is_not_waited_for_for_ever(
+    station: Station, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dgate.archive.reservations.WAIT_S", 0.01)
+    station.ingest._turns.enter(SOP)
+
+    with pytest.raises(StoreError, match="still being stored"):
+        station.send(data_set())
+
+    station.ingest._turns.leave(SOP)
+    station.send(data_set())
 
 
 def test_name_that_an_object_would_get_is_shown_to_rules(station: Station) -> None:

@@ -33,7 +33,7 @@ def station(tmp_path: Path) -> Iterator[Station]:
     made.close()
 
 
-def failing(code: int = errno.ENOSPC, *, after: int = 0) -> Callable[..., Any]:
+def failing(code: int = errno.ENOSPC) -> Callable[..., Any]:
     """Return a function that fails like a system call."""
 
     def fail(*_: object, **__: object) -> None:
@@ -109,6 +109,19 @@ def test_object_that_a_rule_changed_fills_the_disk(
 
     assert station.files() == []
     station.close()
+
+
+def test_spill_file_that_cannot_be_read_back_is_refused(
+    station: Station, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arrival = station.arrival(large_data_set())
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pread", failing(errno.EIO))
+        with pytest.raises(OutOfSpace):
+            station.ingest.store(arrival)
+
+    assert station.files() == []
 
 
 def test_full_spool_refuses_what_it_cannot_keep(

@@ -181,10 +181,39 @@ def test_name_that_leads_out_of_the_device_is_not_written_to(
     station.writer.transact(
         lambda tx: tx.execute("UPDATE DICOMImages SET ObjectFile = '../outside.dcm'") and None
     )
+    (tmp_path / "outside.dcm").write_bytes(b"not ours")
 
     station.send(data_set())
 
-    assert not (tmp_path / "outside.dcm").exists()
+    assert (tmp_path / "outside.dcm").read_bytes() == b"not ours"
+    assert station.content() == data_set()
+
+
+@pytest.mark.parametrize("rename", [False, True])
+def test_file_that_holds_another_instance_is_left_alone(tmp_path: Path, rename: bool) -> None:
+    """Older servers overwrote a file when two objects got the same name."""
+    station = open_station(tmp_path, rename_on_rewrite=rename)
+    other = station.send(data_set(SOPInstanceUID="1.2.9"), sop_instance="1.2.9")
+    station.send(data_set())
+    station.path().unlink()
+    station.writer.transact(
+        lambda tx: tx.execute("UPDATE DICOMImages SET ObjectFile = ?", (other.name,)) and None
+    )
+
+    receipt = station.send(data_set(StudyDescription="Second"))
+
+    assert receipt.outcome is Outcome.REWRITTEN
+    assert receipt.name != other.name
+    assert station.content() == data_set(StudyDescription="Second")
+    assert station.content("1.2.9") == data_set(SOPInstanceUID="1.2.9")
+    station.close()
+
+
+def test_damaged_file_is_replaced(station: Station) -> None:
+    first = station.send(data_set())
+    station.path().write_bytes(b"rubbish")
+
+    assert station.send(data_set()).name == first.name
     assert station.content() == data_set()
 
 

@@ -98,6 +98,11 @@ def test_fixed_syntaxes(syntax: str, expected: str) -> None:
         ("%Name.dcm", "Name.dcm"),
         ("%v_%id.dcm", "v_P1.dcm"),
         ("%seriesplain.dcm", "0002plain.dcm"),
+        ("%name[70,80]/%id.dcm", "P1.dcm"),
+        ("%V/nothing/%id.dcm", "empty/P1.dcm"),
+        ("%V/%id.dcm", "V/P1.dcm"),
+        ("%VReferencedImageSequence/%id.dcm", "empty/P1.dcm"),
+        ("%V/ReferencedImageSequence.0.dcm", "empty.dcm"),
         (r"%id\%sopuid.dcm", "P1/1.2.3.1.1.1.dcm"),
         ("%id//%sopuid.dcm", "P1/1.2.3.1.1.1.dcm"),
         ("100%%/%id.dcm", "100/P1.dcm"),
@@ -148,6 +153,10 @@ def test_absent_attributes_are_called_empty_and_count_as_zero() -> None:
 
     assert name == "NO_NAME_P1/empty_empty/empty/1.2.3.1.1.1.dcm"
     assert name_of("0", SeriesNumber=None, InstanceNumber="") == "SMITH^JO_P1/0_0_1700000000.v2"
+
+
+def test_absent_uids_are_called_empty() -> None:
+    assert name_of("9", StudyInstanceUID=None) == "empty/1.2.3.1.1/1.2.3.1.1.1.dcm"
 
 
 def test_patient_id_is_the_repaired_one() -> None:
