@@ -50,9 +50,10 @@ class Associations:
         self._found: dict[_Key, Destination | DgateError] = {}
 
     def ready(self, debt: Debt, ahead: Sequence[Debt]) -> Sender:
-        """Return the sender for a debt, prepared for those of `ahead` that can follow it.
+        """Return the sender for a debt, prepared for those that can follow it.
 
-        Raises ConfigError or Unreachable when the destination cannot be resolved.
+        `ahead` begins with the debt. Raises ConfigError or Unreachable when the destination cannot
+        be resolved.
         """
         key = _key(debt)
         sender = self._senders.get(key) or self._new_sender(key, debt)
@@ -125,9 +126,10 @@ class Associations:
         return sender
 
     def _prepare(self, sender: Sender, debt: Debt, ahead: Sequence[Debt]) -> None:
+        """Announce what can follow the debt; its own needs `send` finds out by itself."""
         codes: dict[str, list[InstanceRef]] = {}
-        for other in ahead:
-            if other is not debt and not self.follows(debt, other):
+        for other in ahead[1:]:
+            if not self.follows(debt, other):
                 break  # `arranged` has brought together what shares an association.
             codes.setdefault(other.compression, []).append(other.ref)
         for code, refs in codes.items():

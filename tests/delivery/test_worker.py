@@ -65,8 +65,8 @@ def test_association_is_prepared_for_the_whole_batch(shop: Workshop) -> None:
     shop.work()
 
     assert [entry for entry in shop.journal if entry[0] == "prepare"] == [
-        ("prepare", "", "1.2.3.1", "1.2.3.3"),
         ("prepare", "j2", "1.2.3.2"),
+        ("prepare", "", "1.2.3.3"),
     ]
     assert [entry[2] for entry in shop.journal if entry[0] == "send"] == ["", "j2", ""]
 
