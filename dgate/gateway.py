@@ -216,7 +216,7 @@ class Gateway:
         )
         uids = UidGenerator(settings.uid_prefix, clock)
         world = World(settings.ae_title, clock, uids, ingest.file_name, finder)
-        exporter = Exporter(devices, settings)
+        exporter = Exporter(devices, settings, finder.instance)
         self._archive = _Archive(writer, index, finder, devices, exporter, ingest, world)
         log.info("Recovery: %s.", recover(devices, index, writer))
         return self._archive

@@ -25,7 +25,10 @@ OTHER_NAMES = {
     "SyncStorageArea",
     "RemoteAE",
     "LocalAE",
+    # Columns of the index.
     "ImageNumber",
+    "PatientNam",
+    "StudyInsta",
 }
 
 
@@ -96,6 +99,13 @@ def is_known(name: str) -> bool:
         or name in OTHER_NAMES
         or tag_for_keyword(name) is not None
     )
+
+
+def test_what_does_not_exist_would_be_noticed() -> None:
+    assert not is_known("NoSuchSetting")
+    assert list(command_lines("Type `dgate frobnicate -x`.")) == [["frobnicate", "-x"]]
+    with pytest.raises(AssertionError, match="no command"):
+        resolve(["frobnicate"])
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

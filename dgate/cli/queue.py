@@ -241,10 +241,16 @@ def _when(entry: Entry, now: float) -> str:
 def _fitting(reason: str, used: int) -> str:
     """Return the reason on one line, cut to the terminal's width if there is a terminal."""
     reason = _plain(reason)
-    if not sys.stdout.isatty():
+    width = _terminal_width()
+    if width is None:
         return reason
-    room = max(shutil.get_terminal_size().columns - used, _REASON_WIDTH_MIN)
+    room = max(width - used, _REASON_WIDTH_MIN)
     return reason if len(reason) <= room else reason[: room - 1] + "…"
+
+
+def _terminal_width() -> int | None:
+    """Return how wide the terminal is, None when the output goes elsewhere."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 def _plain(text: str) -> str:

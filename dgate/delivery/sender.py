@@ -259,7 +259,10 @@ class Sender:
         else:
             found = None
         if found is None:
-            self._add(need)
+            # Put last, it is the one that a full association does not leave out.
+            contexts = self._add(need)
+            del self._needs[need]
+            self._needs[need] = contexts
             found = self._reconnect()[need]
         if isinstance(found, str):
             raise NoContext(
@@ -271,9 +274,7 @@ class Sender:
 
     def _still_open(self, association: Association) -> Association | None:
         """Return the association unless the peer ended it while nothing was sent."""
-        try:
-            association.cancelled(0)
-        except DgateError:
+        if not association.is_alive():
             self._abort()
             return None
         return association

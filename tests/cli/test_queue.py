@@ -74,6 +74,17 @@ def test_list_can_be_narrowed(site: Site) -> None:
     assert "… and 2 more" in run(site, "list", "--limit", "1").output
 
 
+def test_long_reason_is_cut_to_the_width_of_a_terminal(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dgate.cli.queue._terminal_width", lambda: 70)
+
+    line = run(site, "list").output.splitlines()[1]
+
+    assert line.endswith("…")
+    assert len(line.partition("A900")[1] + line.partition("A900")[2]) == 20
+
+
 def test_list_for_scripts_is_one_object_a_line(site: Site) -> None:
     entries = [json.loads(line) for line in run(site, "list", "--json").output.splitlines()]
 

@@ -193,7 +193,7 @@ def test_stop_finishes_the_object_in_hand_and_gives_the_rest_back(floor: Floor) 
     floor.await_sent(("SINK", "1.2.3.0"))
     stopping = threading.Thread(target=floor.dispatcher.stop)
     stopping.start()
-    _await(lambda: all(worker._stopping for worker in _workers(floor)))
+    _await(lambda: any(worker._stopping for worker in _workers(floor)))
 
     floor.hang["SINK"].set()
     stopping.join(PATIENCE_S)

@@ -261,12 +261,13 @@ def test_more_needs_than_contexts_keep_the_latest(peer: Peer, store: Store) -> N
     ]
 
     sender.prepare(refs)
-    for one in (refs[-1], refs[0]):
+    for one in (refs[0], refs[-1], refs[1]):
         sender.send(one)
     sender.close()
 
-    assert peer.proposed[0] <= module.MOST_CONTEXTS
-    assert [item.sop_class for item in peer.arrived] == [refs[-1].sop_class, refs[0].sop_class]
+    assert max(peer.proposed) <= module.MOST_CONTEXTS
+    assert len(peer.proposed) == 2
+    assert [item.sop_instance for item in peer.arrived] == ["1.2.3.0", "1.2.3.149", "1.2.3.1"]
 
 
 def test_only_some_files_are_looked_at_beforehand(
@@ -370,6 +371,19 @@ def test_association_that_the_peer_ended_while_idle_is_replaced(
     sender.close()
 
     assert len(peer.associations()) == 2
+
+
+def test_association_that_was_idle_and_is_still_there_is_used_again(
+    peer: Peer, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "IDLE_CHECK_S", 0.0)
+    sender = sender_to(peer, store)
+
+    sender.send(store.add(1))
+    sender.send(store.add(2))
+    sender.close()
+
+    assert len(peer.associations()) == 1
 
 
 def test_file_that_ends_too_early_ends_the_association_too(

@@ -458,6 +458,25 @@ def test_marks_are_committed_while_a_long_batch_goes_on(shop: Workshop) -> None:
     assert seen == [["leased"] * 3, ["done", "leased", "leased"], ["done", "done", "leased"]]
 
 
+def test_objects_that_stream_in_are_gathered_into_batches(
+    shop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dgate.delivery.worker.GATHER_S", 0.001)
+    shop.books.owe(draft(), to=ref(1))
+
+    def follow(which: Any) -> SendResult:
+        number = int(which.sop_instance.rpartition(".")[2])
+        if number < 4:
+            shop.books.owe(draft(), to=ref(number + 1))
+        return OK
+
+    shop.script = follow
+    shop.work()
+
+    assert shop.sent() == ["1.2.3.1", "1.2.3.2", "1.2.3.3", "1.2.3.4"]
+    assert shop.books.states() == ["done"] * 4
+
+
 def test_worker_that_dies_leaves_its_claims_to_the_next_one(
     shop: Workshop, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
