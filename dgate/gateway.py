@@ -229,6 +229,7 @@ class Gateway:
     def _close_archive(self) -> None:
         if self._archive is not None:
             self._archive.writer.close()
+            self._archive.index.close()
             self._archive = None
         self._database.close()
         self._user_log.close()

@@ -8,6 +8,7 @@ may be called from any thread.
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
@@ -30,6 +31,7 @@ from dgate.errors import Refused
 
 log = logging.getLogger(__name__)
 
+LOOK_UP_CACHE_KIB = 1024
 CACHED_ROWS = 256
 """Rows remembered per level, so that the thousandth image of a series does not write its study
 again."""
@@ -99,6 +101,11 @@ class Index:
         self._settings = settings
         self._reader = RowReader(schema)
         self._indexed = bool(schema.levels)
+        self.is_alone = database.embedded
+        """Whether no other gateway enters objects, so that what a look-up found still holds."""
+        # One connection of its own: for every object, the pool would cost more than the query.
+        self._look_up_lock = threading.Lock()
+        self._look_up_connection: Connection | None = None
         if self._indexed:
             self._sql = compile_statements(database, schema)
             self._rows = self._sql.rows
@@ -119,8 +126,25 @@ class Index:
         """Return what `stored` would return now, for any thread and outside of a job."""
         if not self._indexed:
             return None
-        with self._database.reader() as connection:
-            return self.stored(connection, entry)
+        with self._look_up_lock:
+            connection = self._look_up_connection
+            if connection is None:
+                connection = self._look_up_connection = self._database.connect(LOOK_UP_CACHE_KIB)
+            try:
+                return self.stored(connection, entry)
+            except self._database.errors as exc:
+                self._end_look_ups()
+                raise self._database.failure(exc) from exc
+
+    def close(self) -> None:
+        """Close the connection that look-ups use; a later look-up opens another."""
+        with self._look_up_lock:
+            self._end_look_ups()
+
+    def _end_look_ups(self) -> None:
+        if self._look_up_connection is not None:
+            self._look_up_connection.close()
+            self._look_up_connection = None
 
     def stored(self, transaction: Transaction | Connection, entry: Entry) -> InstanceRef | None:
         """Return the stored object with the entry's SOP Instance UID, None when it is new.

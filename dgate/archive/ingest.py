@@ -268,7 +268,14 @@ class Ingest:
             owed = Obligations(self._devices.spool, item, kept=True)
             placing = self._place(item, known)
             job = StoreJob(self._index, self._completed, item.entry, placing, owed, self._clock)
-            found = self._commit(item, job)
+            try:
+                found = self._commit(item, job)
+            except StoreError:
+                # Unless another program has entered this very instance, the cause stands.
+                known = None if job.published or known else self._index.look_up(item.entry)
+                if known is None:
+                    raise
+                continue
             if job.entered:
                 outcome = Outcome.STORED if known is None else Outcome.REWRITTEN
                 sop_instance = item.entry.sop_instance

@@ -71,7 +71,10 @@ class StoreJob:
         Returns the object as the index had it. A crash leaves no row and the staged file.
         """
         index, entry, placing = self._index, self._entry, self.placing
-        found = index.stored(transaction, entry)
+        # Of a new instance nobody else can have entered a row since the look-up: its turn is ours.
+        # Should another program have, the insert fails and nothing is kept.
+        sure = placing.known is None and index.is_alone
+        found = None if sure else index.stored(transaction, entry)
         if not _is_expected(found, placing.known):
             return found
         now = self._clock.now()

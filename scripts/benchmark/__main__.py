@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import sys
 import tempfile
@@ -18,6 +19,7 @@ from scripts.benchmark.works import WORKS, Bench, Work
 from tests.acceptance.processes import Ports
 
 PAGE = ROOT / "docs" / "benchmarks.md"
+BUSY = 0.5
 EPILOG = "Works: " + ", ".join(work.name for work in WORKS)
 
 
@@ -27,9 +29,15 @@ def main() -> int:
     works = [work for work in WORKS if not options.only or work.name in options.only]
     folder = Path(tempfile.mkdtemp(prefix="dgate-bench-", dir=options.folder))
     begin = time.monotonic()
+    load_before = os.getloadavg()[0]
+    if load_before > BUSY:
+        print(
+            f"The machine is busy (load {load_before:.1f}): expect a wide spread.", file=sys.stderr
+        )
     try:
         results = measure(works, options.rounds, folder)
-        facts = report.facts(["scripts/bench", *sys.argv[1:]], folder, time.monotonic() - begin)
+        taken_s = time.monotonic() - begin
+        facts = report.facts(["scripts/bench", *sys.argv[1:]], folder, taken_s, load_before)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     text = f"{facts}\n\n{report.tables(results)}"

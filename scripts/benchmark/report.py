@@ -104,13 +104,13 @@ def _round(value: float) -> str:
     return f"{value:.3g}" if value < 100 else f"{value:.0f}"
 
 
-def facts(command: Sequence[str], folder: Path, taken_s: float) -> str:
+def facts(command: Sequence[str], folder: Path, taken_s: float, load_before: float) -> str:
     """Return what one must know to judge the numbers."""
     now = datetime.datetime.now(datetime.UTC)
     lines = [
         ("date", f"{now:%Y-%m-%d}, {taken_s / 60:.0f} minutes"),
         ("command", f"`{' '.join(command)}`"),
-        ("machine", _machine()),
+        ("machine", f"{_machine()}; load average before the start {load_before:.1f}"),
         ("system", f"{_os_name()}, Linux {platform.release()}"),
         ("servers' folders on", _file_system(folder)),
         ("dgate", f"{__version__} ({_commit()}), Python {platform.python_version()}"),

@@ -164,19 +164,15 @@ def move(bench: Bench, who: Contestant) -> Measured:
                 "127.0.0.1", str(server.port),
             )
         )  # fmt: skip
-        expect_files(sink.folder, len(bench.ct.items), who, keep=True)
+        expect_files(sink.folder, len(bench.ct.items), who)
     return result
 
 
-def expect_files(folder: Path, count: int, who: Contestant, *, keep: bool = False) -> None:
-    """Fail when a retrieval did not bring everything; remove what it brought."""
-    paths = list(folder.iterdir())
-    if len(paths) != count:
-        raise Failed(f"{who.value} sent {len(paths)} of {count} objects")
-    if not keep:
-        for path in paths:
-            path.unlink()
-        folder.rmdir()
+def expect_files(folder: Path, count: int, who: Contestant) -> None:
+    """Fail when a retrieval did not bring everything."""
+    found = len(list(folder.iterdir()))
+    if found != count:
+        raise Failed(f"{who.value} sent {found} of {count} objects")
 
 
 def route(name: str) -> Callable[[Bench, Contestant], Measured]:

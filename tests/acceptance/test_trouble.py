@@ -160,6 +160,37 @@ def test_a_database_file_that_is_no_database_is_named_and_left_alone(farm: Farm)
     assert gateway.database.read_bytes() == b"this is not a database" * 400
 
 
+def test_a_database_that_another_program_holds_at_the_start_is_named(farm: Farm) -> None:
+    gateway = farm.gateway()
+    gateway.stop()
+    other = sqlite3.connect(gateway.database, isolation_level=None)
+    other.execute("BEGIN EXCLUSIVE")
+
+    log = refuses_to_start(gateway)
+    other.execute("ROLLBACK")
+    other.close()
+
+    assert gateway.database.name in log
+    assert "locked" in log
+    gateway.start()
+
+
+def test_a_database_removed_under_a_running_server_is_noticed_before_success(
+    farm: Farm, objects: list[Generated]
+) -> None:
+    gateway = farm.gateway()
+    assert send(gateway, objects[0]).status == 0
+    for path in gateway.database.parent.glob(gateway.database.name + "*"):
+        path.unlink()
+
+    reply = send(gateway, objects[1])
+
+    # Rows in a file that has no name any more would be gone after the next start.
+    assert reply.status == OUT_OF_RESOURCES
+    assert reply.comment
+    assert len(gateway.stored_files()) == 1
+
+
 def test_a_missing_database_is_made_anew_and_the_files_stay(
     farm: Farm, objects: list[Generated]
 ) -> None:
