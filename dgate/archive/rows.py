@@ -25,7 +25,8 @@ from dgate.dicom.element import SOP_CLASS_UID, SPECIFIC_CHARACTER_SET, numbers_o
 from dgate.dicom.table import ElementTable
 
 MODALITY = 0x00080060
-REMEMBERED_SERIES = 64
+REMEMBERED_SERIES = 512
+REMEMBERED_BYTES = 8192
 _PIXEL_GROUP = 0x7FE00000
 
 Values = tuple[str | None, ...]
@@ -232,6 +233,8 @@ class RowReader:
             tuple(truncated),
         )
         if truncated:
+            return entry
+        if sum(len(raw) for raw in raws if raw) > REMEMBERED_BYTES:
             return entry
         if len(self._seen) >= REMEMBERED_SERIES:
             self._seen.clear()
