@@ -60,6 +60,7 @@ DRAIN_S = 5.0
 """How long running operations may go on after a stop was asked for."""
 MEGABYTE = 1 << 20
 
+_OWN_FOLDERS = frozenset({"dgate", "dbase", "incoming", "printer_files", "bin", "lost+found"})
 _VERIFICATION = "1.2.840.10008.1.1"
 _QUERY_RETRIEVE = "1.2.840.10008.5.1.4.1.2"
 _PRIVATE_RETRIEVE = "1.2.826.0.1.3680043.2.135.1066.5.1.4.1.2"
@@ -132,6 +133,7 @@ class Gateway:
             self._listener.start()
             self._dispatcher.start()
             self._control.start()
+            counts = archive.index.counts()
         except BaseException:
             self.stop()
             raise
@@ -141,8 +143,10 @@ class Gateway:
             self._settings.ae_title,
             self._listener.port,
             self._settings.base_folder,
-            archive.index.counts().instances,
+            counts.instances,
         )
+        if self._database.has_index and not counts.instances:
+            self._warn_of_files_without_index()
 
     def stop(self) -> None:
         """Stop everything in the order in which work flows; safe to call twice, or after a failed
@@ -245,7 +249,7 @@ class Gateway:
         )
         storage = StorageService(settings, archive.ingest, self._user_log)
         router = Router(self._handlers(archive, storage), storage.payload)
-        timeouts = Timeouts(idle_s=settings.tcpip_timeout_s, response_s=settings.tcpip_timeout_s)
+        timeouts = Timeouts.of(settings.tcpip_timeout_s)
         return Listener(
             "",
             settings.tcp_port,
@@ -278,6 +282,18 @@ class Gateway:
             handlers[CommandField.C_MOVE_RQ, f"{_PRIVATE_RETRIEVE}.{number}.2"] = move
             handlers[CommandField.C_GET_RQ, f"{root}.3"] = retrieve.get_handler(levels)
         return handlers
+
+    def _warn_of_files_without_index(self) -> None:
+        """Say so when a device is full of files that an empty index does not know."""
+        for device in self._settings.mag_devices:
+            found = {entry.name for entry in device.iterdir() if entry.is_dir()} - _OWN_FOLDERS
+            if found:
+                log.warning(
+                    "The index is empty, but %s holds folders (%s, ...): if they are images of "
+                    "this archive, restore the index, or see docs/back-up.md.",
+                    device,
+                    min(found),
+                )
 
     def _log_rule_problems(self) -> None:
         for problem in self._rules.problems:

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 
 import peewee
 
+from dgate.archive.files import create_folders
 from dgate.config.settings import Durability, Engine
 from dgate.errors import ConfigError, DatabaseAway, OutOfSpace, StoreError
 
@@ -41,7 +42,9 @@ place, which spares the file system a growing file at every synced commit."""
 
 _SQLITE_REMEDIES = {
     sqlite3.SQLITE_NOTADB: "the file is not an SQLite database: correct SQLServer, or move it away",
-    sqlite3.SQLITE_CORRUPT: "the file is damaged: move it away and rebuild the index",
+    sqlite3.SQLITE_CORRUPT: "the file is damaged, and the queue of deliveries is in it "
+    "too: restore a back-up, or move it away, import the images again, and pass on what the next "
+    "start puts into dgate/spool/lost",
     sqlite3.SQLITE_BUSY: "another program holds the file: close it",
     sqlite3.SQLITE_LOCKED: "another program holds the file: close it",
     sqlite3.SQLITE_READONLY: "the file is read-only: give the server's user write permission",
@@ -120,6 +123,18 @@ class Connection:
         key = tuple(name.lower() for name in self._peewee.get_primary_keys(table))
         return found | ({"primary key": key} if key else {})
 
+    def unique_columns(self, table: str) -> frozenset[str]:
+        """Return the columns of a table, in lower case, of which no two rows have the same
+        value."""
+        keys = [tuple(self._peewee.get_primary_keys(table))]
+        keys += [
+            tuple(index.columns)
+            for index in self._peewee.get_indexes(table)
+            # A partial index says nothing of the rows that it leaves out.
+            if index.unique and " where " not in (index.sql or "").lower()
+        ]
+        return frozenset(key[0].lower() for key in keys if len(key) == 1 and key[0])
+
     def close(self) -> None:
         """Close the connection; never raises."""
         try:
@@ -194,7 +209,7 @@ class Database:
             for reason in startup_pragmas(self._settings.sqlite_startup)[1]:
                 log.warning("A part of SQLiteStartup was ignored: %s.", reason)
             try:
-                self.path.parent.mkdir(parents=True, exist_ok=True)
+                create_folders(self.path.parent)
             except OSError as exc:
                 raise ConfigError(
                     f"cannot create the folder of the database: {exc.strerror}",

@@ -22,6 +22,7 @@ from dgate.archive.files import (
     FileReader,
     Part,
     create_folders,
+    free_bytes,
     open_spill,
     storage_failure,
     unlink_quietly,
@@ -163,13 +164,12 @@ class FolderDevice:
     def free_bytes(self) -> int:
         """Return what the file system lets an ordinary user write; 0 when it cannot be asked."""
         try:
-            state = os.statvfs(self._prefix)
+            return free_bytes(self._prefix)
         except OSError as exc:
             log.error(
                 "The storage device %s (%s) cannot be used: %s.", self.name, self.root, exc.strerror
             )
             return 0
-        return state.f_bavail * state.f_frsize
 
     def spill(self, sop_instance: str, header: bytes) -> SpillFile:
         """Open `<SOP instance>.<unique>.part`; a crash leaves it for recovery to remove."""
@@ -388,6 +388,11 @@ class Devices:
             where=", ".join(self._devices),
             remedy="free space or add a MAGDevice",
         )
+
+    def has_room_for(self, area: Device | Spool, more_bytes: int) -> bool:
+        """Tell whether an area may take so many more bytes without falling below
+        MAGDeviceFullThreshold, by a fresh look."""
+        return self._ignore_threshold or area.free_bytes() - more_bytes > self._threshold
 
     def _has_room(self, device: Device) -> bool:
         return self._ignore_threshold or self._free_bytes(device) > self._threshold

@@ -7,6 +7,7 @@ need not change passes in chunks, only headers are looked at.
 
 from __future__ import annotations
 
+import logging
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -25,6 +26,8 @@ from dgate.dicom.part10 import FileMeta, read_meta
 from dgate.dicom.table import ElementTable, Slice
 from dgate.dicom.transcode import convert, convert_header_only
 from dgate.errors import Missing, NotDicom, StoreError
+
+log = logging.getLogger(__name__)
 
 CHUNK_BYTES = 1 << 20
 _HEAD_BYTES = 1 << 12
@@ -215,19 +218,32 @@ class Exporter:
 
     def _open(self, ref: InstanceRef) -> tuple[Reader, FileMeta, bytes]:
         """Return the open file, what its head says, and the bytes that were read for that."""
+        opened = self._open_as_named(ref)
+        if opened is not None:
+            return opened
+        # A copy in the spool is a state that the stored object does not have any more, or never
+        # had: the identified original must not go out in the place of an anonymised copy.
+        may_have_moved = ref.device != SPOOL_DEVICE
+        found = self._find(ref.sop_instance) if self._find and may_have_moved else None
+        if found is not None and (found.device, found.name) != (ref.device, ref.name):
+            opened = self._open_as_named(found)
+        if opened is None:
+            raise _missing(ref)
+        return opened
+
+    def _open_as_named(self, ref: InstanceRef) -> tuple[Reader, FileMeta, bytes] | None:
+        """Open the file that a reference names; None when there is none, or one of another
+        object."""
         try:
             reader = self._reader(ref)
-        except FileNotFoundError as exc:
-            found = self._find(ref.sop_instance) if self._find is not None else None
-            if found is None or (found.device, found.name) == (ref.device, ref.name):
-                raise _missing(ref) from exc
-            return self._open(found)
+        except FileNotFoundError:
+            return None
         except OSError as exc:
             raise StoreError(
                 f"the stored file cannot be opened: {exc.strerror}", where=ref.name
             ) from exc
         try:
-            return (reader, *_read_head(reader))
+            meta, head = _read_head(reader)
         except OSError as exc:
             reader.close()
             raise StoreError(
@@ -236,6 +252,12 @@ class Exporter:
         except BaseException:
             reader.close()
             raise
+        # What is in the spool belongs to its debt, whatever UIDs a rule gave it.
+        if ref.device == SPOOL_DEVICE or meta.sop_instance in ("", ref.sop_instance):
+            return reader, meta, head
+        reader.close()
+        log.warning("The file %s holds another object than %s.", ref.name, ref.sop_instance)
+        return None
 
     def _reader(self, ref: InstanceRef) -> Reader:
         """Open the file on its device, else one of the same name on another (spec dimse.md 9)."""

@@ -209,6 +209,12 @@ def storage_failure(exc: OSError, path: str) -> StoreError:
     )
 
 
+def free_bytes(folder: str) -> int:
+    """Return what the folder's file system lets an ordinary user write; raises OSError."""
+    state = os.statvfs(folder)
+    return state.f_bavail * state.f_frsize
+
+
 def create_folders(folder: Path) -> None:
     """Create a folder with its parents and make their names durable."""
     missing = []

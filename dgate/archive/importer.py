@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from dgate.archive.devices import PREVIOUS
 from dgate.archive.ingest import Ingest
 from dgate.archive.records import Arrival, Receipt
 from dgate.dicom.part10 import read_meta
@@ -24,6 +25,10 @@ FILE_SOURCE_AE = "monitor"
 """
 
 _CHUNK_BYTES = 1 << 20
+_OWN_FOLDER = "dgate"
+_OWN_PARTS = ("incoming", "spool")
+"""Folders of a device that hold no stored objects: what is arriving, and copies that rules
+changed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +41,19 @@ class FileResult:
 
 
 def files_below(paths: Iterable[Path]) -> Iterator[Path]:
-    """Yield the files named and, in name order, those below the folders named."""
+    """Yield the files named and, in name order, those below the folders named.
+
+    Below a folder, what belongs to dgate's own work is left out: the folders `dgate/incoming` and
+    `dgate/spool` of a device, and replaced files.
+    """
     for path in paths:
         if path.is_dir():
             for folder, folders, names in os.walk(path):
+                if Path(folder).resolve().name == _OWN_FOLDER:
+                    folders[:] = [name for name in folders if name not in _OWN_PARTS]
                 folders.sort()
                 for name in sorted(names):
-                    if name != "DICOMDIR" and not name.startswith("."):
+                    if not (name == "DICOMDIR" or name.startswith(".") or name.endswith(PREVIOUS)):
                         yield Path(folder, name)
         else:
             yield path
@@ -80,9 +91,13 @@ def import_file(ingest: Ingest, path: Path) -> Receipt:
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
             meta = read_meta(content)
         payload = ingest.payload(meta.syntax, meta.sop_class, meta.sop_instance, FILE_SOURCE_AE)
-        file.seek(meta.data_offset)
-        while chunk := file.read(_CHUNK_BYTES):
-            payload.append(chunk)
+        try:
+            file.seek(meta.data_offset)
+            while chunk := file.read(_CHUNK_BYTES):
+                payload.append(chunk)
+        except BaseException:
+            payload.close()
+            raise
     return ingest.store(
         Arrival(
             payload=payload,

@@ -65,8 +65,7 @@ def check_arrived(payload: Payload) -> None:
     A crash here leaves at most a spill file, which recovery removes.
     """
     if payload.error is not None:
-        path = str(payload.spilled.path) if payload.spilled else ""
-        raise storage_failure(payload.error, path) from payload.error
+        raise storage_failure(payload.error, str(payload.error.filename or "")) from payload.error
     if payload.overflowed:
         raise StoreError(f"the data set is too large to be kept in memory: {payload.size} bytes")
 
@@ -129,13 +128,12 @@ def reencoded(
     Raises:
         CannotTranscode: the conversion is not possible; nothing was changed.
     """
-    source = payload
-    if table.revision:
-        source = fresh()
-        _append(source, data_parts(table, payload))
-        check_arrived(source)
-    result = fresh()
+    source, result = payload, fresh()
     try:
+        if table.revision:
+            source = fresh()
+            _append(source, data_parts(table, payload))
+            check_arrived(source)
         head = convert_header_only(source.view(), table.syntax, target)
         if head is None:
             result.append(convert(source.view(), table.syntax, target))

@@ -101,8 +101,9 @@ class Index:
         self._settings = settings
         self._reader = RowReader(schema)
         self._indexed = bool(schema.levels)
-        self.is_alone = database.embedded
-        """Whether no other gateway enters objects, so that what a look-up found still holds."""
+        self.is_alone = database.embedded and schema.unique_instances
+        """Whether no other gateway enters objects, so that what a look-up found still holds; and
+        should another program have entered one, the database refuses the second row."""
         # One connection of its own: for every object, the pool would cost more than the query.
         self._look_up_lock = threading.Lock()
         self._look_up_connection: Connection | None = None
@@ -253,14 +254,15 @@ class Index:
                 ),
             )
 
-    def owned_copies(self, transaction: Transaction, names: Iterable[str]) -> set[str]:
-        """Return which of these copies in the spool an open debt still needs."""
-        # Literal states, or the partial index could not serve.
+    def known_copies(self, transaction: Transaction, names: Iterable[str]) -> dict[str, bool]:
+        """Return those of these copies in the spool that have debts, and whether an open one still
+        needs it."""
         sql = self._database.sql(
-            "SELECT 1 FROM dgate_debts WHERE device = 'SPOOL' AND name = ? "
-            "AND state IN ('queued', 'leased', 'held', 'stuck') LIMIT 1"
+            "SELECT max(CASE WHEN state IN ('done', 'cancelled') THEN 0 ELSE 1 END) "
+            "FROM dgate_debts WHERE device = 'SPOOL' AND name = ?"
         )
-        return {name for name in names if transaction.execute(sql, (name,)).fetchone() is not None}
+        found = {name: transaction.execute(sql, (name,)).fetchone()[0] for name in names}
+        return {name: bool(needed) for name, needed in found.items() if needed is not None}
 
     def delete_instance(self, transaction: Transaction, sop_instance: str) -> InstanceRef | None:
         """Remove an object's row, with the series, study and patient that it leaves empty; returns

@@ -40,7 +40,7 @@ from dgate.archive.rewrites import CompletedRewrites
 from dgate.archive.spool import SPOOL_DEVICE
 from dgate.archive.writer import Writer
 from dgate.clock import Clock
-from dgate.config.settings import Engine, Settings
+from dgate.config.settings import Durability, Engine, Settings
 from dgate.dicom.part10 import file_meta
 from dgate.dicom.payload import Payload, SpillFile
 from dgate.dicom.table import ElementTable
@@ -94,7 +94,7 @@ class Ingest:
         self._keeps = settings.engine is not Engine.NONE
         self._names = Names()
         self._turns = Turns()
-        self._completed = CompletedRewrites()
+        self._completed = CompletedRewrites(durable=settings.durability is Durability.FULL)
         # Reasons name transfer syntaxes only, so there are few.
         self._warned: set[str] = set()
 
@@ -150,11 +150,13 @@ class Ingest:
         """Open the file for a large object; a crash leaves a `.part` file for recovery."""
         header = file_meta(sop_class, sop_instance, syntax, calling)
         try:
-            device = self._devices.choose() if self._keeps else self._devices.spool
+            area = self._devices.choose() if self._keeps else self._devices.spool
         except OutOfSpace as exc:
             # The payload remembers an OSError and keeps the association's stream intact.
             raise OSError(errno.ENOSPC, exc.what) from exc
-        return device.spill(sop_instance if is_uid(sop_instance) else _UNNAMED, header)
+        spill = area.spill(sop_instance if is_uid(sop_instance) else _UNNAMED, header)
+        spill.has_room = partial(self._devices.has_room_for, area)
+        return spill
 
     def _receive(self, arrival: Arrival) -> Incoming:
         """Parse, check, recompress and repair; nothing but the spill file is on disk yet."""
@@ -237,7 +239,8 @@ class Ingest:
     def _owe(self, item: Incoming, owed: Obligations, *, exports: bool) -> None:
         """Commit debts for an object that is not stored.
 
-        A crash before the commit leaves copies in the spool without debts, which recovery removes.
+        A crash before the commit leaves copies in the spool without debts, which recovery sets
+        aside.
         """
         job = DebtJob(self._index, item.entry, owed, self._clock)
         try:
@@ -285,7 +288,13 @@ class Ingest:
 
     def _leaves_alone(self, known: InstanceRef) -> bool:
         """Tell whether a known object stays as it is (spec dimse.md 2.1 step 8)."""
-        return self._settings.ignore_rewrite or not known.device.upper().startswith("MAG")
+        if not known.device.upper().startswith("MAG"):
+            return True
+        if not self._settings.ignore_rewrite:
+            return False
+        # Success for an object whose file is lost would be its end.
+        device = self._devices.get(known.device)
+        return device is not None and old_file(device, known) is OldFile.OURS
 
     def _ignore(self, item: Incoming, known: InstanceRef) -> Receipt:
         """Keep nothing of an object that stays as it is, but pass on what rules forwarded."""
@@ -325,10 +334,10 @@ class Ingest:
         """Write the bytes, commit, clean up; returns what the index had of the instance.
 
         A crash during the write leaves a temporary file without a row (or, for a known instance,
-        without a matching hash), one after it also copies in the spool without debts: recovery
-        removes them. A crash between commit and rename leaves a row whose file has its temporary
-        name: recovery renames it. A crash after the rename leaves a complete object, and perhaps
-        the file that it replaced, which recovery removes.
+        without a matching hash), which recovery removes; one after it also copies in the spool
+        without debts, which recovery sets aside. A crash between commit and rename leaves a row
+        whose file has its temporary name: recovery renames it. A crash after the rename leaves a
+        complete object, and perhaps the file that it replaced, which recovery removes.
         """
         placing = job.placing
         try:
@@ -409,7 +418,7 @@ class Ingest:
         """
         placing = job.placing
         placing.device.settle(placing.name)
-        self._completed.synced(job.settling)
+        self._completed.settle(job.settling, job.synced)
         if placing.known is None:
             return
         folders: Set[Path] = frozenset()

@@ -63,7 +63,10 @@ class StoreJob:
         """The rows were written, though not necessarily committed."""
         self.published = False
         """The rows are committed, and the file has its name or recovery will give it."""
+        self.synced: Set[Path] = frozenset()
+        """The folders that are synced when the writer reports success."""
         self.settling: dict[str, Set[Path]] = {}
+        """Earlier replacements that were complete before these folders were synced."""
 
     def work(self, transaction: Transaction) -> InstanceRef | None:
         """Write rows and debts, unless the index has the instance other than expected.
@@ -104,9 +107,8 @@ class StoreJob:
             placing.staged, placing.name, keep_previous=placing.replaces
         )
         self.settling = self._completed.unsynced()
-        if self.settling or self.owed.folders:
-            return frozenset().union(folders, self.owed.folders, *self.settling.values())
-        return folders
+        self.synced = folders | self.owed.folders
+        return self.synced
 
 
 class DebtJob:

@@ -21,7 +21,7 @@ class Obligations:
     """The debts of one object, with the copies in the spool that they own (rulings.md 4).
 
     The copies are written and synced before the commit that makes them owned; a crash in between
-    leaves copies without debts, which recovery removes.
+    leaves copies without debts, which recovery sets aside.
     """
 
     def __init__(self, spool: Spool, item: Incoming, *, kept: bool) -> None:

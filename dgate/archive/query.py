@@ -25,9 +25,11 @@ from dgate.errors import RuleError
 
 log = logging.getLogger(__name__)
 
-BATCH_ROWS = 200
-"""Rows fetched at once. A smaller result is complete before the first answer is sent, so that a
-slow peer does not hold the database's snapshot."""
+AHEAD_ROWS = 5000
+"""Rows fetched before the first answer is sent. A smaller result is complete by then, so that a
+slow peer does not hold the database's snapshot, which would keep its log from being emptied."""
+PAGE_ROWS = 1000
+"""Rows fetched at once after that."""
 
 
 class FinderSettings(PaddingSettings, Protocol):
@@ -258,11 +260,11 @@ class Finder:
     def _stream(self, sql: str, parameters: list[Value]) -> Iterator[Row]:
         with self._database.reader() as connection:
             cursor = connection.execute(sql, parameters)
-            batch = cursor.fetchmany(BATCH_ROWS)
-            if len(batch) == BATCH_ROWS:
+            batch = cursor.fetchmany(AHEAD_ROWS)
+            if len(batch) == AHEAD_ROWS:
                 while batch:
                     yield from batch
-                    batch = cursor.fetchmany(BATCH_ROWS)
+                    batch = cursor.fetchmany(PAGE_ROWS)
         # A short result is complete: the connection is free before the peer gets the first answer.
         yield from batch
 

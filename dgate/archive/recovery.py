@@ -17,6 +17,7 @@ from dgate.archive.files import hash_file, storage_failure, sync_folder
 from dgate.archive.index import Index, Rewrite
 from dgate.archive.naming import is_confined
 from dgate.archive.records import InstanceRef
+from dgate.archive.spool import UNFINISHED
 from dgate.archive.writer import Transaction, Writer
 from dgate.dicom.part10 import read_meta
 from dgate.errors import NotDicom
@@ -34,10 +35,13 @@ class Recovered:
     """Objects that were committed and have got their file names now."""
     removed: int = 0
     """Files of objects that were never acknowledged, or that had been replaced."""
+    set_aside: int = 0
+    """Copies in the spool that no debt is known for."""
 
     def __str__(self) -> str:
         """Return it in words, for the log."""
-        return f"{self.finished} object(s) finished, {self.removed} leftover file(s) removed"
+        text = f"{self.finished} object(s) finished, {self.removed} leftover file(s) removed"
+        return f"{text}, {self.set_aside} copies set aside" if self.set_aside else text
 
 
 def recover(devices: Devices, index: Index, writer: Writer) -> Recovered:
@@ -145,13 +149,35 @@ class _Recovery:
             self._remove(previous)
 
     def _sweep_spool(self) -> None:
-        names = list(self._spool.names())
-        if not names:
-            return
-        owned = self._writer.transact(lambda tx: self._index.owned_copies(tx, names))
-        for name in names:
-            if name not in owned:
+        """Remove what is unfinished or delivered, and set aside the copies without any debt.
+
+        Those may be all that is left of acknowledged objects, when the database is new or was
+        restored, and so must not be removed.
+        """
+        copies = []
+        for name in self._spool.names():
+            if name.endswith(UNFINISHED):
                 self._remove(self._spool.folder / name)
+            else:
+                copies.append(name)
+        if not copies:
+            return
+        known = self._writer.transact(lambda tx: self._index.known_copies(tx, copies))
+        for name, needed in known.items():
+            if not needed:
+                self._remove(self._spool.folder / name)
+        lost = [name for name in copies if name not in known]
+        if lost:
+            folder = self._spool.set_aside(lost)
+            self._result.set_aside = len(lost)
+            log.error(
+                "%d object(s) that were to be passed on have no entry in the queue of deliveries, "
+                "because the database is new or older than they are, or because a crash came "
+                "before they were acknowledged. They were moved to %s: pass them on with `dgate "
+                "send`, or keep them with `dgate import`, then remove them there.",
+                len(lost),
+                folder,
+            )
 
     def _remove(self, path: Path) -> None:
         path.unlink(missing_ok=True)

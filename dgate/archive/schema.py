@@ -107,6 +107,8 @@ class Schema:
     """Quoted name of the worklist table."""
     folded_indices: frozenset[tuple[Level, int]]
     """Columns (level, position) that have an index which ignores case."""
+    unique_instances: bool = False
+    """The database refuses a second image row with the same SOP Instance UID."""
     notes: tuple[str, ...] = ()
     """What was created or taken over, for the log."""
 
@@ -209,6 +211,7 @@ class _Builder:
         levels: tuple[LevelTable, ...] = ()
         worklist = None
         folded_indices: frozenset[tuple[Level, int]] = frozenset()
+        unique_instances = False
         if self._database.has_index:
             object_file = settings.max_field_length
             length = object_file if 0 < object_file <= 255 else 255
@@ -228,12 +231,15 @@ class _Builder:
                 )
             self._original_indices(levels)
             folded_indices = self._own_indices(levels)
+            image = levels[-1]
+            unique = self._connection.unique_columns(_bare(image.name))
+            unique_instances = _bare(image.key).lower() in unique
         self._uidmods()
         self._own_tables()
         if "dgate_folded" not in self._existing:
             for table in levels:
                 self._take_over(table)
-        return Schema(levels, worklist, folded_indices, tuple(self._notes))
+        return Schema(levels, worklist, folded_indices, unique_instances, tuple(self._notes))
 
     def _level(self, level: Level, name: str, table: Table, extra: dict[str, str]) -> LevelTable:
         actual = self._table(name, table.columns, extra, keyed=True)

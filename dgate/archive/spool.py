@@ -5,28 +5,37 @@ May be used by any thread.
 """
 
 # Paths are text here: this runs for every object, and a Path costs microseconds.
-# ruff: noqa: PTH208
+# ruff: noqa: PTH104, PTH208
 from __future__ import annotations
 
 import itertools
+import logging
 import os
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from dgate.archive.files import (
     FileReader,
     Part,
     create_folders,
+    free_bytes,
     open_spill,
     storage_failure,
+    sync_folder,
     unlink_quietly,
     write_file,
 )
 from dgate.dicom.payload import SpillFile
 
+log = logging.getLogger(__name__)
+
 SPOOL_DEVICE = "SPOOL"
 """What stands in the place of a device's name for a copy in the spool."""
+LOST = "lost"
+"""Folder in the spool for copies that no debt is known for."""
+UNFINISHED = ".part"
+"""Ending of what is not, or not yet, a complete copy."""
 
 
 class Spool:
@@ -47,13 +56,22 @@ class Spool:
             raise storage_failure(exc, str(self.folder)) from exc
 
     def add(self, parts: Sequence[Part]) -> str:
-        """Write a synced copy and return its name; a crash leaves it for recovery to remove.
+        """Write a synced copy and return its name.
+
+        A crash leaves an unfinished file, which recovery removes, or a copy without a debt, which
+        it sets aside.
 
         Raises:
             OutOfSpace: the disk cannot take it.
         """
         name = self._unique()
-        write_file(self._prefix + name, parts, durable=self._durable)
+        path = self._prefix + name
+        write_file(path + UNFINISHED, parts, durable=self._durable)
+        try:
+            os.rename(path + UNFINISHED, path)
+        except OSError as exc:
+            unlink_quietly(path + UNFINISHED)
+            raise storage_failure(exc, path) from exc
         return name
 
     def link(self, descriptor: int, path: Path) -> str | None:
@@ -79,7 +97,15 @@ class Spool:
 
         A crash leaves it for recovery to remove.
         """
-        return open_spill(f"{self._prefix}{sop_instance}.{self._unique()}.part", header)
+        return open_spill(f"{self._prefix}{sop_instance}.{self._unique()}{UNFINISHED}", header)
+
+    def free_bytes(self) -> int:
+        """Return what the file system lets an ordinary user write; 0 when it cannot be asked."""
+        try:
+            return free_bytes(self._prefix)
+        except OSError as exc:
+            log.error("The spool (%s) cannot be used: %s.", self.folder, exc.strerror)
+            return 0
 
     def remove(self, name: str) -> None:
         """Remove a copy whose last debt is done; one that is gone already is as good."""
@@ -91,8 +117,22 @@ class Spool:
         return FileReader.of(self._prefix + name)
 
     def names(self) -> Iterator[str]:
-        """Yield the names of all copies."""
-        yield from os.listdir(self.folder)
+        """Yield the names of all copies, unfinished ones included."""
+        yield from (name for name in os.listdir(self.folder) if name != LOST)
+
+    def set_aside(self, names: Iterable[str]) -> Path:
+        """Move copies that nobody is known to own into the folder LOST, which is returned.
+
+        A crash leaves some of them where they were; raises OSError.
+        """
+        lost = self.folder / LOST
+        create_folders(lost)
+        for name in names:
+            os.rename(self._prefix + name, f"{lost}/{name}")
+        # The new names first: a power cut must not leave a copy without any.
+        sync_folder(lost)
+        sync_folder(self.folder)
+        return lost
 
     def _unique(self) -> str:
         return f"{self._session}-{next(self._counter):x}.dcm"

@@ -32,7 +32,7 @@ def import_command(config: Path, paths: tuple[Path, ...]) -> None:
 
     They take the same way as objects from the network: import rules, naming, index, export rules. A
     running server does the work itself. Files that are not DICOM are named and skipped. Exit code
-    0: every file was stored.
+    0: every file was stored; 1: one was not.
     """
     files = list(files_below(paths))
     stored = 0

@@ -61,6 +61,9 @@ def cli() -> None:
 
     Every command that needs a configuration takes -c PATH: a dicom.ini, or the folder that holds
     it.
+
+    Exit codes: 0 done, 1 failed, 2 wrong use of the command line. The help of a command says what
+    counts as done.
     """
 
 

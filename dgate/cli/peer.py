@@ -53,9 +53,12 @@ def find_peer(
         ConfigError: the title is in no acrnema.map, or the address makes no sense.
     """
     configuration = _load(config)
-    timeouts = (
-        Timeouts() if timeout_s is None else Timeouts(timeout_s, timeout_s, response_s=timeout_s)
-    )
+    if timeout_s is not None:
+        timeouts = Timeouts(timeout_s, timeout_s, response_s=timeout_s)
+    elif configuration is not None:
+        timeouts = Timeouts.of(configuration.settings.tcpip_timeout_s)
+    else:
+        timeouts = Timeouts()
     ours = calling or (configuration.settings.ae_title if configuration else DEFAULT_CALLING)
     title, at, address = target.rpartition("@")
     if at:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -18,6 +19,7 @@ from dgate.config.settings import load
 from dgate.delivery.commands import QueueAccess
 from dgate.delivery.destination import resolve
 from dgate.delivery.records import Changed, Count, Entry, Selection, State
+from dgate.rules.opaque import plain
 
 _TIMES = ("due", "lease_until", "created", "finished")
 _REASON_WIDTH_MIN = 20
@@ -33,6 +35,8 @@ def queue_group() -> None:
     server works on it), held (stopped by hold), stuck (failed, somebody has to act), and afterwards
     done or cancelled. A running server is asked and told; without one the commands work on the
     database themselves.
+
+    Exit code 0: done; 1: failed, or a debt that was named by its number was left alone.
     """
 
 
@@ -46,7 +50,13 @@ def queue_group() -> None:
     help="Only debts in this state; may be repeated. Default: all that is still owed.",
 )
 @click.option("--destination", metavar="AE", help="Only debts to this destination.")
-@click.option("--limit", default=100, show_default=True, type=click.IntRange(1, 100_000))
+@click.option(
+    "--limit",
+    default=100,
+    show_default=True,
+    type=click.IntRange(1, 100_000),
+    help="Show at most so many.",
+)
 @click.option("--offset", default=0, type=click.IntRange(min=0), help="Leave out the first ones.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line, for scripts.")
 def list_command(
@@ -59,8 +69,9 @@ def list_command(
 ) -> None:
     """List debts, oldest first, then how many each destination has.
 
-    TRIES counts failed and successful tries. REPEATS counts how often the object may have arrived
-    twice, because a connection or the server broke before the outcome was known.
+    TRIES counts failed and successful tries since the last retry. REPEATS counts how often the
+    object may have arrived twice, because a connection or the server broke before the outcome was
+    known.
     """
     selection = Selection(
         destination=destination, states=tuple(State(state) for state in states) or None
@@ -70,7 +81,7 @@ def list_command(
         counts = ledger.counts(closed=bool(states))
     if as_json:
         for entry in entries:
-            click.echo(json.dumps(entry.as_dict(), ensure_ascii=False))
+            click.echo(json.dumps(_as_data(entry), ensure_ascii=False))
         return
     wanted = [
         count
@@ -90,16 +101,28 @@ def show_command(config: Path, debt_id: int, as_json: bool) -> None:
     with open_ledger(config) as ledger:
         entry = ledger.show(debt_id)
     if as_json:
-        click.echo(json.dumps(entry.as_dict(), ensure_ascii=False))
+        click.echo(json.dumps(_as_data(entry), ensure_ascii=False))
         return
-    for name, value in entry.as_dict().items():
+    for name, value in _as_data(entry).items():
         if value is None or value == "":
             continue
         if name in _TIMES:
-            value = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(value))
+            value = _moment(value)
         elif name == "last_status":
-            value = f"{value:04X}"
+            value = f"{value:04X}" if value >= 0 else f"none, the server ended ({-value} in a row)"
         click.echo(f"{name.replace('_', ' '):<14}{_plain(str(value))}")
+
+
+def _as_data(entry: Entry) -> dict[str, Any]:
+    """Return the values by name, with the script as it was written."""
+    return {**entry.as_dict(), "script": plain(entry.script)}
+
+
+def _moment(seconds: float) -> str:
+    """Return a time for people; 0 is the due time of what need not wait."""
+    if seconds == 0:
+        return "at once"
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
 
 
 def _choice(command: Callable[..., None]) -> Callable[..., None]:
@@ -151,7 +174,10 @@ def retry_command(
 def hold_command(
     config: Path, ids: tuple[int, ...], everything: bool, destination: str | None
 ) -> None:
-    """Stop waiting and stuck debts until `release`. New debts are not held."""
+    """Stop waiting and stuck debts until they are released.
+
+    New debts are not held.
+    """
     selection = _selected(ids, everything, destination)
     _run(config, selection, "held", lambda ledger, which: ledger.hold(which))
 
@@ -194,7 +220,10 @@ def reroute_command(
     destination: str | None,
     target: str,
 ) -> None:
-    """Send waiting, stuck and held deliveries to another destination."""
+    """Send waiting, stuck and held deliveries to another destination.
+
+    Held ones stay held. The destination must be a node of acrnema.map or an address.
+    """
     selection = _selected(ids, everything, destination)
     configuration = load(config)
     resolve(target, configuration.nodes, configuration.settings)

@@ -100,6 +100,8 @@ def find_command(
     """Query TARGET (C-FIND) and print its answers.
 
     Example: dgate find PACS -k PatientName='SMITH*' -k StudyDate=20260101- -k StudyDescription
+
+    Exit code 0: TARGET answered, though perhaps with nothing found; 1: it refused or failed.
     """
     level = level.upper()
     wanted = parse_keys(keys, level)
@@ -149,6 +151,8 @@ def move_command(
     """Have TARGET send objects to a third node (C-MOVE).
 
     Example: dgate move PACS --to VIEWER -k StudyInstanceUID=1.2.3
+
+    Exit code 0: TARGET sent everything; 1: it refused, or not every object arrived.
     """
     from dgate.cli.transfer import show_suboperations
 
@@ -195,6 +199,8 @@ def get_command(
     """Fetch objects from TARGET into a folder (C-GET).
 
     Example: dgate get PACS -o /tmp/study -k StudyInstanceUID=1.2.3
+
+    Exit code 0: TARGET sent everything; 1: it refused, or not every object arrived.
     """
     from dgate.cli.transfer import fetch
 
@@ -218,7 +224,8 @@ def send_command(
 ) -> None:
     """Send files, or all files below folders, to TARGET (C-STORE).
 
-    Files that are not DICOM are named and skipped. Exit code 0: every object was accepted.
+    Files that are not DICOM are named and skipped. Exit code 0: every file was an object and was
+    accepted, as it is or with a warning; 1: one was not.
     """
     from dgate.cli.transfer import send_files
 

@@ -28,6 +28,8 @@ def serve_command(config: Path, verbose: bool) -> None:
     It checks the four files first and does not start with an error in them. SIGTERM or Ctrl-C stop
     it: running associations may finish, nothing that was acknowledged is lost (not even by
     SIGKILL).
+
+    Exit code 0: it was stopped; 1: it did not start.
     """
     configuration = load(config)
     set_up_logging(configuration.settings.trouble_log, verbose=verbose)

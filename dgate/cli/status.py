@@ -32,17 +32,19 @@ def status_command(config: Path, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(status, ensure_ascii=False))
         return
-    _print(status)
+    print_status(status)
 
 
-def _print(status: dict[str, Any]) -> None:
+def print_status(status: dict[str, Any]) -> None:
+    """Print the answer of a server for people."""
     table = Table(show_header=False, box=None)
     table.add_row(
         "Server", f"{status['ae_title']} on port {status['port']}, process {status['pid']}"
     )
     table.add_row("Up", f"{status['up_s']:.0f} s")
     table.add_row("Associations", f"{status['associations']} of {status['max_associations']}")
-    table.add_row("Archive", ", ".join(f"{n} {what}" for what, n in status["archive"].items()))
+    archive = status["archive"].items()
+    table.add_row("Archive", ", ".join(_counted(number, what) for what, number in archive))
     for device in status["devices"]:
         table.add_row(device["name"], f"{device['free_mb']} MB free")
     for queued in status["queue"]:
@@ -53,3 +55,9 @@ def _print(status: dict[str, Any]) -> None:
     if not status["queue"]:
         table.add_row("Queue", "nothing to deliver")
     Console().print(table)
+
+
+def _counted(number: int, plural: str) -> str:
+    """Return a number of things; the server names them in the plural."""
+    singular = {"studies": "study", "series": "series"}.get(plural, plural.removesuffix("s"))
+    return f"{number} {singular if number == 1 else plural}"

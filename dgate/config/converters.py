@@ -35,6 +35,9 @@ def active(
 
     `limits` is how many of a family are switched on, where the file can tell (ImportConverters).
     """
+    if values.get("ImportConverters").is_default:
+        # The default is one less than there may be, and nobody has to raise it (spec S23).
+        limits = {family: limit for family, limit in limits.items() if family != "Import"}
     lines = _lua_lines(ini, report)
     for value in values:
         if value.key.type is not KeyType.SCRIPT or not value.text.strip():

@@ -28,7 +28,11 @@ from dgate.delivery.records import (
 from dgate.errors import DgateError
 
 _IDS_AT_ONCE = 500
-_AGAIN = "state = 'queued', due = ?, attempts = 0"
+_AFRESH = (
+    "due = 0, attempts = 0, last_status = CASE WHEN last_status < 0 THEN NULL ELSE last_status END"
+)
+"""Due at once, whatever the clock says, with tries and crashes counted afresh."""
+_AGAIN = f"state = 'queued', {_AFRESH}"
 
 
 class Desk:
@@ -85,7 +89,7 @@ class Desk:
 
     def hold(self, selection: Selection) -> Changed:
         """Stop waiting and stuck debts until they are released."""
-        return self._change(selection, "state = 'held'", (State.QUEUED, State.STUCK), timed=False)
+        return self._change(selection, "state = 'held'", (State.QUEUED, State.STUCK))
 
     def release(self, selection: Selection) -> Changed:
         """Make held debts due at once."""
@@ -94,7 +98,7 @@ class Desk:
     def cancel(self, selection: Selection) -> Changed:
         """Give debts up that nobody is working on; they stay in the history."""
         states = (State.QUEUED, State.STUCK, State.HELD)
-        return self._change(selection, "state = 'cancelled', finished = ?", states)
+        return self._change(selection, "state = 'cancelled', finished = ?", states, timed=True)
 
     def reroute(self, selection: Selection, destination: str) -> Changed:
         """Send waiting, stuck and held deliveries elsewhere; held ones stay held."""
@@ -102,7 +106,7 @@ class Desk:
             raise DgateError("a new destination is needed", remedy="--to AE")
         return self._change(
             selection,
-            "due = ?, attempts = 0, destination = ?, "
+            f"{_AFRESH}, destination = ?, "
             "state = CASE state WHEN 'held' THEN 'held' ELSE 'queued' END",
             (State.QUEUED, State.STUCK, State.HELD),
             (destination,),
@@ -116,7 +120,7 @@ class Desk:
         states: tuple[State, ...],
         values: tuple[str, ...] = (),
         *,
-        timed: bool = True,
+        timed: bool = False,
         kind: DebtKind | None = None,
     ) -> Changed:
         """Change the selected debts that are in one of the states; explain those that are not."""

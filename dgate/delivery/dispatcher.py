@@ -47,6 +47,7 @@ class Dispatcher:
     def __init__(self, tools: Toolbox) -> None:
         self._tools = tools
         self._clock = tools.clock
+        tools.ledger.longest_pause_s = tools.policy.most_s
         self._signal = threading.Condition()
         """Guards `_woken`, `_stopping`, `_workers` and `_lanes`."""
         self._woken = False

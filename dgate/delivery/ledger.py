@@ -7,12 +7,16 @@ so that claims and marks share their commits with intake. Any thread may call an
 
 A claimed row carries its owner, one name per start of a gateway, and the end of its lease. A crash
 leaves rows leased; `recover` gives them back and counts a possible repeat, because the object may
-have been delivered with only the mark lost.
+have been delivered with only the mark lost. A negative `last_status` says how many ends of a server
+in a row the debt was leased at; any try that ends overwrites it. An object that the server dies of
+is thereby found: see `MOST_CRASHES`.
 """
 
 from __future__ import annotations
 
 import itertools
+import logging
+import math
 import os
 import platform
 import secrets
@@ -20,7 +24,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
-from dgate.archive.database import Database
+from dgate.archive.database import Connection, Database
 from dgate.archive.records import DebtDraft, DebtKind, InstanceRef
 from dgate.archive.writer import Transaction, Writer
 from dgate.clock import Clock
@@ -32,17 +36,27 @@ from dgate.delivery.records import (
     Settlement,
     State,
 )
+from dgate.delivery.texts import LONGEST_ERROR, fitting, fitting_draft
+from dgate.errors import DatabaseAway, OutOfSpace, StoreError
+
+log = logging.getLogger(__name__)
 
 LEASE_S = 300.0
 """How long a claim holds without being renewed."""
+MOST_CRASHES = 5
+"""Ends of a server in a row, without a try that ended, after which a debt is stuck."""
+SUSPECT_CRASHES = 2
+"""After so many a debt is claimed alone, so that it is the only one leased at the next."""
+_CLOCK_SLACK_S = 60.0
 _IDS_AT_ONCE = 500
-_LONGEST_ERROR = 1000
 
-_CLAIM = (
+_CANDIDATES = (
     "SELECT id, kind, destination, rule, calling, called, compression, script, sop_class, "
-    "sop_instance, patient_id, study, series, device, name, context, attempts FROM dgate_debts "
-    "WHERE state = 'queued' AND destination = ? AND due <= ? ORDER BY due, id LIMIT ?"
+    "sop_instance, patient_id, study, series, device, name, context, attempts, last_status "
+    "FROM dgate_debts WHERE state = 'queued' AND destination = ? "
 )
+_CLAIM = _CANDIDATES + "AND due <= ? ORDER BY due, id LIMIT ?"
+_CLAIM_BEYOND = _CANDIDATES + "AND due > ? ORDER BY due, id LIMIT ?"
 _LEASE = "UPDATE dgate_debts SET state = 'leased', owner = ?, lease_until = ? WHERE id = ?"
 _OURS = " WHERE id = ? AND state = 'leased' AND owner = ?"
 _CLOSE = (
@@ -67,7 +81,18 @@ _ORPHANS = (
 _RENEW = "UPDATE dgate_debts SET lease_until = ? WHERE state = 'leased' AND owner = ?"
 _RECOVER = (
     "UPDATE dgate_debts SET state = 'queued', repeats = repeats + 1, owner = NULL, "
-    "lease_until = NULL WHERE state = 'leased' AND owner <> ?"
+    "lease_until = NULL, "
+    "last_status = CASE WHEN last_status < 0 THEN last_status - 1 ELSE -1 END "
+    "WHERE state = 'leased' AND owner <> ?"
+)
+_GIVE_UP = (
+    "UPDATE dgate_debts SET state = 'stuck', repeats = repeats + 1, owner = NULL, "
+    "lease_until = NULL, last_status = last_status - 1, last_error = ? "
+    f"WHERE last_status <= {1 - MOST_CRASHES} AND state = 'leased' AND owner <> ?"
+)
+_CRASHED = (
+    f"the server ended {MOST_CRASHES} times in a row while this was being sent; look for the cause "
+    "in the log, then `dgate queue retry`"
 )
 _FIRST_LANE = (
     "SELECT destination, due FROM dgate_debts WHERE state = 'queued' "
@@ -107,10 +132,14 @@ class Ledger:
         self.owner = f"{platform.node()}/{os.getpid()}/{secrets.token_hex(6)}"
         self.shared = not database.embedded
         """Whether other gateways may work on the same ledger."""
+        self.longest_pause_s = math.inf
+        """What is due later than this from now was written by a clock that was wrong, and counts
+        as due. Set by the dispatcher, before its threads start."""
         sql = database.sql
         # An embedded database has one writer at a time anyway; MariaDB learned SKIP LOCKED late.
         locking = {Engine.POSTGRES: " FOR UPDATE SKIP LOCKED", Engine.MYSQL: " FOR UPDATE"}
-        self._claim_sql = sql(_CLAIM) + locking.get(database.engine, "")
+        lock = locking.get(database.engine, "")
+        self._claim_sql, self._claim_beyond_sql = sql(_CLAIM) + lock, sql(_CLAIM_BEYOND) + lock
         self._lease_sql = sql(_LEASE)
         self._close_sql = sql(_CLOSE)
         self._retry_sql = sql(_RETRY)
@@ -121,22 +150,26 @@ class Ledger:
     # What the dispatcher asks.
 
     def lanes(self) -> list[Lane]:
-        """Return every destination with a waiting debt; costs one index look-up for each."""
+        """Return every destination with a waiting debt; costs one index look-up for each.
+
+        A due time that no pause explains is given as 0. One behind an explainable one is found when
+        that is due.
+        """
         found = []
         with self._database.reader() as connection:
+            latest = self._latest(self._now(connection))
             row = connection.execute(_FIRST_LANE).fetchone()
             while row is not None:
-                found.append(Lane(row[0], row[1]))
+                found.append(Lane(row[0], row[1] if row[1] <= latest else 0.0))
                 row = connection.execute(self._next_lane_sql, (row[0],)).fetchone()
         return found
 
     def now(self) -> float:
         """Return the time by which debts are due: the database's (rulings.md 18)."""
-        expression = self._database.clock_sql
-        if expression is None:
+        if self._database.clock_sql is None:
             return self._clock.now()
         with self._database.reader() as connection:
-            return float(connection.execute(f"SELECT {expression}").fetchone()[0])
+            return self._now(connection)
 
     def exchange(
         self,
@@ -150,9 +183,9 @@ class Ledger:
 
         With `orphans`, rows of this destination that are leased to us go back first, as possible
         repeats: the caller knows of none but those settled here. May be repeated with the same
-        settlements after an error; what was written already is not written again. Spool copies
-        whose last debt was paid are removed after the commit; a crash before that leaves the copy
-        to be swept at start.
+        settlements after an error; what was written already is not written again. When the database
+        refuses one of them, the others are written all the same. Spool copies whose last debt was
+        paid are removed after the commit; a crash before that leaves the copy to be swept at start.
         """
         if not settlements and limit <= 0 and not orphans:
             return []
@@ -164,10 +197,32 @@ class Ledger:
                 transaction.execute(self._database.sql(_ORPHANS), (self.owner, destination))
             return self._claim(transaction, destination, now, limit), spool
 
-        debts, spool = self._writer.transact(work)
+        try:
+            debts, spool = self._writer.transact(work)
+        except (DatabaseAway, OutOfSpace):
+            raise
+        except (StoreError, ValueError):
+            # Drivers raise ValueError for text that they cannot encode.
+            if not settlements:
+                raise
+            self._settle_singly(settlements, destination)
+            return self.exchange((), destination, limit, orphans=orphans)
         for name in spool:
             self._release_spool(name)
         return debts
+
+    def _settle_singly(self, settlements: Sequence[Settlement], destination: str) -> None:
+        """Write settlements one by one, in plain words where the database refuses its text."""
+        if len(settlements) > 1:
+            for settled in settlements:
+                self.exchange((settled,), destination, 0)
+            return
+        [settled] = settlements
+        plain = _in_plain_words(settled)
+        if settled == plain:
+            raise StoreError(f"the database refuses to write down what became of {settled.debt.id}")
+        log.error("The ledger refused the outcome of debt %d as it was.", settled.debt.id)
+        self.exchange((plain,), destination, 0)
 
     def renew(self) -> None:
         """Extend the lease of everything that is claimed by us."""
@@ -199,6 +254,15 @@ class Ledger:
             self._writer.transact(partial(_run_many, statement, batch))
         return len(rows)
 
+    def _now(self, connection: Connection) -> float:
+        if self._database.clock_sql is None:
+            return self._clock.now()
+        return float(connection.execute(f"SELECT {self._database.clock_sql}").fetchone()[0])
+
+    def _latest(self, now: float) -> float:
+        """Return the latest time that a debt can wait for on purpose."""
+        return now + self.longest_pause_s + _CLOCK_SLACK_S
+
     # Inside a transaction.
 
     def _time(self, transaction: Transaction) -> float:
@@ -210,6 +274,11 @@ class Ledger:
         if limit <= 0:
             return []
         rows = transaction.execute(self._claim_sql, (destination, now, limit)).fetchall()
+        latest = self._latest(now)
+        if len(rows) < limit and latest < math.inf:
+            values = (destination, latest, limit - len(rows))
+            rows += transaction.execute(self._claim_beyond_sql, values).fetchall()
+        rows = _without_suspects(rows)
         until = now + LEASE_S
         transaction.executemany(self._lease_sql, [(self.owner, until, row[0]) for row in rows])
         return [_debt(row) for row in rows]
@@ -227,15 +296,16 @@ class Ledger:
                 # Replaced only while it is ours, or a second gateway's result would be doubled.
                 gone = transaction.execute(self._replace_sql, (debt.id, owner)).rowcount
                 if gone and settled.drafts:
-                    self._add_debts(transaction, debt.ref, settled.drafts, now)
+                    drafts = [fitting_draft(draft) for draft in settled.drafts]
+                    self._add_debts(transaction, debt.ref, drafts, now)
             elif not settled.tried:
                 returned.append((int(settled.doubtful), debt.id, owner))
             elif settled.state is State.QUEUED:
-                values = (settled.status, settled.error[:_LONGEST_ERROR], debt.id, owner)
+                values = (settled.status, fitting(settled.error, LONGEST_ERROR), debt.id, owner)
                 retried.append((now + settled.pause_s, int(settled.doubtful), *values))
             else:
                 finished = now if settled.state in CLOSED_STATES else None
-                values = (settled.status, settled.error[:_LONGEST_ERROR], debt.id, owner)
+                values = (settled.status, fitting(settled.error, LONGEST_ERROR), debt.id, owner)
                 doubt = int(settled.doubtful)
                 closed.append((settled.state.value, finished, doubt, *values))
             if debt.ref.device == "SPOOL" and settled.state in (State.DONE, None):
@@ -256,17 +326,30 @@ def recover_leases(
     """Give back the debts of gateways that are gone and return how many there were.
 
     In a ledger that is not shared everybody but `owner` is gone, since the caller holds the lock of
-    its folder; in a shared one those whose lease has run out.
+    its folder; in a shared one those whose lease has run out. Debts that `MOST_CRASHES` servers in
+    a row ended at become stuck, and are not counted.
     """
 
-    def work(transaction: Transaction) -> int:
-        if not shared:
-            return transaction.execute(database.sql(_RECOVER), (owner,)).rowcount
-        now = database_time(database, clock, transaction)
-        statement = database.sql(_RECOVER + " AND lease_until < ?")
-        return transaction.execute(statement, (owner, now)).rowcount
+    def work(transaction: Transaction) -> tuple[int, int]:
+        gone: tuple[Any, ...] = (owner,)
+        more = ""
+        if shared:
+            gone, more = (
+                (owner, database_time(database, clock, transaction)),
+                " AND lease_until < ?",
+            )
+        given_up = transaction.execute(database.sql(_GIVE_UP + more), (_CRASHED, *gone)).rowcount
+        return transaction.execute(database.sql(_RECOVER + more), gone).rowcount, given_up
 
-    return writer.transact(work)
+    recovered, given_up = writer.transact(work)
+    if given_up:
+        log.error(
+            "%d deliveries are stuck: the server ended %d times in a row while they were being "
+            "sent. See `dgate queue list --state stuck`.",
+            given_up,
+            MOST_CRASHES,
+        )
+    return recovered
 
 
 def database_time(database: Database, clock: Clock, transaction: Transaction) -> float:
@@ -286,6 +369,28 @@ def _batches(items: Iterable[Any]) -> Iterator[list[Any]]:
     iterator = iter(items)
     while batch := list(itertools.islice(iterator, _IDS_AT_ONCE)):
         yield batch
+
+
+def _without_suspects(rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    """Return the rows before the first that servers died of, or that one alone."""
+    for place, row in enumerate(rows):
+        if row[-1] is not None and row[-1] <= -SUSPECT_CRASHES:
+            return rows[: max(place, 1)]
+    return rows
+
+
+def _in_plain_words(settled: Settlement) -> Settlement:
+    """Return the settlement without any text from outside; an object that arrived stays so."""
+    if settled.state is State.DONE:
+        return settled._replace(error="the peer's text cannot be written into the ledger")
+    what = "its deliveries" if settled.state is None else "what became of it"
+    return Settlement(
+        settled.debt,
+        State.STUCK,
+        settled.status,
+        f"the database refused to write down {what}; see the log, then `dgate queue retry`",
+        doubtful=settled.doubtful,
+    )
 
 
 def _debt(row: tuple[Any, ...]) -> Debt:

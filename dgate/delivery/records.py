@@ -107,6 +107,7 @@ class Entry:
     repeats: int
     last_error: str
     last_status: int | None
+    """The peer's answer to the last try; -n: the last n tries ended with the server."""
     created: float
     finished: float | None
 

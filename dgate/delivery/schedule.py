@@ -39,6 +39,12 @@ class RetryPolicy:
             most_tries=settings.maximum_export_retries,
         )
 
+    @property
+    def most_s(self) -> float:
+        """The longest pause that there can be."""
+        most = self.longest_s if self.fixed_s is None else self.fixed_s
+        return max(most, self.hold_off_s or 0.0)
+
     def pause_s(self, failures: int, chance: float) -> float:
         """Return the pause after the given number of failures in a row (1 = the first).
 

@@ -116,8 +116,7 @@ class Sender:
         self.destination = destination
         self._exporter = exporter
         self._connect = connect
-        # An empty `TCPIPTimeOut =` means 0, which no peer can keep.
-        self._timeouts = Timeouts(response_s=float(max(settings.tcpip_timeout_s, 1)))
+        self._timeouts = Timeouts.of(settings.tcpip_timeout_s)
         self._max_pdu = settings.pdu_size
         self._pad_with_zeros = settings.pad_ae_with_zeros
         self._association: Association | None = None

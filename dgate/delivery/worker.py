@@ -77,6 +77,8 @@ class Lane:
     last_error: str = ""
     abandoned: bool = False
     """Its worker died: what that had claimed or not written down needs another one."""
+    broken_by: int | None = None
+    """The debt at whose object the association broke, when the peer has answered none since."""
     unsaved: list[Settlement] = field(default_factory=list)
     """Outcomes that are not committed yet. Kept here so that not even a worker that dies lets an
     object that has arrived be sent again."""
@@ -277,6 +279,7 @@ class Worker(threading.Thread):
     def _pay(self, debt: Debt, ahead: Sequence[Debt]) -> Settlement:
         """Do what one debt asks for; `ahead` begins with it."""
         sender: Sender | None = None
+        self._unreached = False
         try:
             if debt.kind is DebtKind.EXPORT:
                 drafts = tuple(_draft(forward) for forward in self._tools.expand(debt))
@@ -291,8 +294,12 @@ class Worker(threading.Thread):
             )
         except (DgateError, OSError) as exc:
             in_doubt = sender is not None and sender.in_doubt
-            self._unreached = isinstance(exc, PeerError) and not in_doubt
-            return self._failed(debt, fate_of_error(exc), None, str(exc), in_doubt=in_doubt)
+            fate = fate_of_error(exc)
+            if isinstance(exc, PeerError) and fate is Fate.WAIT:
+                self._unreached = not in_doubt
+                if in_doubt:
+                    fate = self._fate_after_break(debt, str(exc))
+            return self._failed(debt, fate, None, str(exc), in_doubt=in_doubt)
         except Exception as exc:
             # A fault in a rule or in dgate: the debt waits for somebody to act, the others go on.
             log.exception("A delivery to %s failed unexpectedly.", self.lane.destination)
@@ -302,9 +309,25 @@ class Worker(threading.Thread):
         text = result.comment if result.status == 0 else _explained(result.status, result.comment)
         if fate is not Fate.WAIT:
             self.lane.failures = 0
+        self.lane.broken_by = None
         if fate is Fate.DONE:
             return Settlement(debt, State.DONE, result.status, text)
         return self._failed(debt, fate, result.status, text)
+
+    def _fate_after_break(self, debt: Debt, error: str) -> Fate:
+        """Decide who waits after the association broke while an object was sent.
+
+        The second time it is taken to be the object's fault, or one that makes the peer hang up
+        would throttle everything else. When another object broke it just before, the destination
+        pauses shortly as well, so that a peer that breaks every association is not hammered.
+        """
+        before, self.lane.broken_by = self.lane.broken_by, debt.id
+        if debt.attempts == 0:
+            return Fate.WAIT
+        if before not in (None, debt.id) and not self._stopping:
+            self._pause_s = self._tools.policy.pause_s(1, random.random())
+            self.lane.last_error = error
+        return Fate.AGAIN
 
     def _failed(
         self, debt: Debt, fate: Fate, status: int | None, error: str, *, in_doubt: bool = False

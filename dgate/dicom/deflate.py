@@ -15,18 +15,24 @@ from dgate.errors import NotDicom
 LIMIT_BYTES = 64 << 20
 """The longest header that is inflated; pixel data behind it does not count."""
 _STEP = 256 << 10
+"""The most that is inflated at once."""
+_FEED = 64 << 10
+"""What is fed at once: of a mapped file, only what is needed is ever read."""
+_FIRST_LOOK = 32 << 10
 _RAW = -15
 
 
 def inflate_header(buffer: Buffer, encoding: Encoding) -> tuple[bytes, Layout, bool]:
     """Inflate until the header is complete: the bytes, their layout, whether they are all."""
     inflated = bytearray()
+    due = _FIRST_LOOK
     for chunk in inflated_chunks(buffer):
         inflated += chunk
+        if len(inflated) < due:
+            continue
         # Each attempt starts with twice as much, so that scanning again costs a constant factor
         # only.
-        if len(inflated) & (len(inflated) - 1) or len(inflated) < _STEP:
-            continue
+        due = min(2 * len(inflated), LIMIT_BYTES)
         try:
             layout = scan(inflated, encoding)
         except NotDicom:
@@ -51,18 +57,25 @@ def inflate_all(buffer: Buffer, limit_bytes: int = LIMIT_BYTES) -> bytes:
 
 
 def inflated_chunks(buffer: Buffer) -> Iterator[bytes]:
-    """Yield the inflated data set in chunks of 256 KiB; a stream that is cut off just ends."""
+    """Yield the inflated data set in chunks of up to 256 KiB; a stream that is cut off just ends.
+
+    Reads `buffer` only as far as the chunks are asked for.
+    """
     stream = zlib.decompressobj(_RAW)
-    pending = bytes(buffer)
     try:
-        while pending and not stream.eof:
-            chunk = stream.decompress(pending, _STEP)
-            pending = stream.unconsumed_tail
-            while len(chunk) < _STEP and pending and not stream.eof:
-                chunk += stream.decompress(pending, _STEP - len(chunk))
-                pending = stream.unconsumed_tail
-            yield chunk
-        if not stream.eof and (rest := stream.flush()):
+        with memoryview(buffer) as view:
+            for start in range(0, len(view), _FEED):
+                # What is not consumed is copied at each step: of this slice, not of all the rest.
+                pending: Buffer = view[start : start + _FEED]
+                while pending and not stream.eof:
+                    chunk = stream.decompress(pending, _STEP)
+                    pending = stream.unconsumed_tail
+                    if chunk:
+                        yield chunk
+                if stream.eof:
+                    return
+        # All is consumed: no more than the last few codes can still be in there.
+        if rest := stream.flush():
             yield rest
     except zlib.error as exc:
         raise NotDicom("the deflated data set is damaged") from exc

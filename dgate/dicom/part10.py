@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import mmap
 import struct
+from functools import lru_cache
 from typing import NamedTuple
 
 from dgate.dicom.element import SOP_CLASS_UID, SOP_INSTANCE_UID
@@ -53,15 +54,20 @@ class FileMeta(NamedTuple):
 
 def file_meta(sop_class: str, sop_instance: str, syntax: str, source_ae: str = "") -> bytes:
     """Return preamble, prefix and group 2 for a file of ours."""
-    elements = (
-        b"\x02\x00\x01\x00OB\x00\x00\x02\x00\x00\x00\x00\x01"
-        + _element(0x02, b"UI", sop_class, b"\0")
-        + _element(0x03, b"UI", sop_instance, b"\0")
-        + _element(0x10, b"UI", syntax, b"\0")
-        + _IMPLEMENTATION
-        + (_element(0x16, b"AE", source_ae, b" ") if source_ae else b"")
-    )
+    before, after = _around_instance(sop_class, syntax, source_ae)
+    elements = before + _element(0x03, b"UI", sop_instance, b"\0") + after
     return _PREAMBLE + _META_LENGTH.pack(2, 0, b"UL", 4, len(elements)) + elements
+
+
+@lru_cache(maxsize=256)
+def _around_instance(sop_class: str, syntax: str, source_ae: str) -> tuple[bytes, bytes]:
+    """Return the elements before and after the SOP Instance UID: the same for a whole series."""
+    before = b"\x02\x00\x01\x00OB\x00\x00\x02\x00\x00\x00\x00\x01"
+    before += _element(0x02, b"UI", sop_class, b"\0")
+    after = _element(0x10, b"UI", syntax, b"\0") + _IMPLEMENTATION
+    if source_ae:
+        after += _element(0x16, b"AE", source_ae, b" ")
+    return before, after
 
 
 _META_LENGTH = struct.Struct("<HH2sHL")

@@ -6,13 +6,17 @@ association thread at a time.
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 SPILL_BYTES = 1 << 20
+GROWTH_BYTES = 64 << 20
+"""A spill file looks for free space again each time that it has grown by so much."""
 
 
 @dataclass(slots=True)
@@ -22,6 +26,8 @@ class SpillFile:
     descriptor: int
     path: Path
     data_offset: int
+    has_room: Callable[[int], bool] | None = None
+    """Tells whether the disk may take so many more bytes; None = it is not asked."""
 
 
 class Payload:
@@ -30,16 +36,17 @@ class Payload:
     Up to `SPILL_BYTES` they stay in memory. Beyond that, `spill` opens a file and everything goes
     there, so that memory does not depend on the object's size. Without `spill` (identifiers), what
     exceeds `SPILL_BYTES` is counted in `size` but not kept, and `overflowed` says so. A failing
-    disk is remembered in `error`; the rest is swallowed so that the association can still answer
-    with the right status.
+    disk, or one without room for more, is remembered in `error` and gets its space back at once;
+    the rest is swallowed so that the association can still answer with the right status.
     """
 
-    __slots__ = ("_map", "_memory", "_spill", "error", "overflowed", "size", "spilled")
+    __slots__ = ("_look_at", "_map", "_memory", "_spill", "error", "overflowed", "size", "spilled")
 
     def __init__(self, spill: Callable[[], SpillFile] | None = None) -> None:
         self._memory = bytearray()
         self._spill = spill
         self._map: mmap.mmap | None = None
+        self._look_at = GROWTH_BYTES
         self.size = 0
         self.spilled: SpillFile | None = None
         self.overflowed = False
@@ -61,9 +68,11 @@ class Payload:
                 self.spilled = self._spill()
                 _write_all(self.spilled.descriptor, self._memory)
                 self._memory = bytearray()
+            if self.size >= self._look_at:
+                self._look_for_room(self.spilled, len(fragment))
             _write_all(self.spilled.descriptor, fragment)
         except OSError as exc:
-            self.error = exc
+            self._give_up(exc)
 
     def view(self) -> memoryview:
         """Return the whole data set as a readable buffer; a spilled one is mapped, not loaded."""
@@ -75,14 +84,32 @@ class Payload:
 
     def close(self) -> None:
         """Close and remove the spill file if nobody has renamed it; safe to call twice."""
-        if self.spilled is not None:
-            os.close(self.spilled.descriptor)
-            self.spilled.path.unlink(missing_ok=True)
-            self.spilled = None
         # A view that is still referenced keeps the mapping alive; the kernel frees it with the last
         # one.
         self._map = None
         self._memory = bytearray()
+        spill, self.spilled = self.spilled, None
+        if spill is not None:
+            os.close(spill.descriptor)
+            spill.path.unlink(missing_ok=True)
+
+    def _look_for_room(self, spill: SpillFile, fragment_bytes: int) -> None:
+        """Raise ENOSPC unless the disk may take what comes until the next look."""
+        self._look_at = self.size + GROWTH_BYTES
+        more = max(fragment_bytes, GROWTH_BYTES)
+        if spill.has_room is not None and not spill.has_room(more):
+            raise OSError(errno.ENOSPC, "the data set leaves too little free space")
+
+    def _give_up(self, exc: OSError) -> None:
+        """Remember the error and free what the data set has taken."""
+        self.error = exc
+        if self.spilled is None:
+            return
+        if exc.filename is None:
+            exc.filename = str(self.spilled.path)
+        # On a disk that cannot even remove a file, recovery does so at the next start.
+        with suppress(OSError):
+            self.close()
 
 
 def _write_all(descriptor: int, data: bytes | bytearray | memoryview) -> None:

@@ -18,8 +18,13 @@ Entry = tuple[int, int, int, bytes | None]
 """Offset of the element, of its value, of the next element; its VR, None where implicit."""
 
 UNDEFINED = 0xFFFFFFFF
-DEEPEST = 100
-"""How deep sequences may be nested where reading them takes recursion; far beyond any real one."""
+DEEPEST = 64
+"""How deep sequences may be nested; far beyond any real one."""
+MOST_ELEMENTS = 1 << 16
+"""How many elements one level may have; far beyond any real one, and each costs memory."""
+_SMALLEST_ELEMENT = 8
+_STRIDE = MOST_ELEMENTS * _SMALLEST_ELEMENT
+"""Elements are counted after so many bytes, which saves the small objects the counting."""
 _REGULAR: Entry = (0, 0, 0, b"")
 PIXEL_GROUP = 0x7FE0
 
@@ -105,6 +110,7 @@ def scan(buffer: Buffer, encoding: Encoding, start: int = 0, end: int | None = N
     loop = _scan_explicit if encoding.explicit else _scan_implicit
     try:
         layout = loop(buffer, encoding, start, end)
+        _check_count(layout)
         if layout.stop < end:
             _check_stop(buffer, encoding, layout.stop, end)
     except struct.error as exc:
@@ -118,6 +124,11 @@ def scan(buffer: Buffer, encoding: Encoding, start: int = 0, end: int | None = N
 def really_implicit(layout: Layout) -> bool:
     """Tell whether a data set of an explicit VR syntax begins without VR, which happens."""
     return next(iter(layout.entries.values()), _REGULAR)[3] is None
+
+
+def _check_count(layout: Layout) -> None:
+    if len(layout.entries) + len(layout.shadowed) > MOST_ELEMENTS:
+        raise NotDicom(f"there are more than {MOST_ELEMENTS:,} elements on one level")
 
 
 def _check_stop(buffer: Buffer, encoding: Encoding, pos: int, end: int) -> None:
@@ -147,32 +158,38 @@ def _scan_explicit(buffer: Buffer, encoding: Encoding, pos: int, end: int) -> La
     last = 0xFFFF
     vr: bytes | None
     while pos < end:
-        group, number, vr, length = read(buffer, pos)
-        if group >= PIXEL_GROUP:
-            break
-        tag = group << 16 | number
-        if vr in short_vrs:
-            value = pos + 8
-            following = value + length
-        elif vr in long_vrs:
-            value = pos + 12
-            length = read_length(buffer, pos + 8)[0]
-            following = value + length
-            if length == UNDEFINED:
-                following = skip_undefined(buffer, encoding, value, end, vr)
-                layout.undefined.add(tag)
+        pause = min(end, pos + _STRIDE)
+        while pos < pause:
+            group, number, vr, length = read(buffer, pos)
+            if group >= PIXEL_GROUP:
+                break
+            tag = group << 16 | number
+            if vr in short_vrs:
+                value = pos + 8
+                following = value + length
+            elif vr in long_vrs:
+                value = pos + 12
+                length = read_length(buffer, pos + 8)[0]
+                following = value + length
+                if length == UNDEFINED:
+                    following = skip_undefined(buffer, encoding, value, end, vr)
+                    layout.undefined.add(tag)
+            else:
+                vr, value, length = irregular(buffer, encoding, pos, end)
+                following = value + length
+                if length == UNDEFINED:
+                    following = skip_undefined(buffer, encoding, value, end, vr)
+                    layout.undefined.add(tag)
+            if tag > last:
+                last = tag
+            else:
+                _out_of_order(layout, tag)
+            entries[tag] = (pos, value, following, vr)
+            pos = following
         else:
-            vr, value, length = irregular(buffer, encoding, pos, end)
-            following = value + length
-            if length == UNDEFINED:
-                following = skip_undefined(buffer, encoding, value, end, vr)
-                layout.undefined.add(tag)
-        if tag > last:
-            last = tag
-        else:
-            _out_of_order(layout, tag)
-        entries[tag] = (pos, value, following, vr)
-        pos = following
+            _check_count(layout)
+            continue
+        break
     layout.stop = pos
     return layout
 
@@ -183,21 +200,27 @@ def _scan_implicit(buffer: Buffer, encoding: Encoding, pos: int, end: int) -> La
     read = encoding.implicit
     last = 0xFFFF
     while pos < end:
-        group, number, length = read(buffer, pos)
-        if group >= PIXEL_GROUP:
-            break
-        tag = group << 16 | number
-        value = pos + 8
-        following = value + length
-        if length == UNDEFINED:
-            following = skip_undefined(buffer, encoding, value, end, None)
-            layout.undefined.add(tag)
-        if tag > last:
-            last = tag
+        pause = min(end, pos + _STRIDE)
+        while pos < pause:
+            group, number, length = read(buffer, pos)
+            if group >= PIXEL_GROUP:
+                break
+            tag = group << 16 | number
+            value = pos + 8
+            following = value + length
+            if length == UNDEFINED:
+                following = skip_undefined(buffer, encoding, value, end, None)
+                layout.undefined.add(tag)
+            if tag > last:
+                last = tag
+            else:
+                _out_of_order(layout, tag)
+            entries[tag] = (pos, value, following, None)
+            pos = following
         else:
-            _out_of_order(layout, tag)
-        entries[tag] = (pos, value, following, None)
-        pos = following
+            _check_count(layout)
+            continue
+        break
     layout.stop = pos
     return layout
 
@@ -205,9 +228,9 @@ def _scan_implicit(buffer: Buffer, encoding: Encoding, pos: int, end: int) -> La
 def scan_tail(buffer: Buffer, encoding: Encoding, pos: int) -> Layout:
     """Find the elements from `Layout.stop` on: pixel data and what follows it.
 
-    Never raises: objects with cut-off pixel data or rubbish behind it are kept and sent as they
-    are. A cut-off last element is an entry up to the end; what cannot be read as an element belongs
-    to nobody.
+    Objects with cut-off pixel data or rubbish behind it are kept and sent as they are: a cut-off
+    last element is an entry up to the end; what cannot be read as an element belongs to nobody.
+    Raises NotDicom only for more than MOST_ELEMENTS.
     """
     end = len(buffer)
     layout = Layout({}, pos)
@@ -232,6 +255,7 @@ def scan_tail(buffer: Buffer, encoding: Encoding, pos: int) -> Layout:
         if tag in layout.entries:
             layout.shadowed.append((tag, layout.entries.pop(tag)))
         layout.entries[tag] = (pos, value, following, vr)
+        _check_count(layout)
         pos = following
     layout.stop = pos
     return layout
@@ -290,7 +314,7 @@ def skip_undefined(buffer: Buffer, encoding: Encoding, pos: int, end: int, vr: b
     """Return the offset behind the delimiter of the undefined-length value that starts at `pos`.
 
     Handles sequences, encapsulated pixel data and UN. Nesting costs a list entry, not a stack
-    frame, so that hostile depth is harmless.
+    frame. Raises NotDicom for what cannot be parsed or is nested deeper than DEEPEST.
     """
     declared = current = content_encoding(encoding, vr)
     enclosing: list[tuple[Encoding, Encoding]] = []
@@ -321,6 +345,9 @@ def skip_undefined(buffer: Buffer, encoding: Encoding, pos: int, end: int, vr: b
                 raise NotDicom(f"an element stands between items at offset {pos}")
             _, vr, value, length = header(buffer, current, pos, end)
             if length == UNDEFINED:
+                # The outermost sequence is not in the list.
+                if len(enclosing) + 1 >= DEEPEST:
+                    raise NotDicom(f"sequences are nested deeper than {DEEPEST} levels")
                 enclosing.append((declared, current))
                 declared = current = content_encoding(current, vr)
                 in_item = False

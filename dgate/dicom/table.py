@@ -36,6 +36,11 @@ from dgate.errors import NotDicom
 _COPY_BYTES = 64 << 10
 """Up to this size the data set is copied: `bytes` are faster to take apart than a view."""
 _TAIL = 0x7FE00000
+_LONGEST_TEXT = 64 << 10
+_BRIEF_VRS = frozenset(
+    (b"AE", b"AS", b"CS", b"DA", b"DT", b"IS", b"LO", b"PN", b"SH", b"TM", b"UI")
+)
+"""What the index has columns of; an honest value has a few bytes, many values a few thousand."""
 _PLAIN_TEXT = SHORT_VRS - {b"AT", b"FD", b"FL", b"SL", b"SS", b"UL", b"US"} | {b"UC", b"UR", b"UT"}
 
 _THERE: Patch = ("", b"", False)
@@ -160,7 +165,7 @@ class ElementTable:
         r"""Return an element's value as text, empty when it is absent or a sequence.
 
         Decoded by the character set; ends at the first NUL, without trailing blanks. Binary numbers
-        are decimal, several joined by `\`.
+        are decimal, several joined by `\`. Names, codes, dates and the like are cut at 64 KiB.
         """
         if tag not in self._patches:
             # The same as below, for the cases that nearly all look-ups are.
@@ -176,12 +181,21 @@ class ElementTable:
                         return text
                 elif vr == b"US" and entry[2] - entry[1] == 2:
                     return str(self._encoding.unsigned(self._data, entry[1])[0])
-        raw = self.raw(tag)
+        raw = self._raw_for_text(tag)
         if not raw:
             return ""
         name = self.reading_vr(tag)
         charset = None if raw.isascii() and b"\x1b" not in raw else self.charset
         return element.text_of(name, raw, charset, little_endian=self._encoding.little_endian)
+
+    def _raw_for_text(self, tag: int) -> bytes | None:
+        """Return the value, its beginning only where it is senselessly long: no such copy."""
+        entry = None if tag in self._patches else self._entries.get(tag)
+        if entry is None or entry[2] - entry[1] <= _LONGEST_TEXT:
+            return self.raw(tag)
+        if element.dictionary_code(tag) not in _BRIEF_VRS:
+            return self.raw(tag)
+        return bytes(self._data[entry[1] : entry[1] + _LONGEST_TEXT])
 
     def vr(self, tag: int) -> str:
         """Return the VR that an element has, else (implicit, absent) that it would have."""

@@ -45,9 +45,11 @@ _TO_RGB = frozenset((JPEG_BASELINE, JPEG_EXTENDED))
 """Lossy codecs that work in YBR; few viewers take uncompressed YBR."""
 _PIXEL_DATA = 0x7FE00010
 _OFFSET_TABLES = (0x7FE00001, 0x7FE00002)
+_DIMENSIONS = ("SamplesPerPixel", "Rows", "Columns")
 _IMAGE_PIXEL = (0x00280002, 0x00280004, 0x00280006, 0x00280008)
 """What decompression may change: samples, photometric interpretation, planes, number of frames."""
-_INFLATE_LIMIT_BYTES = 1 << 30
+EXPANSION_LIMIT_BYTES = 512 << 20
+"""The longest data set that is made out of a compressed one, which may claim to be any size."""
 _REMEDY = "send it to a node that takes the stored transfer syntax (code as in acrnema.map)"
 
 
@@ -95,7 +97,7 @@ def _convert(buffer: Buffer, from_syntax: str, to_syntax: str) -> bytes:
     source, target = transfer_syntax(from_syntax), transfer_syntax(to_syntax)
     data = memoryview(buffer)
     if source.deflated:
-        data = memoryview(deflate.inflate_all(buffer, _INFLATE_LIMIT_BYTES))
+        data = memoryview(deflate.inflate_all(buffer, EXPANSION_LIMIT_BYTES))
     elif source.encapsulated:
         table = ElementTable(buffer, from_syntax)
         if _PIXEL_DATA in table:
@@ -137,12 +139,40 @@ def _decoded_by_pydicom(data: memoryview, syntax: str) -> Dataset:
     file = io.BytesIO(b"".join((file_meta("", "", syntax), data)))
     try:
         images = dcmread(file)
+        _check_expansion(images)
         images.decompress(as_rgb=syntax in _TO_RGB, generate_instance_uid=False)
+    except NotDicom:
+        raise
     except Exception as exc:
         # Decoder plugins raise whatever they like; for the object it all means the same.
         reason = " ".join(str(exc).split())[:200] or type(exc).__name__
         raise NotDicom(f"its pixel data cannot be decompressed: {reason}") from exc
     return images
+
+
+def _check_expansion(images: Dataset) -> None:
+    """Raise NotDicom when the decompressed pixels would be longer than is bearable."""
+    samples, rows, columns = (int(images.get(tag) or 1) for tag in _DIMENSIONS)
+    # Bits of less than a byte are decoded to a byte each.
+    frame = samples * rows * columns * max(1, int(images.BitsAllocated) // 8)
+    size = frame * _number_of_frames(images)
+    if size > EXPANSION_LIMIT_BYTES:
+        raise NotDicom(
+            f"decompressed, it would have {-(-size >> 20):,} MiB,"
+            f" more than the limit of {EXPANSION_LIMIT_BYTES >> 20} MiB"
+        )
+
+
+def _number_of_frames(images: Dataset) -> int:
+    """Return how many frames will be decoded: those that are declared, or those that are there."""
+    from pydicom.encaps import generate_frames
+
+    declared = int(images.get("NumberOfFrames") or 1)
+    offsets = images.get("ExtendedOffsetTable")
+    if offsets:
+        return max(declared, len(offsets) // 8)
+    there = sum(1 for _ in generate_frames(images.PixelData, number_of_frames=declared))
+    return max(declared, there)
 
 
 def _has_decoder(syntax: str) -> bool:

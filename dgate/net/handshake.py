@@ -140,9 +140,13 @@ def _read_answer(stream: Stream, deadline: float) -> AssociateAccept:
                 where=stream.where,
             )
         try:
-            return decode_accept(body)
+            accepted = decode_accept(body)
         except AssociateError as exc:
             fault = str(exc)
+        else:
+            fault = pdu.max_pdu_fault(accepted.user.max_pdu)
+            if not fault:
+                return accepted
     stream.finish(pdu.abort(2, reason))
     raise ProtocolError(fault, where=stream.where)
 

@@ -13,7 +13,7 @@ from dgate.config.soplist import SopList
 from dgate.dicom.uids import VERIFICATION
 from dgate.net import associate
 from dgate.net.associate import Answer, AssociateAccept, AssociateRequest, Proposal, Role
-from dgate.net.pdu import DEFAULT_MAX_PDU
+from dgate.net.pdu import DEFAULT_MAX_PDU, max_pdu_fault
 from dgate.net.sop_classes import is_storage
 
 _PROTOCOL_VERSION_1 = 1
@@ -105,6 +105,9 @@ class Policy:
         lists = self.lists
         if not request.protocol_version & _PROTOCOL_VERSION_1:
             return Rejection(1, 2, 2, f"protocol version {request.protocol_version:04X} is unknown")
+        fault = max_pdu_fault(request.user.max_pdu)
+        if fault:
+            return Rejection(1, 1, 1, fault)
         if lists.remote_ae is not None and _first_word(request.calling) not in lists.remote_ae:
             return Rejection(1, 1, 3, f"calling AE {request.calling!r} is no RemoteAE of the list")
         if lists.local_ae is not None and _first_word(request.called) not in lists.local_ae:

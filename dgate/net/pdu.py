@@ -23,6 +23,8 @@ LAST_BIT = 2
 ASSOCIATE_LIMIT = 1 << 18
 """Far beyond 128 presentation contexts with every known transfer syntax each."""
 DEFAULT_MAX_PDU = 131072
+SMALLEST_MAX_PDU = 64
+"""What a peer may claim at least, 0 apart; below, headers would be more than what they head."""
 LARGEST_MAX_PDU = 1 << 26
 """What a peer may claim as its maximum before it is taken for no limit."""
 
@@ -117,10 +119,16 @@ def describe_abort(source: int, reason: int) -> str:
     return f"aborted by the peer's upper layer: {why}"
 
 
+def max_pdu_fault(peer_max_pdu: int) -> str:
+    """Return what is wrong with the maximum that a peer announces, or an empty string."""
+    if 0 < peer_max_pdu < SMALLEST_MAX_PDU:
+        return f"a maximum PDU length of {peer_max_pdu} is below {SMALLEST_MAX_PDU} bytes"
+    return ""
+
+
 def max_fragment(peer_max_pdu: int) -> int:
     """Return how much of a message fits into one PDV for a peer's maximum (0 = no limit)."""
     if peer_max_pdu == 0 or peer_max_pdu > LARGEST_MAX_PDU:
         peer_max_pdu = DEFAULT_MAX_PDU
-    # Fragments are of even length (PS3.8 E.1); a peer that announces less than 8 gets 2 bytes at a
-    # time all the same.
+    # Fragments are of even length (PS3.8 E.1).
     return max(2, (peer_max_pdu - PDV_SIZE) & ~1)

@@ -23,6 +23,8 @@ _COMMAND, _LAST = pdu.COMMAND_BIT, pdu.LAST_BIT
 _WHOLE_COMMAND = _COMMAND | _LAST
 _COMMAND_LIMIT = 1 << 16
 _CANCEL_LIMIT = 1 << 10
+_EMPTY_LIMIT = 8
+"""Fragments without a byte that a message may have, so that it comes to an end."""
 _P_DATA = int(PduType.P_DATA_TF)
 _PDU_TYPES = frozenset(PduType)
 _AFTER_RELEASE = frozenset(
@@ -62,6 +64,7 @@ class MessageReader:
         encoded = b""
         context_id = 0
         control = 0
+        empty = 0
         while not control & _LAST:
             length, fragment_context, control = self._next_fragment()
             if not control & _COMMAND:
@@ -69,6 +72,8 @@ class MessageReader:
             if fragment_context != (context_id or fragment_context):
                 self.refuse(_OUT_OF_TURN, "a command was cut into two presentation contexts")
             context_id = fragment_context
+            if not length:
+                empty = self._count_empty(empty)
             if len(encoded) + length > _COMMAND_LIMIT:
                 self.refuse(_INVALID, f"a command set exceeds {_COMMAND_LIMIT} bytes")
             if stream.end - stream.start < length:
@@ -87,12 +92,15 @@ class MessageReader:
         """Read a data set to its last fragment, into `payload` as it arrives."""
         stream = self._stream
         control = 0
+        empty = 0
         while not control & _LAST:
             length, fragment_context, control = self._next_fragment()
             if control & _COMMAND:
                 self.refuse(_OUT_OF_TURN, "a command came in the middle of a data set")
             if fragment_context != context_id:
                 self.refuse(_OUT_OF_TURN, "a data set came in another context than its command")
+            if not length:
+                empty = self._count_empty(empty)
             while length:
                 if stream.start == stream.end:
                     stream.fill(1, stream.timeouts.read_s)
@@ -198,6 +206,11 @@ class MessageReader:
         stream.start += _PDV_SIZE
         self._left -= length + 4
         return length - 2, context_id, control
+
+    def _count_empty(self, empty: int) -> int:
+        if empty == _EMPTY_LIMIT:
+            self.refuse(_INVALID, f"a message has more than {_EMPTY_LIMIT} empty fragments")
+        return empty + 1
 
     def _skip(self, length: int) -> None:
         stream = self._stream

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable, Mapping
 
 from dgate.dicom.payload import Payload
-from dgate.errors import PeerError
+from dgate.errors import DgateError, PeerError
 from dgate.net.association import Association, Message, PayloadFactory
 from dgate.net.dimse import Command, CommandField, Status, describe
 from dgate.net.negotiation import PresentationContext
@@ -156,4 +156,6 @@ def _fail(association: Association, message: Message, exc: Exception) -> None:
             extra=where,
         )
     if not association.has_answered(message):
-        association.respond(message, Status.PROCESSING_FAILURE, comment=str(exc))
+        # What went wrong inside is for our log; only words meant for a peer may leave.
+        comment = exc.what if isinstance(exc, DgateError) else "internal error, see the log"
+        association.respond(message, Status.PROCESSING_FAILURE, comment=comment)

@@ -29,6 +29,8 @@ _GRACE_S = 0.5
 _LINGER_S = 2.0
 _LINGER_BYTES = 1 << 24
 _READ_BYTES = 1 << 16
+_TCPIP_TIMEOUT_S = 300.0
+"""Default of TCPIPTimeOut."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,17 @@ class Timeouts:
     """Sending, without a byte taken by the peer."""
     response_s: float = 300.0
     """Requestor: until the next response."""
+
+    @classmethod
+    def of(cls, tcpip_timeout_s: float) -> Timeouts:
+        """Return what TCPIPTimeOut means for either role.
+
+        0, as in `TCPIPTimeOut =`, stands for the default: no peer could keep a bound of nothing.
+        """
+        if tcpip_timeout_s <= 0:
+            tcpip_timeout_s = _TCPIP_TIMEOUT_S
+        seconds = float(tcpip_timeout_s)
+        return cls(idle_s=seconds, read_s=seconds, write_s=seconds, response_s=seconds)
 
 
 class BufferPool:

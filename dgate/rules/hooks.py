@@ -162,10 +162,13 @@ class Rules:
         """
         found = self._by_number.get(converter)
         if found is None:
-            log.warning(
-                "ExportConverter%d is gone; an object queued for it was not sent.", converter
+            raise RuleError(
+                f"ExportConverter{converter} no longer runs, so nobody knows where this object "
+                "was to go",
+                remedy=f"put the line back (ExportConverters must be more than {converter}), "
+                "restart and `dgate queue retry`; or send the object again and "
+                "`dgate queue cancel`",
             )
-            return []
         if not found.passes(captured):
             return []
         if found.condition_fault:

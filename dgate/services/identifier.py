@@ -34,6 +34,9 @@ UNIQUE_KEYS = {
     Level.IMAGE: 0x00080018,
 }
 
+MOST_ELEMENTS = 1000
+"""How many elements an identifier may have; each becomes part of a question to the index."""
+
 _CONTROL_TAGS = frozenset({SPECIFIC_CHARACTER_SET, QUERY_RETRIEVE_LEVEL})
 
 
@@ -53,13 +56,16 @@ def read_identifier(message: Message, levels: frozenset[Level]) -> Identifier:
     """Decode the identifier of a request for an information model that has `levels`.
 
     Raises:
-        NotDicom: the identifier is missing, too large or not a data set.
+        NotDicom: the identifier is missing, too large or not a data set, or has too many elements.
         DataSetMismatch: its query/retrieve level is missing or not one of the model.
     """
     if message.payload is None or message.payload.overflowed:
         raise NotDicom("the identifier is missing or larger than 1 MiB")
     syntax = message.context.transfer_syntax
     table = ElementTable(message.payload.view(), syntax)
+    tags = table.tags()
+    if len(tags) > MOST_ELEMENTS:
+        raise NotDicom(f"the identifier has more than {MOST_ELEMENTS} elements")
     name = table.text(QUERY_RETRIEVE_LEVEL).strip().upper()
     try:
         level = Level(name)
@@ -73,10 +79,10 @@ def read_identifier(message: Message, levels: frozenset[Level]) -> Identifier:
         raise DataSetMismatch(what)
     keys = []
     sequences = []
-    for tag in table.tags():
+    for tag in tags:
         if tag & 0xFFFF == 0 or tag in _CONTROL_TAGS:
             continue
-        if table.vr(tag) == "SQ":
+        if table.is_sequence(tag):
             sequences.append(tag)
         else:
             keys.append(QueryKey(tag, table.text(tag) or None))

@@ -8,6 +8,7 @@ thread runs one retrieval; nothing is shared between them.
 from __future__ import annotations
 
 import logging
+from collections import deque
 from dataclasses import replace
 
 from dgate.archive.export import Exporter
@@ -19,7 +20,15 @@ from dgate.config.settings import Settings
 from dgate.delivery.destination import Destination, resolve
 from dgate.delivery.sender import Sender
 from dgate.dicom.transcode import can_convert
-from dgate.errors import ConfigError, DataSetMismatch, PeerError, StoreError
+from dgate.errors import (
+    ConfigError,
+    DataSetMismatch,
+    NoContext,
+    PeerError,
+    Rejected,
+    StoreError,
+    Unreachable,
+)
 from dgate.net import Association, Handler, Message, PresentationContext, Status, store
 from dgate.ops.log import UserLog
 from dgate.services.identifier import check_unique_keys, read_identifier
@@ -30,6 +39,9 @@ log = logging.getLogger(__name__)
 
 PREPARE_AHEAD = 2000
 """How many objects are looked at before the association to the destination is opened."""
+MOST_LOSSES = 2
+"""So many associations lost one after another, with no object sent between, end a C-MOVE."""
+_NOT_OPENED = (Unreachable, Rejected)
 
 
 class RetrieveService:
@@ -156,25 +168,46 @@ class RetrieveService:
         sender: Sender,
         operations: SubOperations,
     ) -> tuple[int, str]:
-        """Send every object; return the final status and an error comment."""
+        """Send every object; return the final status and an error comment.
+
+        An object whose association was lost is sent once more when all others have been, so that
+        one which the peer cannot bear costs none of them.
+        """
         message_id = message.command.message_id
         originator = (association.calling, message_id)
         sender.prepare(refs[:PREPARE_AHEAD])
-        for position, ref in enumerate(refs):
+        waiting = deque(refs)
+        again: set[str] = set()
+        losses = 0
+        has_sent = False
+        while waiting:
             if association.cancelled(message_id):
                 return Status.CANCEL, ""
+            ref = waiting.popleft()
             try:
-                upcoming = refs[position + 1] if position + 1 < len(refs) else None
+                upcoming = waiting[0] if waiting else None
                 result = sender.send(ref, originator=originator, upcoming=upcoming)
                 operations.count(ref.sop_instance, result.status)
-            except StoreError as exc:
+                losses = 0
+                has_sent = True
+            except (StoreError, NoContext) as exc:
+                # This object only: the next one goes out on the same association, or a new one.
                 log.warning("Object %s could not be sent: %s", ref.sop_instance, exc)
                 operations.count(ref.sop_instance, Status.PROCESSING_FAILURE)
             except PeerError as exc:
-                log.warning("C-MOVE to %s ended early: %s", sender.destination.called, exc)
-                for left in refs[position:]:
-                    operations.count(left.sop_instance, Status.PROCESSING_FAILURE)
-                return operations.final_status(), comment(exc)
+                losses += 1
+                is_nobody_there = losses == 1 and not has_sent and isinstance(exc, _NOT_OPENED)
+                if losses == MOST_LOSSES or is_nobody_there:
+                    log.warning("C-MOVE to %s ended early: %s", sender.destination.called, exc)
+                    for left in (ref, *waiting):
+                        operations.count(left.sop_instance, Status.PROCESSING_FAILURE)
+                    return operations.final_status(), comment(exc)
+                log.warning("C-MOVE to %s opens a new association: %s", sender.destination, exc)
+                if ref.sop_instance not in again:
+                    again.add(ref.sop_instance)
+                    waiting.append(ref)
+                    continue
+                operations.count(ref.sop_instance, Status.PROCESSING_FAILURE)
             operations.respond_pending(association, message)
         return operations.final_status(), ""
 

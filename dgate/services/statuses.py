@@ -1,5 +1,6 @@
-"""From an error to a DIMSE status: the one place where a service chooses what to answer (PS3.7
-annex C, rulings on statuses in docs/compatibility.md). Pure functions.
+"""From an error to a DIMSE status: where a service chooses what to answer (PS3.7 annex C).
+
+Pure functions.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from dgate.archive.records import Arrival
 from dgate.config.settings import Settings
 from dgate.dicom.payload import Payload
 from dgate.errors import StoreError
-from dgate.net import Association, Command, Message, PresentationContext
+from dgate.net import Association, Command, Message, PresentationContext, Status
 from dgate.ops.log import UserLog
 from dgate.services.statuses import comment, storage_status
 
@@ -43,6 +43,11 @@ class StorageService:
         no success and will send again.
         """
         command = message.command
+        if not (command.sop_class and command.sop_instance):
+            association.respond(
+                message, Status.DATA_SET_MISMATCH, comment="affected SOP class or instance missing"
+            )
+            return
         arrival = Arrival(
             payload=message.payload or Payload(),
             syntax=message.context.transfer_syntax,

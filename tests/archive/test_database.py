@@ -32,6 +32,37 @@ def test_missing_file_and_folders_are_created(tmp_path: Path) -> None:
     assert path.exists()
 
 
+def test_created_folders_are_durable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[Path] = []
+    monkeypatch.setattr("dgate.archive.files.sync_folder", synced.append)
+
+    Database(setup(tmp_path, sql_server=str(tmp_path / "data" / "dbase" / "index.db3"))).open()
+
+    assert synced == [tmp_path, tmp_path / "data"]
+
+
+def test_damaged_file_is_said_to_hold_the_queue_too(database: Database) -> None:
+    damage = sqlite3.DatabaseError("malformed")
+    damage.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+
+    assert "queue of deliveries" in database.failure(damage).remedy
+
+
+def test_unique_columns_are_those_that_no_two_rows_share(database: Database) -> None:
+    connection = database.connect()
+    connection.raw.executescript(
+        "CREATE TABLE Things (Id text PRIMARY KEY, Name text UNIQUE, Part text, Other text);"
+        "CREATE UNIQUE INDEX pair ON Things (Part, Other);"
+        "CREATE UNIQUE INDEX some ON Things (Part) WHERE Other IS NULL;"
+        "CREATE INDEX plain ON Things (Other);"
+        "CREATE TABLE Pairs (A text, B text, PRIMARY KEY (A, B));"
+    )
+
+    assert connection.unique_columns("Things") == {"id", "name"}
+    assert connection.unique_columns("Pairs") == frozenset()
+    connection.close()
+
+
 def test_file_that_is_no_database_is_named_with_a_remedy(tmp_path: Path) -> None:
     path = tmp_path / "index.db3"
     path.write_bytes(b"this is a text file, not a database\n" * 100)

@@ -333,6 +333,41 @@ def test_copies_in_the_spool_are_sent_and_released(station: Station) -> None:
         station.exporter.open(ref)
 
 
+def test_stored_object_never_stands_in_for_a_copy_in_the_spool(station: Station) -> None:
+    """The copy may be an anonymised state of it."""
+    station.send(data_set())
+    ref = replace(station.ref(), device=SPOOL_DEVICE, name="gone.dcm")
+
+    with pytest.raises(Missing):
+        Exporter(station.devices, station.settings, station.find).open(ref)
+
+
+def test_file_that_holds_another_object_is_not_sent(station: Station) -> None:
+    station.send(data_set())
+    other = station.send(data_set(SOPInstanceUID="1.2.9"), sop_instance="1.2.9")
+    ref = replace(station.ref(), name=other.name)
+
+    with pytest.raises(Missing, match=SOP):
+        station.exporter.open(ref)
+    with pytest.raises(Missing):
+        station.exporter.peek(ref)
+
+
+def test_object_is_found_although_its_old_name_belongs_to_another(station: Station) -> None:
+    station.send(data_set())
+    other = station.send(data_set(SOPInstanceUID="1.2.9"), sop_instance="1.2.9")
+    exporter = Exporter(station.devices, station.settings, station.find)
+
+    assert read(exporter.open(replace(station.ref(), name=other.name))) == data_set()
+
+
+def test_copy_in_the_spool_may_have_been_given_another_uid(station: Station) -> None:
+    changed = data_set(SOPInstanceUID="1.2.9")
+    name = station.devices.spool.add([file_meta(CT, "1.2.9", EXPLICIT_LE), changed])
+
+    assert station.sent(InstanceRef(CT, SOP, "", "", "", SPOOL_DEVICE, name)) == changed
+
+
 def test_path_on_a_device_that_is_gone_is_the_bare_name(station: Station) -> None:
     station.send(data_set())
 

@@ -12,11 +12,17 @@ from typing import Any
 
 import pytest
 
-from dgate.config.settings import Durability
+from dgate.archive.incoming import reencoded
+from dgate.archive.records import Arrival
+from dgate.config.settings import Durability, Engine
+from dgate.dicom.payload import Payload
+from dgate.dicom.table import ElementTable
+from dgate.dicom.uids import EXPLICIT_LE, IMPLICIT_LE
 from dgate.errors import DatabaseAway, OutOfSpace, StoreError
 from dgate.rules.effects import ExportPlan, Forward, ImportForward
 from dgate.rules.effects import Outcome as RuleOutcome
 from tests.archive.intake_kit import (
+    CT,
     SOP,
     Hooks,
     Station,
@@ -241,6 +247,90 @@ def test_folder_that_cannot_be_synced_gives_no_success(
 
     assert station.send(data_set()).sop_instance == SOP
     assert station.content() == data_set()
+
+
+def test_large_object_whose_folder_cannot_be_synced_is_no_success_but_stays_whole(
+    station: Station, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arrival = station.arrival(large_data_set())
+    failures: list[Path] = []
+
+    def fail_once(folder: Path) -> None:
+        if not failures:
+            failures.append(folder)
+            raise OSError(errno.EIO, "broken")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("dgate.archive.writer.sync_folder", fail_once)
+        with pytest.raises(StoreError, match="synced"):
+            station.ingest.store(arrival)
+
+    assert failures
+    # The commit stands, so whoever asks gets every byte; and the sender may come again.
+    assert station.content() == large_data_set()
+    again = station.send(large_data_set(StudyDescription="Second"))
+    assert station.content() == large_data_set(StudyDescription="Second")
+    assert station.files() == [again.name]
+
+
+def test_endless_data_set_is_stopped_while_the_disk_has_room_for_others(
+    station: Station, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dgate.dicom.payload.GROWTH_BYTES", 1 << 21)
+    monkeypatch.setattr(station.devices, "_ignore_threshold", False)
+    monkeypatch.setattr("dgate.archive.devices.free_bytes", lambda _: 100 << 20)
+    payload = station.ingest.payload(EXPLICIT_LE, CT, SOP, "MODALITY")
+    payload.append(bytes(1 << 21))
+    assert payload.spilled is not None
+
+    monkeypatch.setattr("dgate.archive.devices.free_bytes", lambda _: 31 << 20)
+    for _ in range(5):
+        payload.append(bytes(1 << 20))
+
+    assert payload.error is not None
+    assert station.files() == []
+    with pytest.raises(OutOfSpace, match="too little free space"):
+        station.ingest.store(Arrival(payload, EXPLICIT_LE, "MODALITY", "DGATE", CT, SOP))
+    assert station.find() is None
+
+
+def test_relayed_data_set_looks_at_the_space_of_the_spool(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dgate.dicom.payload.GROWTH_BYTES", 1 << 21)
+    monkeypatch.setattr("dgate.archive.spool.free_bytes", lambda _: 31 << 20)
+    station = open_station(tmp_path, engine=Engine.NONE, ignore_mag_device_threshold=False)
+
+    with pytest.raises(OutOfSpace, match="too little free space"):
+        station.send(bytes(5 << 20))
+
+    assert station.files() == []
+    station.close()
+
+
+def test_recompression_that_fills_the_disk_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    station = open_station(tmp_path)
+    table = ElementTable(large_data_set(), EXPLICIT_LE)
+    table.set_text(0x00081030, "Changed")
+    source = station.arrival(large_data_set())
+    made: list[Payload] = []
+
+    def fresh() -> Payload:
+        made.append(station.ingest.payload(IMPLICIT_LE, CT, SOP, "MODALITY"))
+        return made[-1]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", failing())
+        with pytest.raises(OutOfSpace):
+            reencoded(table, source.payload, IMPLICIT_LE, fresh)
+
+    assert made
+    assert all(payload.spilled is None for payload in made)
+    source.payload.close()
+    assert station.files() == []
+    station.close()
 
 
 def test_nothing_is_synced_without_durability(

@@ -13,10 +13,12 @@ import pytest
 from dgate.archive.records import Outcome
 from dgate.archive.rewrites import CompletedRewrites
 from dgate.config.settings import Durability
-from dgate.dicom.uids import JPEG_BASELINE
+from dgate.dicom.part10 import file_meta
+from dgate.dicom.uids import EXPLICIT_LE, JPEG_BASELINE
 from dgate.errors import OutOfSpace
 from dgate.rules.effects import ExportPlan, Forward
 from tests.archive.intake_kit import (
+    CT,
     SOP,
     Hooks,
     Station,
@@ -119,6 +121,44 @@ def test_known_object_is_ignored_when_asked(tmp_path: Path, make: Any) -> None:
     assert station.content() == make()
     assert len(station.debts()) == 1
     assert station.files() == [first.name]
+    station.close()
+
+
+@pytest.mark.parametrize("make", [data_set, large_data_set], ids=["small", "large"])
+def test_known_object_whose_file_is_lost_is_not_ignored(tmp_path: Path, make: Any) -> None:
+    station = open_station(tmp_path, ignore_rewrite=True)
+    first = station.send(make())
+    station.path().unlink()
+
+    again = station.send(make())
+
+    assert (again.outcome, again.name) == (Outcome.REWRITTEN, first.name)
+    assert station.content() == make()
+    station.close()
+
+
+def test_known_object_whose_name_holds_another_is_not_ignored(tmp_path: Path) -> None:
+    station = open_station(tmp_path, ignore_rewrite=True)
+    station.send(data_set())
+    foreign = data_set(SOPInstanceUID="1.2.9")
+    station.path().write_bytes(file_meta(CT, "1.2.9", EXPLICIT_LE) + foreign)
+
+    assert station.send(data_set()).outcome is Outcome.REWRITTEN
+
+    assert station.content() == data_set()
+    station.close()
+
+
+def test_known_object_on_a_device_that_is_gone_is_not_ignored(tmp_path: Path) -> None:
+    station = open_station(tmp_path, ignore_rewrite=True)
+    station.send(data_set())
+    sql = "UPDATE DICOMImages SET DeviceName = 'MAG7'"
+    station.writer.transact(lambda tx: tx.execute(sql) and None)
+
+    assert station.send(data_set()).outcome is Outcome.REWRITTEN
+
+    assert station.ref().device == "MAG0"
+    assert station.content() == data_set()
     station.close()
 
 
@@ -237,12 +277,63 @@ def test_note_of_a_new_replacement_is_not_dropped_with_the_old_one() -> None:
     completed.begin(SOP)
     completed.complete(SOP, frozenset((Path("/other"),)))
 
-    completed.synced(first)
+    completed.settle(first, frozenset())
 
     assert completed.take() == []
-    completed.synced(completed.unsynced())
+    completed.settle(completed.unsynced(), frozenset((Path("/other"),)))
     assert completed.take() == [SOP]
     assert completed.take() == []
+
+
+def test_folder_of_a_replacement_is_synced_unless_it_was_already(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folders = [tmp_path / name for name in ("a", "b")]
+    for folder in folders:
+        folder.mkdir()
+    synced: list[Path] = []
+    monkeypatch.setattr("dgate.archive.rewrites.sync_folder", synced.append)
+    completed = CompletedRewrites()
+    completed.complete(SOP, frozenset(folders))
+
+    completed.settle(completed.unsynced(), frozenset(folders[:1]))
+
+    assert synced == folders[1:]
+    assert completed.take() == [SOP]
+
+
+def test_folder_of_a_replacement_that_cannot_be_synced_keeps_its_note(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(_: Path) -> None:
+        raise OSError(errno.EIO, "broken")
+
+    monkeypatch.setattr("dgate.archive.rewrites.sync_folder", fail)
+    completed = CompletedRewrites()
+    completed.complete(SOP, frozenset((tmp_path,)))
+
+    completed.settle(completed.unsynced(), frozenset())
+
+    assert completed.take() == []
+    assert completed.unsynced() == {}
+    assert "broken" in caplog.text
+
+
+def test_folder_that_was_removed_after_a_replacement_stops_nobody(station: Station) -> None:
+    station.send(data_set())
+    station.send(data_set())
+    path = station.path()
+    path.unlink()
+    path.parent.rmdir()
+    other = {"PatientID": "P2", "StudyInstanceUID": "1.3", "SeriesInstanceUID": "1.4"}
+
+    for number in range(2):
+        sop = f"1.2.9.{number}"
+        receipt = station.send(data_set(SOPInstanceUID=sop, **other), sop_instance=sop)
+        assert receipt.outcome is Outcome.STORED
+
+    assert station.send(data_set()).outcome is Outcome.REWRITTEN
+    assert station.rewrites() == [SOP]
 
 
 def test_replaced_file_that_cannot_be_removed_is_left_to_recovery(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from dgate.archive.query import BATCH_ROWS, Finder, QueryKey
+from dgate.archive.query import AHEAD_ROWS, Finder, QueryKey
 from dgate.archive.records import InstanceRef
 from dgate.archive.schema import Level
 from dgate.config.layout import Layout, default_layout, parse_layout
@@ -477,11 +477,47 @@ def test_filter_that_is_no_condition_is_a_rule_error(finder: Finder, condition: 
     assert len(studies(finder, STUDY, "*")) == 5
 
 
+def fill_with_images(archive: Archive, count: int) -> None:
+    """Enter so many objects of one series, in one statement: thousands are needed."""
+    archive.store(image(SOPInstanceUID="1.2.3.1.1.0"))
+    names = [row[0] for row in archive.rows("SELECT name FROM pragma_table_info('DICOMImages')")]
+    values = ", ".join("'1.2.3.1.1.' || n" if name == "SOPInstanc" else name for name in names)
+    sql = (
+        "WITH RECURSIVE numbers(n) AS"
+        " (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n + 1 < ?)"
+        f" INSERT INTO DICOMImages ({', '.join(names)})"
+        f" SELECT {values} FROM DICOMImages, numbers"
+    )
+    archive.writer.transact(lambda transaction: transaction.execute(sql, (count,)))
+
+
+def test_slow_reader_of_a_usual_result_does_not_hold_the_database(tmp_path: Path) -> None:
+    archive = open_archive(setup(tmp_path))
+    fill_with_images(archive, 300)
+    finder = Finder(archive.database, archive.schema, archive.settings)
+    answers = finder.find(Level.IMAGE, [QueryKey(SOP)])
+    next(answers)
+    archive.store(image(SOPInstanceUID="1.9"))
+    [(is_busy, *_)] = archive.rows("PRAGMA wal_checkpoint(TRUNCATE)")
+    assert not is_busy
+    assert len(list(answers)) == 299
+    archive.close()
+
+
+@pytest.mark.parametrize("more", [-1, 0, 1, 2500])
+def test_result_is_complete_however_it_is_fetched(tmp_path: Path, more: int) -> None:
+    archive = open_archive(setup(tmp_path))
+    fill_with_images(archive, AHEAD_ROWS + more)
+    finder = Finder(archive.database, archive.schema, archive.settings)
+    found = {answer[SOP] for answer in finder.find(Level.IMAGE, [QueryKey(SOP)])}
+    assert len(found) == AHEAD_ROWS + more
+    archive.close()
+
+
 def test_large_results_are_streamed_and_can_be_abandoned(tmp_path: Path) -> None:
     archive = open_archive(setup(tmp_path))
-    count = BATCH_ROWS * 2
-    for number in range(count):
-        archive.store(image(SOPInstanceUID=f"1.2.3.1.1.{number}"))
+    count = AHEAD_ROWS + 100
+    fill_with_images(archive, count)
     finder = Finder(archive.database, archive.schema, archive.settings)
     assert len(list(finder.find(Level.IMAGE, [QueryKey(SOP)]))) == count
     answers = finder.find(Level.IMAGE, [QueryKey(SOP)])

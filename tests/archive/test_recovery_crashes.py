@@ -199,7 +199,13 @@ def check(station: Station, scenario: Scenario, acknowledged: bool) -> None:
         expected.append(f"dgate/spool/{name}")
         copy = (station.devices.spool.folder / name).read_bytes()
         assert copy.endswith(scenario.make(StudyDescription=NEW))
-    assert station.files() == sorted(expected)
+    lost = [name for name in station.files() if name.startswith("dgate/spool/lost/")]
+    assert not (lost and (acknowledged or new_debts))
+    root = station.devices.spool.folder.parent.parent
+    for name in lost:
+        # Nobody may ever have heard of it, but what is kept is whole.
+        assert (root / name).read_bytes().endswith(scenario.make(StudyDescription=NEW))
+    assert station.files() == sorted([*expected, *lost])
     assert station.rewrites() == []
 
 

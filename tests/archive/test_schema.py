@@ -193,6 +193,25 @@ def test_latin_1_names_of_a_taken_over_database_can_be_searched(tmp_path: Path) 
     archive.close()
 
 
+@pytest.mark.parametrize("extra", ["", "CREATE UNIQUE INDEX own_key ON DICOMImages (SOPInstanc)"])
+def test_look_up_is_final_only_where_the_image_key_is_unique(tmp_path: Path, extra: str) -> None:
+    """Without, a second row of an object that another program enters meanwhile is accepted."""
+    archive = open_archive(setup(tmp_path))
+    assert archive.index.is_alone
+    archive.close()
+    with sqlite3.connect(tmp_path / "index.db3") as original:
+        original.executescript(
+            "CREATE TABLE Copy AS SELECT * FROM DICOMImages; DROP TABLE DICOMImages;"
+            f"ALTER TABLE Copy RENAME TO DICOMImages; {extra}"
+        )
+    original.close()
+
+    archive = open_archive(setup(tmp_path))
+
+    assert archive.index.is_alone is bool(extra)
+    archive.close()
+
+
 def test_table_without_primary_key_gets_an_index_for_look_ups(tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "index.db3") as original:
         original.executescript(ORIGINAL.replace(" PRIMARY KEY not null", ""))

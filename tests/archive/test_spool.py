@@ -34,6 +34,35 @@ def test_copy_can_be_read_until_it_is_removed(spool: Spool) -> None:
         spool.open(name)
 
 
+def test_copy_has_its_name_only_when_it_is_complete(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.EIO, "broken")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "rename", fail)
+        with pytest.raises(OutOfSpace, match="broken"):
+            spool.add([b"bytes"])
+
+    assert list(spool.names()) == []
+
+
+def test_copies_set_aside_are_no_copies_of_the_spool(spool: Spool) -> None:
+    first, second = spool.add([b"first"]), spool.add([b"second"])
+
+    lost = spool.set_aside([first])
+
+    assert (lost / first).read_bytes() == b"first"
+    assert list(spool.names()) == [second]
+
+
+def test_spool_that_is_gone_has_no_space(spool: Spool) -> None:
+    assert spool.free_bytes() > 0
+    spool.folder.rmdir()
+    assert spool.free_bytes() == 0
+
+
 def test_link_shares_the_bytes(spool: Spool, tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"bytes")

@@ -11,6 +11,7 @@ from click.testing import CliRunner, Result
 from dgate.cli.queue import queue_group
 from dgate.delivery.records import Selection, Settlement, State
 from dgate.errors import ConfigError
+from dgate.rules.opaque import seal
 from tests.cli.site_kit import Site
 from tests.delivery.kit import draft, ref
 
@@ -108,6 +109,35 @@ def test_show_tells_everything_about_one_debt(site: Site) -> None:
     assert "last status   A900" in output
     assert "lease" not in output
     assert json.loads(run(site, "show", "1", "--json").output)["last_status"] == 0xA900
+
+
+def test_script_is_shown_as_it_was_written(site: Site) -> None:
+    text = f'set 0010,0020 to "{seal("A; destroy")}"'
+    with site.opened() as shop:
+        owed = [draft("SINK", script=text)]
+        shop.writer.transact(lambda t: shop.index.add_debts(t, ref(5), owed, 0.0))
+
+    assert 'set 0010,0020 to "A; destroy"' in run(site, "show", "5").output
+    for arguments in (("show", "5"), ("list",)):
+        last = run(site, *arguments, "--json").output.splitlines()[-1]
+        assert json.loads(last)["script"] == 'set 0010,0020 to "A; destroy"'
+
+
+def test_debt_that_need_not_wait_is_shown_as_due_at_once(site: Site) -> None:
+    run(site, "retry", "1")
+
+    assert "due           at once" in run(site, "show", "1").output
+
+
+def test_ends_of_the_server_are_shown_as_the_outcome_of_the_last_try(site: Site) -> None:
+    for _ in range(2):
+        with site.opened() as shop:
+            shop.ledger.recover()
+            shop.ledger.exchange([], "OTHER", 10)
+
+    output = run(site, "show", "3").output
+
+    assert "last status   none, the server ended (2 in a row)" in output
 
 
 def test_retry_by_number(site: Site) -> None:

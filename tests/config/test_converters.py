@@ -56,6 +56,17 @@ def test_rule_that_never_runs_is_reported(tmp_path: Path, lines: str, text: str)
     assert about(configuration, text).severity is Severity.WARNING
 
 
+def test_every_import_rule_runs_unless_their_number_is_given(tmp_path: Path) -> None:
+    rule = "ImportConverter99 = nop"
+
+    (free,) = configured(tmp_path, rule).settings.converters
+    limited = configured(tmp_path, f"ImportConverters = 99\n{rule}")
+
+    assert free.index == 99
+    assert limited.settings.converters == ()
+    assert about(limited, "ImportConverter99 never runs").advice == "write ImportConverters = 100"
+
+
 def test_number_of_rules_to_write_is_advised(tmp_path: Path) -> None:
     configuration = configured(tmp_path, "ExportConverter4 = nop")
 

@@ -405,6 +405,19 @@ def test_worker_that_was_told_of_debts_does_not_end(floor: Floor) -> None:
     assert floor.dispatcher._may_end(worker, True)
 
 
+def test_debt_from_the_future_is_delivered_after_a_clock_was_set_back(floor: Floor) -> None:
+    now = floor.books.clock.now()
+    floor.books.archive.writer.transact(
+        lambda transaction: floor.books.archive.index.add_debts(
+            transaction, ref(), [draft()], now + 30 * 86400.0
+        )
+    )
+
+    floor.dispatcher.start()
+
+    _await(lambda: floor.books.states() == ["done"])
+
+
 def test_stopped_dispatcher_may_be_stopped_again(floor: Floor) -> None:
     floor.dispatcher.start()
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from dgate.archive.records import DebtKind
-from dgate.delivery.ledger import LEASE_S
+from dgate.delivery.ledger import LEASE_S, MOST_CRASHES, SUSPECT_CRASHES
 from dgate.delivery.records import Lane, Selection, Settlement, State
-from dgate.errors import DatabaseAway
+from dgate.errors import DatabaseAway, StoreError
 from tests.delivery.kit import Books, done, draft, ref
 
 
@@ -155,6 +155,73 @@ def test_long_reason_is_cut(books: Books) -> None:
     assert books.rows("length(last_error)") == [(1000,)]
 
 
+def test_reason_loses_what_databases_refuse(books: Books) -> None:
+    books.owe()
+    [debt] = books.claim()
+
+    books.settle(Settlement(debt, State.STUCK, None, "no\0\r\nway\x1b\ud800"))
+
+    assert books.rows("last_error") == [("no  way??",)]
+
+
+def test_names_that_a_rule_makes_are_cut_to_what_their_columns_hold(books: Books) -> None:
+    books.owe(draft("ExportConverter0", kind=DebtKind.EXPORT))
+    [debt] = books.claim("ExportConverter0")
+    long = "x\0" * 500
+
+    books.settle(Settlement(debt, None, drafts=(draft(long, calling=long, called=long),)))
+
+    assert books.rows("length(destination), length(calling), length(called)") == [(255, 64, 64)]
+
+
+def test_outcome_that_the_database_refuses_does_not_keep_others_from_being_written(
+    books: Books, caplog: pytest.LogCaptureFixture
+) -> None:
+    books.owe(draft("ExportConverter0", kind=DebtKind.EXPORT), to=ref(1))
+    books.owe(draft(), to=ref(2))
+    books.owe(draft(), to=ref(3))
+    [export] = books.claim("ExportConverter0")
+    [delivery] = books.claim(limit=1)
+    # Neither SQLite nor a server takes a lone surrogate.
+    refused = draft("A", script='set PatientName to "\ud800"')
+
+    claimed = books.ledger.exchange(
+        [Settlement(export, None, drafts=(refused,)), done(delivery)], "SINK", 10
+    )
+
+    assert [debt.ref for debt in claimed] == [ref(3)]
+    assert books.states() == ["stuck", "done", "leased"]
+    assert "refused to write down its deliveries" in books.rows("last_error")[0][0]
+    assert f"debt {export.id}" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("state", "expected"), [(State.DONE, "done"), (State.QUEUED, "stuck"), (State.STUCK, "stuck")]
+)
+def test_object_that_arrived_stays_delivered_when_its_text_is_refused(
+    books: Books, state: State, expected: str
+) -> None:
+    books.owe()
+    [debt] = books.claim()
+    _refuse(books, "evil")
+
+    books.settle(Settlement(debt, state, 0xB000, "evil"))
+
+    [row] = books.rows("state, last_status, last_error")
+    assert row[:2] == (expected, 0xB000)
+    assert "written" in row[2] or "write" in row[2]
+
+
+def test_database_that_refuses_everything_is_reported(books: Books) -> None:
+    books.owe()
+    [debt] = books.claim()
+    _refuse(books, "%")
+
+    with pytest.raises(StoreError, match="refuses to write down"):
+        books.settle(done(debt))
+    assert books.states() == ["leased"]
+
+
 def test_export_debt_is_replaced_by_its_deliveries(books: Books) -> None:
     export = draft("ExportConverter0", kind=DebtKind.EXPORT, context='{"modality": "CT"}')
     books.owe(export, to=ref(3))
@@ -230,6 +297,105 @@ def test_shared_ledger_takes_up_only_leases_that_have_run_out(books: Books) -> N
     assert other.recover() == 0
     books.clock.time += LEASE_S + 1
     assert other.recover() == 1
+
+
+def crash(books: Books, limit: int = 100) -> None:
+    """Claim as a start of the gateway does that ends before any outcome."""
+    start = books.reopen()
+    start.recover()
+    start.exchange([], "SINK", limit)
+
+
+def test_debt_that_servers_die_of_becomes_stuck(
+    books: Books, caplog: pytest.LogCaptureFixture
+) -> None:
+    books.owe()
+    for _ in range(MOST_CRASHES):
+        crash(books)
+        assert books.states() == ["leased"]
+
+    assert books.reopen().recover() == 0
+
+    [row] = books.rows("state, repeats, attempts, last_error")
+    assert row[:3] == ("stuck", MOST_CRASHES, 0)
+    assert row[3].startswith(f"the server ended {MOST_CRASHES} times in a row")
+    assert "1 deliveries are stuck" in caplog.text
+
+
+def test_debts_behind_the_one_that_servers_die_of_do_not_become_stuck(books: Books) -> None:
+    for number in range(3):
+        books.owe(to=ref(number))
+    for _ in range(MOST_CRASHES):
+        crash(books)
+
+    books.reopen().recover()
+
+    assert books.rows("state, repeats") == [
+        ("stuck", MOST_CRASHES),
+        ("queued", SUSPECT_CRASHES),
+        ("queued", SUSPECT_CRASHES),
+    ]
+
+
+def test_suspect_is_claimed_alone(books: Books) -> None:
+    books.owe(to=ref(1))
+    for _ in range(SUSPECT_CRASHES):
+        crash(books, limit=1)
+    books.reopen().recover()
+    books.clock.time -= 10
+    books.owe(to=ref(2))
+    books.clock.time += 10
+
+    claims = [books.claim(), books.claim()]
+
+    assert [[debt.ref for debt in claim] for claim in claims] == [[ref(2)], [ref(1)]]
+
+
+def test_crashes_are_counted_in_a_row_only(books: Books) -> None:
+    books.owe()
+    for _ in range(MOST_CRASHES - 1):
+        crash(books)
+    start = books.reopen()
+    start.recover()
+    [debt] = start.exchange([], "SINK", 1)
+    start.exchange([Settlement(debt, State.QUEUED, error="refused")], "SINK", 0)
+    crash(books)
+
+    assert books.reopen().recover() == 1
+
+
+def test_retry_counts_crashes_afresh(books: Books) -> None:
+    books.owe()
+    for _ in range(MOST_CRASHES):
+        crash(books)
+    books.reopen().recover()
+
+    books.desk.retry(Selection())
+    crash(books)
+
+    assert books.reopen().recover() == 1
+    assert books.rows("last_status") == [(-1,)]
+
+
+def test_due_time_that_no_pause_explains_counts_as_due(books: Books) -> None:
+    books.owe(to=ref(1))
+    books.clock.time -= 86400
+    books.owe(to=ref(2))
+    books.ledger.longest_pause_s = 600.0
+
+    assert [debt.ref for debt in books.claim()] == [ref(2), ref(1)]
+
+
+def test_lane_whose_due_time_no_pause_explains_is_due(books: Books) -> None:
+    books.owe()
+    books.ledger.longest_pause_s = 600.0
+    books.clock.time -= 600
+    assert books.ledger.lanes() == [Lane("SINK", 1000.0)]
+    assert books.claim() == []
+
+    books.clock.time -= 86400
+
+    assert books.ledger.lanes() == [Lane("SINK", 0.0)]
 
 
 def test_debt_without_a_destination_is_found_too(books: Books) -> None:
@@ -335,3 +501,14 @@ def test_claim_on_a_missing_database_says_that_it_is_away(books: Books) -> None:
 
     with pytest.raises(DatabaseAway):
         books.claim()
+
+
+def _refuse(books: Books, text: str) -> None:
+    """Make the database refuse reasons that contain a text."""
+    books.archive.writer.transact(
+        lambda transaction: transaction.execute(
+            "CREATE TRIGGER refusal BEFORE UPDATE ON dgate_debts "
+            f"WHEN NEW.last_error LIKE '%{text}%' "
+            "BEGIN SELECT RAISE(ABORT, 'a row like this'); END"
+        )
+    )

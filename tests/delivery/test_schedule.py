@@ -47,6 +47,19 @@ def test_hold_off_is_the_least_pause() -> None:
     assert RetryPolicy(fixed_s=10.0, hold_off_s=60.0).pause_s(1, AVERAGE) == 60.0
 
 
+@pytest.mark.parametrize(
+    ("policy", "most_s"),
+    [
+        (RetryPolicy(longest_s=60.0), 60.0),
+        (RetryPolicy(longest_s=60.0, fixed_s=10.0), 10.0),
+        (RetryPolicy(longest_s=60.0, hold_off_s=90.0), 90.0),
+    ],
+    ids=["growing", "fixed", "held off"],
+)
+def test_longest_pause_is_known(policy: RetryPolicy, most_s: float) -> None:
+    assert policy.most_s == most_s
+
+
 def test_debt_is_given_up_only_when_a_limit_is_set() -> None:
     assert not RetryPolicy().is_exhausted(1_000_000)
     assert not RetryPolicy(most_tries=3).is_exhausted(2)

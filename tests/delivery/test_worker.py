@@ -208,6 +208,50 @@ def test_broken_association_is_a_doubtful_outcome_for_the_object_in_hand_only(
     ]
 
 
+def poisoned(which: Any) -> Any:
+    """Answer everything but object 1, at which the peer hangs up."""
+    return Aborted("lost") if which.sop_instance == "1.2.3.1" else OK
+
+
+def test_object_that_breaks_the_association_again_waits_alone(shop: Workshop) -> None:
+    owe(shop, 1)
+    shop.script = poisoned
+    lane = shop.work()
+    shop.books.clock.time = lane.paused_until
+    shop.books.owe(draft(), to=ref(2))
+
+    shop.work(lane=lane)
+
+    paused_until = lane.paused_until
+    assert paused_until == shop.books.clock.time
+    assert shop.sent() == ["1.2.3.1", "1.2.3.1", "1.2.3.2"]
+    [waiting, _] = shop.books.rows("state, attempts, repeats, due")
+    assert waiting[:3] == ("queued", 2, 2)
+    assert waiting[3] > shop.books.clock.time
+
+
+def test_peer_that_breaks_every_association_is_not_hammered(shop: Workshop) -> None:
+    owe(shop, 3)
+    shop.script = lambda _: Aborted("lost")
+    lane = Lane("SINK")
+    for _ in range(6):
+        before = len(shop.sent())
+        shop.books.clock.time = max(shop.books.clock.time, lane.paused_until) + 1000.0
+        shop.work(lane=lane)
+        assert len(shop.sent()) == before + 1
+        assert lane.paused_until > shop.books.clock.time
+
+
+def test_debts_that_were_not_tried_are_not_charged_with_an_earlier_refusal(shop: Workshop) -> None:
+    owe(shop, 3)
+    answers = iter([NoContext("the peer refused SOP class"), SendResult(0xA700)])
+    shop.script = lambda _: next(answers)
+
+    shop.work()
+
+    assert shop.books.rows("state, attempts") == [("stuck", 1), ("queued", 1), ("queued", 0)]
+
+
 def test_destination_without_resources_pauses(shop: Workshop) -> None:
     owe(shop, 2)
     shop.script = lambda _: SendResult(0xA700, "disk full")

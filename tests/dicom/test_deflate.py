@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import random
+import tracemalloc
 import zlib
+from itertools import islice
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dgate.dicom.deflate import deflate, inflate_all, inflated_chunks, splice
+from dgate.dicom.deflate import (
+    deflate,
+    inflate_all,
+    inflate_header,
+    inflated_chunks,
+    splice,
+)
+from dgate.dicom.scan import EXPLICIT_LITTLE
 from dgate.errors import NotDicom
+from tests.dicom.samples import explicit
 
 
 def test_what_is_deflated_is_inflated() -> None:
@@ -23,9 +34,35 @@ def test_what_is_deflated_is_inflated() -> None:
 def test_inflating_never_takes_more_than_a_chunk_at_a_time() -> None:
     bomb = zlib.compress(bytes(32 << 20), 9)[2:-4]
     chunks = inflated_chunks(bomb)
-    assert len(next(chunks)) == 256 << 10
+    assert max(map(len, chunks)) == 256 << 10
     with pytest.raises(NotDicom, match="exceeds 1 MiB"):
         inflate_all(bomb, 1 << 20)
+
+
+def test_a_header_takes_no_more_of_a_large_object_than_its_beginning() -> None:
+    noise = random.Random(1).randbytes(1 << 20)
+    head = explicit(0x00100010, "PN", b"A^B ")
+    deflated = deflate([head, explicit(0x7FE00010, "OW", noise)])
+    cut = 192 << 10
+    # What lies behind would be refused if it were looked at.
+    damaged = memoryview(deflated[:cut] + b"\xff" * (len(deflated) - cut))
+    data, layout, whole = inflate_header(damaged, EXPLICIT_LITTLE)
+    assert list(layout.entries) == [0x00100010]
+    assert not whole
+    assert len(data) <= 512 << 10
+
+
+def test_inflating_reads_the_buffer_only_as_far_as_it_is_asked_for() -> None:
+    noise = random.Random(2).randbytes(4 << 20)
+    chunks = inflated_chunks(memoryview(deflate([noise])))
+    tracemalloc.start()
+    try:
+        begin = b"".join(islice(chunks, 2))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert noise.startswith(begin)
+    assert peak < 1 << 20
 
 
 def test_damaged_stream_is_refused() -> None:

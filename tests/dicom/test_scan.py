@@ -9,9 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dgate.dicom.scan import (
+    DEEPEST,
     EXPLICIT_BIG,
     EXPLICIT_LITTLE,
     IMPLICIT_LITTLE,
+    MOST_ELEMENTS,
     Encoding,
     items,
     scan,
@@ -120,10 +122,52 @@ def test_nested_sequences_of_undefined_length_are_skipped(encoding: Encoding) ->
 
 def test_hostile_depth_costs_neither_stack_nor_crash() -> None:
     step = implicit(STUDY_SEQUENCE, b"", length=UNDEFINED) + implicit(ITEM, b"", length=UNDEFINED)
-    with pytest.raises(NotDicom):
+    with pytest.raises(NotDicom, match="nested"):
         scan(step * 100_000, IMPLICIT_LITTLE)
     close = implicit(ITEM_END, b"") + implicit(SEQUENCE_END, b"")
-    assert len(scan(step * 10_000 + close * 10_000, IMPLICIT_LITTLE).entries) == 1
+    assert len(scan(step * DEEPEST + close * DEEPEST, IMPLICIT_LITTLE).entries) == 1
+    with pytest.raises(NotDicom, match="nested"):
+        scan(step * (DEEPEST + 1) + close * (DEEPEST + 1), IMPLICIT_LITTLE)
+
+
+def _many(encoding: Encoding, count: int, group: int) -> bytes:
+    return b"".join(
+        _element(
+            encoding, (group << 16) + 0x00010000 * (number >> 16) + (number & 0xFFFF), "LO", b""
+        )
+        for number in range(count)
+    )
+
+
+@ENCODINGS
+@pytest.mark.parametrize("scanner", ["header", "tail"])
+def test_a_level_has_no_more_than_65536_elements(encoding: Encoding, scanner: str) -> None:
+    def count(data: bytes) -> int:
+        if scanner == "tail":
+            return len(scan_tail(data, encoding, 0).entries)
+        return len(scan(data, encoding).entries)
+
+    group = 0x7FE0 if scanner == "tail" else 0x0010
+    assert count(_many(encoding, MOST_ELEMENTS, group)) == MOST_ELEMENTS
+    for excess in (MOST_ELEMENTS + 1, 3 * MOST_ELEMENTS):
+        with pytest.raises(NotDicom, match="65,536 elements"):
+            count(_many(encoding, excess, group))
+
+
+@ENCODINGS
+def test_one_tag_again_and_again_counts_as_many_elements(encoding: Encoding) -> None:
+    data = _element(encoding, PATIENT_NAME, "PN", b"") * (MOST_ELEMENTS + 1)
+    with pytest.raises(NotDicom, match="65,536 elements"):
+        scan(data, encoding)
+    with pytest.raises(NotDicom, match="65,536 elements"):
+        scan_tail(data, encoding, 0)
+
+
+@ENCODINGS
+def test_few_elements_behind_a_large_value_are_found(encoding: Encoding) -> None:
+    data = _element(encoding, 0x00091001, "OB", bytes(2 << 20))
+    data += _element(encoding, ROWS, "US", b"\1\2")
+    assert list(scan(data, encoding).entries) == [0x00091001, ROWS]
 
 
 def test_un_of_undefined_length_holds_implicit_elements() -> None:

@@ -386,6 +386,22 @@ def test_hostile_depth_is_refused_without_a_crash() -> None:
 # Deflated
 
 
+@pytest.mark.parametrize("charset", [b"", b"ISO_IR 192"], ids=["ASCII", "UTF-8"])
+def test_a_name_is_cut_where_no_honest_one_is_so_long(charset: bytes) -> None:
+    value = "Жa".encode() * (1 << 20)
+    head = implicit(CHARSET, charset)
+    table = ElementTable(head + implicit(PATIENT_NAME, value), IMPLICIT_LE)
+    assert 20_000 < len(table.text(PATIENT_NAME)) <= 1 << 16
+    assert len(table.raw(PATIENT_NAME) or b"") == len(value)
+
+
+@pytest.mark.parametrize("tag", [0x0040A160, 0x30060050], ids=["text value", "contour data"])
+def test_text_that_may_be_long_is_not_cut(tag: int) -> None:
+    value = b"1.5\\" * 30_000
+    table = ElementTable(implicit(tag, value), IMPLICIT_LE)
+    assert len(table.text(tag)) == len(value)
+
+
 def _deflated(data: bytes) -> bytes:
     stream = zlib.compressobj(wbits=-15)
     return stream.compress(data) + stream.flush()

@@ -11,6 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 
+from dgate.dicom import transcode
+from dgate.dicom.deflate import deflate
 from dgate.dicom.part10 import file_meta
 from dgate.dicom.table import ElementTable
 from dgate.dicom.transcode import can_convert, convert, convert_header_only
@@ -268,6 +270,40 @@ def test_too_deep_nesting_is_refused() -> None:
 
 
 # Compressed
+
+
+def _claiming(rows: int, columns: int, frames: int, fragments: int = 1) -> bytes:
+    return (
+        explicit(0x00280002, "US", struct.pack("<H", 1))
+        + explicit(0x00280008, "IS", f"{frames:4}".encode())
+        + explicit(ROWS, "US", struct.pack("<H", rows))
+        + explicit(0x00280011, "US", struct.pack("<H", columns))
+        + explicit(0x00280100, "US", struct.pack("<H", 16))
+        + explicit(PIXEL_DATA, "OB", b"", length=UNDEFINED)
+        + item(b"")
+        + item(bytes(62) + b"\xff\xd9") * fragments
+        + implicit(0xFFFEE0DD, b"")
+    )
+
+
+@pytest.mark.parametrize(
+    "claim",
+    [_claiming(65535, 65535, 1), _claiming(1024, 1024, 300), _claiming(1024, 1024, 2, 300)],
+    ids=["rows and columns", "frames", "frames that are there"],
+)
+def test_pixels_that_claim_to_be_huge_are_not_decompressed(claim: bytes) -> None:
+    with pytest.raises(CannotTranscode, match="MiB, more than the limit of 512 MiB"):
+        convert(claim, RLE_LOSSLESS, EXPLICIT_LE)
+
+
+def test_deflated_object_that_would_be_huge_is_not_inflated(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(transcode, "EXPANSION_LIMIT_BYTES", 1 << 20)
+    bomb = deflate([HEAD, explicit(PIXEL_DATA, "OW", bytes(2 << 20))])
+    with pytest.raises(CannotTranscode, match="exceeds 1 MiB"):
+        convert(bomb, DEFLATED, EXPLICIT_LE)
+
 
 RLE_FILES = pytest.mark.parametrize(
     "file", [file for file in shipped() if file.syntax == RLE_LOSSLESS], ids=repr

@@ -118,7 +118,7 @@ def test_the_response_has_the_ids_and_uids_of_the_request(server: Server) -> Non
     assert not answer.has_data_set
 
 
-@pytest.mark.parametrize("max_pdu", [0, 12, 128, 4096, 16384, 0xFFFFFFFF])
+@pytest.mark.parametrize("max_pdu", [0, 64, 128, 4096, 16384, 0xFFFFFFFF])
 def test_no_pdu_is_longer_than_the_peer_allows(max_pdu: int) -> None:
     identifier = DATA[:3000]
 

@@ -128,6 +128,14 @@ def test_an_unknown_caller_gets_verification_only_when_unknown_ones_are_not_allo
     assert results(accepted(policy, *contexts, calling="STRANGER")) == [0, 1]
 
 
+def test_a_peer_whose_maximum_pdu_leaves_no_room_is_rejected() -> None:
+    decision = Policy(SHORT_LIST).judge(request(max_pdu=63))
+
+    assert isinstance(decision, Rejection)
+    assert (decision.result, decision.source, decision.reason) == (1, 1, 1)
+    assert "maximum PDU length of 63" in decision.message
+
+
 def test_the_reply_tells_our_limits_and_implementation() -> None:
     reply = accepted(Policy(SHORT_LIST, max_pdu=4242), calling="CT1", called="ME").reply
 

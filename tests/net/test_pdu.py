@@ -51,6 +51,13 @@ def test_a_fragment_fits_the_peers_maximum_and_is_even(peer_max_pdu: int) -> Non
     assert size + pdu.PDV_SIZE <= max(peer_max_pdu, 8) or peer_max_pdu == 0
 
 
+@pytest.mark.parametrize(
+    ("peer_max_pdu", "expected"), [(0, False), (1, True), (63, True), (64, False), (1 << 31, False)]
+)
+def test_a_maximum_that_leaves_no_room_is_a_fault(peer_max_pdu: int, expected: bool) -> None:
+    assert bool(pdu.max_pdu_fault(peer_max_pdu)) is expected
+
+
 def test_a_peer_without_limit_gets_128_kib() -> None:
     assert pdu.max_fragment(0) == pdu.max_fragment(0xFFFFFFFF) == (1 << 17) - 6
 

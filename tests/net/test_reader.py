@@ -81,6 +81,16 @@ GARBAGE: list[tuple[str, bytes, tuple[int, int]]] = [
         INVALID_PARAMETER,
     ),
     (
+        "command of empty fragments",
+        p_data(1, 1, b"") * 9,
+        INVALID_PARAMETER,
+    ),
+    (
+        "data set of empty fragments",
+        p_data(3, 3, store_command()) + p_data(3, 0, b"") * 9,
+        INVALID_PARAMETER,
+    ),
+    (
         "command in two contexts",
         p_data(1, 1, echo_command()[:9]) + p_data(3, 3, echo_command()[9:]),
         UNEXPECTED_PARAMETER,
@@ -213,6 +223,15 @@ def test_an_abort_of_the_peer_ends_its_association(server: Server, before: bytes
     assert isinstance(error, Aborted)
     assert "aborted by the peer's upper layer: invalid parameter" in str(error)
     assert "RAW at 127.0.0.1" in str(error)
+
+
+def test_a_few_empty_fragments_do_no_harm(server: Server) -> None:
+    with server.associate() as raw:
+        raw.send(p_data(3, 1, b"") * 8 + p_data(3, 3, store_command()))
+        raw.send(p_data(3, 0, b"") * 7 + p_data(3, 0, DATA) + p_data(3, 2, b""))
+        assert raw.read_command().status == 0
+        raw.release()
+    assert server.objects == [DATA]
 
 
 # Time-outs

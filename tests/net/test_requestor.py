@@ -223,6 +223,15 @@ def test_an_answer_that_is_none_is_aborted(answer: bytes, expected: tuple[int, i
         open_to(port)
 
 
+def test_an_acceptor_whose_maximum_pdu_leaves_no_room_is_aborted() -> None:
+    def script(raw: Raw) -> None:
+        accept(raw, max_pdu=20)
+        assert raw.abort_reason() == INVALID_PARAMETER
+
+    with scripted_peer(script) as port, pytest.raises(ProtocolError, match="length of 20"):
+        open_to(port)
+
+
 # What cannot be asked
 
 

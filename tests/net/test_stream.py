@@ -53,6 +53,15 @@ def take(stream: Stream, size: int) -> bytes:
     return data
 
 
+@pytest.mark.parametrize(("setting", "seconds"), [(300, 300.0), (5, 5.0), (0, 300.0), (-1, 300.0)])
+def test_every_wait_on_an_association_follows_tcpiptimeout(setting: int, seconds: float) -> None:
+    timeouts = Timeouts.of(setting)
+
+    assert timeouts.idle_s == timeouts.response_s == seconds
+    assert timeouts.read_s == timeouts.write_s == seconds
+    assert (timeouts.connect_s, timeouts.artim_s) == (10.0, 30.0)
+
+
 def test_input_is_read_in_pieces_of_any_size(pair: Pair) -> None:
     data = bytes(index % 251 for index in range(3 * BUFFER_BYTES))
     sender = threading.Thread(target=pair.raw.send, args=(data,))

@@ -297,11 +297,11 @@ def test_expansion_applies_filters_again() -> None:
     assert expand(made) == []
 
 
-def test_expansion_of_a_converter_that_is_gone_sends_nothing_and_says_so(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    assert expand(kit.rules()) == []
-    assert "ExportConverter0 is gone" in caplog.text
+def test_expansion_of_a_converter_that_is_gone_sticks_the_debt_and_says_what_to_do() -> None:
+    with pytest.raises(RuleError, match="ExportConverter0 no longer runs") as caught:
+        expand(kit.rules())
+    assert "put the line back" in caught.value.remedy
+    assert "dgate queue retry" in caught.value.remedy
 
 
 @pytest.mark.parametrize("passes", [True, False])

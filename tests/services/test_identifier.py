@@ -75,6 +75,15 @@ def test_missing_and_oversized_identifiers_are_refused() -> None:
         read_identifier(Message(CONTEXT, Command(), huge), STUDY_ROOT)
 
 
+def test_identifier_of_a_thousand_elements_and_no_more_is_read() -> None:
+    values: dict[int, str | None] = {0x00091000 + number: None for number in range(999)}
+    values[LEVEL] = "STUDY"
+    assert read_identifier(message(values), STUDY_ROOT).level is Level.STUDY
+    values[STUDY] = "1.2"
+    with pytest.raises(NotDicom, match="1000 elements"):
+        read_identifier(message(values), STUDY_ROOT)
+
+
 @pytest.mark.parametrize("value", [None, "*", "1.2.*", "1.2.?"], ids=str)
 def test_retrieval_without_unique_key_is_refused(value: str | None) -> None:
     found = read_identifier(message({LEVEL: "STUDY", STUDY: value}), STUDY_ROOT)
