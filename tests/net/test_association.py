@@ -223,7 +223,7 @@ def test_an_association_lives_on_when_a_data_set_fails_before_its_first_byte() -
         raw.release()
 
     assert answer_received.status == Status.PROCESSING_FAILURE
-    assert answer_received.error_comment == "the disk is gone"
+    assert answer_received.error_comment == "internal error, see the log"
 
 
 # Ends
