@@ -68,14 +68,41 @@ class Job(Protocol[T_co]):
         ...
 
 
+class _FolderSyncs:
+    """Syncs each folder of a group once, for whichever of its jobs comes first."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._folders: dict[Path, threading.Lock] = {}
+        self._synced: set[Path] = set()
+
+    def ensure(self, folder: Path) -> None:
+        """Return when the folder is synced; raises StoreError."""
+        with self._lock:
+            turn = self._folders.setdefault(folder, threading.Lock())
+        with turn:
+            if folder in self._synced:
+                return
+            try:
+                sync_folder(folder)
+            except OSError as exc:
+                raise StoreError(
+                    f"the folder cannot be synced: {exc.strerror}",
+                    where=str(folder),
+                    remedy="check the disk",
+                ) from exc
+            self._synced.add(folder)
+
+
 class _Entry(Generic[T]):
-    __slots__ = ("error", "folders", "job", "leads", "result", "wake")
+    __slots__ = ("error", "folders", "job", "leads", "result", "syncs", "wake")
 
     def __init__(self, job: Job[T]) -> None:
         self.job = job
         self.result: T | None = None
         self.error: BaseException | None = None
         self.folders: Set[Path] = frozenset()
+        self.syncs: _FolderSyncs | None = None
         self.wake: threading.Lock | None = None
         self.leads = False
 
@@ -133,6 +160,10 @@ class Writer:
             self._await_turn(entry, entry.wake)
         if entry.leads:
             self._lead(entry)
+        if entry.error is None and entry.syncs is not None:
+            # Each waiter in its own thread: the file system then shares one journal commit.
+            for folder in entry.folders:
+                entry.syncs.ensure(folder)
         if entry.error is not None:
             raise entry.error
         return cast(T, entry.result)
@@ -174,7 +205,10 @@ class Writer:
             finally:
                 # The next group may write while this one syncs its folders.
                 self._hand_over()
-            self._sync(group)
+            if self._sync_folders:
+                shared = _FolderSyncs()
+                for entry in group:
+                    entry.syncs = shared
         except BaseException as exc:
             # Only an interrupt of the leading thread comes here: nobody may wait for it for ever.
             for entry in group[1:]:
@@ -316,23 +350,6 @@ class Writer:
             self._connection.close()
         self._connection = self._transaction = None
         self._data_version = -1
-
-    def _sync(self, group: list[_Entry[Any]]) -> None:
-        if not self._sync_folders:
-            return
-        failed: dict[Path, OSError] = {}
-        for folder in set().union(*(entry.folders for entry in group)):
-            try:
-                sync_folder(folder)
-            except OSError as exc:
-                failed[folder] = exc
-        for entry in group:
-            for folder in entry.folders & failed.keys():
-                entry.error = StoreError(
-                    f"the folder cannot be synced: {failed[folder].strerror}",
-                    where=str(folder),
-                    remedy="check the disk",
-                )
 
 
 def sync_folder(folder: Path) -> None:
