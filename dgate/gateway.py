@@ -37,7 +37,7 @@ from dgate.delivery.schedule import RetryPolicy
 from dgate.delivery.sender import Sender
 from dgate.delivery.worker import Toolbox
 from dgate.dicom.table import ElementTable
-from dgate.dicom.uids import UidGenerator
+from dgate.dicom.uids import VERIFICATION, UidGenerator
 from dgate.errors import DgateError, RuleError
 from dgate.net import STORAGE, CommandField, Handler, Listener, Policy, Router, Timeouts
 from dgate.ops.control import Answer, Command, ControlServer, socket_path
@@ -61,7 +61,6 @@ DRAIN_S = 5.0
 MEGABYTE = 1 << 20
 
 _OWN_FOLDERS = frozenset({"dgate", "dbase", "incoming", "printer_files", "bin", "lost+found"})
-_VERIFICATION = "1.2.840.10008.1.1"
 _QUERY_RETRIEVE = "1.2.840.10008.5.1.4.1.2"
 _PRIVATE_RETRIEVE = "1.2.826.0.1.3680043.2.135.1066.5.1.4.1.2"
 """Aliases of the C-MOVE classes under the original vendor's root (spec dgatesop-lst.md, appendix).
@@ -271,7 +270,7 @@ class Gateway:
             self._user_log,
         )
         handlers: dict[tuple[CommandField, str], Handler] = {
-            (CommandField.C_ECHO_RQ, _VERIFICATION): answer_echo,
+            (CommandField.C_ECHO_RQ, VERIFICATION): answer_echo,
             (CommandField.C_STORE_RQ, STORAGE): storage.store,
         }
         for number, levels in _MODELS.items():

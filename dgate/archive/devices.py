@@ -39,8 +39,6 @@ log = logging.getLogger(__name__)
 PREVIOUS = ".prev"
 """Ending of the name under which a replaced file is kept until the new one is durable."""
 MEGABYTE = 1 << 20
-PRETENDED_FREE_BYTES = 10_000 * MEGABYTE
-"""What every device has with IgnoreMAGDeviceThreshold (spec dimse.md section 9)."""
 FREE_SPACE_AGE_S = 1.0
 _MOST_FOLDERS = 4096
 

@@ -9,7 +9,6 @@ synced commit.
 from __future__ import annotations
 
 import logging
-import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence, Set
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar, cast
 
 from dgate.archive.database import Connection, Cursor, Database, Value
+from dgate.archive.files import sync_folder
 from dgate.config.settings import Durability
 from dgate.errors import DatabaseAway, StoreError
 
@@ -350,15 +350,6 @@ class Writer:
             self._connection.close()
         self._connection = self._transaction = None
         self._data_version = -1
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _interrupted(location: str, exc: BaseException) -> DatabaseAway:

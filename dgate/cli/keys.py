@@ -8,9 +8,8 @@ from dataclasses import dataclass
 import click
 
 from dgate.dicom.element import keyword_of, parse_tag
+from dgate.dicom.encode import QUERY_RETRIEVE_LEVEL
 from dgate.dicom.table import ElementTable
-
-QUERY_RETRIEVE_LEVEL = 0x00080052
 
 _RETURNED = {
     "PATIENT": ("PatientID", "PatientName", "PatientBirthDate", "PatientSex"),

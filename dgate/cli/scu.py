@@ -12,7 +12,7 @@ from rich.table import Table
 
 from dgate.cli.keys import KeyList, decode_answer, parse_keys
 from dgate.cli.peer import find_peer, peer_options
-from dgate.dicom.encode import encode_data_set
+from dgate.dicom.encode import UTF_8, encode_data_set
 from dgate.dicom.uids import EXPLICIT_LE, IMPLICIT_LE, VERIFICATION
 from dgate.errors import NoContext, PeerError
 from dgate.net import (
@@ -36,7 +36,6 @@ MOVE_MODELS = {
     "patient": "1.2.840.10008.5.1.4.1.2.1.2",
     "study": "1.2.840.10008.5.1.4.1.2.2.2",
 }
-UTF_8 = "ISO_IR 192"
 
 _key_option = click.option(
     "-k",

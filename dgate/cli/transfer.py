@@ -16,7 +16,7 @@ from dgate.archive.importer import files_below
 from dgate.cli.keys import KeyList
 from dgate.cli.peer import Peer
 from dgate.config.soplist import SopList
-from dgate.dicom.encode import encode_data_set
+from dgate.dicom.encode import UTF_8, encode_data_set
 from dgate.dicom.part10 import FileMeta, file_meta, read_meta
 from dgate.dicom.payload import Payload, SpillFile
 from dgate.dicom.uids import EXPLICIT_LE, IMPLICIT_LE, is_uid
@@ -239,7 +239,7 @@ def fetch(peer: Peer, keys: KeyList, level: str, output: Path, *, patient_root: 
         identifier = encode_data_set(
             keys.values(level, with_return_keys=False),
             context.transfer_syntax,
-            "ISO_IR 192" if keys.needs_utf8 else "",
+            UTF_8 if keys.needs_utf8 else "",
         )
         responses = get(
             association,

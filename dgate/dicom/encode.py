@@ -13,6 +13,10 @@ from dgate.dicom.scan import encoding_of
 from dgate.dicom.uids import transfer_syntax
 
 SPECIFIC_CHARACTER_SET = 0x00080005
+QUERY_RETRIEVE_LEVEL = 0x00080052
+
+UTF_8 = "ISO_IR 192"
+"""Defined term of Unicode in UTF-8 (PS3.3 C.12.1.1.2)."""
 
 
 def encode_data_set(values: Mapping[int, str | None], syntax_uid: str, charset: str) -> bytes:

@@ -25,7 +25,6 @@ STOP: Final = 3
 FAILED: Final = 4
 RETURN: Final = 5
 REJECT: Final = 6
-RETRY: Final = 7
 
 
 class Environment(Protocol):

@@ -10,17 +10,15 @@ from dataclasses import dataclass
 from dgate.archive.query import QueryKey
 from dgate.archive.schema import Level
 from dgate.dicom.charset import encode
-from dgate.dicom.encode import SPECIFIC_CHARACTER_SET
+from dgate.dicom.encode import QUERY_RETRIEVE_LEVEL, SPECIFIC_CHARACTER_SET, UTF_8
 from dgate.dicom.table import ElementTable
 from dgate.errors import DataSetMismatch, NotDicom
 from dgate.net import Message
 
-QUERY_RETRIEVE_LEVEL = 0x00080052
 RETRIEVE_AE_TITLE = 0x00080054
 INSTANCE_AVAILABILITY = 0x00080056
 FAILED_SOP_INSTANCE_UID_LIST = 0x00080058
 
-UTF_8 = "ISO_IR 192"
 LATIN_1 = "ISO_IR 100"
 
 PATIENT_ROOT = frozenset({Level.PATIENT, Level.STUDY, Level.SERIES, Level.IMAGE})

@@ -12,12 +12,11 @@ import logging
 from dgate.archive.query import Finder
 from dgate.archive.schema import Level
 from dgate.config.settings import Settings
-from dgate.dicom.encode import SPECIFIC_CHARACTER_SET, encode_data_set
+from dgate.dicom.encode import QUERY_RETRIEVE_LEVEL, SPECIFIC_CHARACTER_SET, encode_data_set
 from dgate.errors import DataSetMismatch, StoreError
 from dgate.net import Association, Handler, Message, Status
 from dgate.services.identifier import (
     INSTANCE_AVAILABILITY,
-    QUERY_RETRIEVE_LEVEL,
     RETRIEVE_AE_TITLE,
     Identifier,
     answer_charset,

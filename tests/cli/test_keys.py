@@ -5,8 +5,8 @@ from __future__ import annotations
 import click
 import pytest
 
-from dgate.cli.keys import QUERY_RETRIEVE_LEVEL, decode_answer, parse_keys
-from dgate.dicom.encode import encode_data_set
+from dgate.cli.keys import decode_answer, parse_keys
+from dgate.dicom.encode import QUERY_RETRIEVE_LEVEL, encode_data_set
 
 IMPLICIT_LE = "1.2.840.10008.1.2"
 
