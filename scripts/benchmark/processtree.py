@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -13,8 +14,10 @@ def tree(pid: int) -> Iterator[int]:
     """Yield a process and all that it started."""
     yield pid
     for thread in Path(f"/proc/{pid}/task").iterdir():
-        for child in (thread / "children").read_text().split():
-            yield from tree(int(child))
+        # A thread may end while its process is looked at; its children are then another's.
+        with suppress(FileNotFoundError):
+            for child in (thread / "children").read_text().split():
+                yield from tree(int(child))
 
 
 def cpu_seconds(pid: int) -> float:
