@@ -10,12 +10,17 @@ from pathlib import Path
 from typing import Any
 
 from dgate.config import converters
+from dgate.config.areas import areas
 from dgate.config.ini import IniFile, Section
 from dgate.config.key_table import REGISTRY
 from dgate.config.keys import MAIN
 from dgate.config.model import Durability, Engine, MissingUids, Settings, V2Content, Value
 from dgate.config.problem import Report
+from dgate.config.sqlhost import address
 from dgate.config.values import Values
+from dgate.config.virtual import virtual_servers
+from dgate.config.watching import watched
+from dgate.config.worklist import worklist_iso_ir
 
 _LEVELS = ("PATIENT", "STUDY", "SERIES", "IMAGE", "SOPCLASS", "GLOBAL")
 _FIXED_SYNTAXES = range(13)
@@ -49,8 +54,10 @@ def build_settings(
     _check_tables(values, report)
     devices = _devices(values, engine, report)
     fields["mag_devices"] = devices
+    fields |= areas(values, devices, report)
     if not values.text("TempDir"):
         fields["temp_dir"] = (devices[0] if devices else ini_path.parent) / "printer_files"
+    fields["worklist_iso_ir"] = worklist_iso_ir(values, report)
     fields["uid_prefix"] = _uid_prefix(values.get("UIDPrefix"), report)
     fields["file_name_syntax"] = _file_name_syntax(values.get("FileNameSyntax"), report)
     fields["storage_failed_error_code"] = _failure_status(
@@ -60,6 +67,8 @@ def build_settings(
     limits = {"Import": fields["import_converters"], "Export": fields["export_converters"]}
     fields["converters"] = converters.active(values, ini, limits, report)
     fields["scripts"] = converters.scripts(ini)
+    fields |= watched(values, devices, fields["profile"], report)
+    fields["virtual_servers"] = virtual_servers(values, report)
     return Settings(ini_path=ini_path, base_folder=ini_path.parent, **fields)
 
 
@@ -87,6 +96,8 @@ def _database(values: Values, report: Report) -> tuple[Engine, str]:
         return Engine.NONE, ""
     if flags:
         engine = flags[0][1]
+        if engine is not Engine.SQLITE:
+            _check_host(values.get("SQLHost"), report)
         return engine, str(values.path(name, server)) if engine is Engine.SQLITE else name
     if "/" in name or "\\" in name:
         folder = values.path(name, server)
@@ -96,6 +107,13 @@ def _database(values: Values, report: Report) -> tuple[Engine, str]:
     message = f"SQLServer = {name} is an ODBC data source, which is not supported"
     report.error(server.line, message, "write SQLite = 1, PostGres = 1 or MySQL = 1")
     return Engine.NONE, ""
+
+
+def _check_host(value: Value, report: Report) -> None:
+    try:
+        address(value.text)
+    except ValueError as exc:
+        report.error(value.line, f"{value.name}: {exc}", "write host or host:port")
 
 
 def _sqlite_startup(value: Value, report: Report) -> str:

@@ -1,7 +1,7 @@
-"""Everything that `dgate check` prints: what loading found, and what the files show together.
+"""What the four files show together, and whether the folders that they name can be used.
 
-It looks at the file system and never changes it. Rule problems come from outside, as the
-configuration does not know the rules. Owned by the calling thread.
+It looks at the file system and never changes it. What the rules show comes with
+`dgate.inspection`, which puts everything together for `dgate check`. Owned by the calling thread.
 """
 
 from __future__ import annotations
@@ -13,29 +13,44 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 
 from dgate.config import codes
+from dgate.config.areas import look_at_cleaning
 from dgate.config.codes import CodeKind
+from dgate.config.key_table import REGISTRY
+from dgate.config.keys import KeyType
 from dgate.config.model import Configuration, Durability, Engine, V2Content, Value
 from dgate.config.problem import Problem, Report, Severity
+from dgate.config.scriptcodes import look_at_script_codes
+from dgate.config.virtual import look_at_servers
+from dgate.config.worklist import look_at_worklist
 
-_VERIFICATION = "1.2.840.10008.1.1"
-_IMPLICIT_LE = "1.2.840.10008.1.2"
 _V2_SYNTAXES = ("0", "1", "2", "3", "5", "6", "7")
-_CHANGES = {
+CHANGES = {
     CodeKind.REENCODE: "in another transfer syntax",
     CodeKind.LOSSY: "in another transfer syntax, with loss",
     CodeKind.RESIZE: "in a smaller size",
     CodeKind.SCRIPT: "by a script",
     CodeKind.RETIRED: "uncompressed",
 }
+"""What a compression code does to objects, for a message; codes that keep them are not named."""
+_CODED = {
+    "IncomingCompression": "received objects are stored",
+    "DroppedFileCompression": "imported files are stored",
+    "ArchiveCompression": "moved objects are stored",
+}
 _SORT_ITEM = re.compile(r"\s*(?:(\w+)\.)?(\w+)(?:\s+(?:asc|desc))?\s*", re.IGNORECASE)
-_FORWARD = re.compile(r"\bforward (?:compressed as \S+ )?to ([^\s;\"}]+)", re.IGNORECASE)
+PORTS = ("TCPPort", "TLSPort", "WebPort", "HL7Port")
+_MOST_COLUMNS = 100
 _ADDED_COLUMNS = ("accesstime", "objectfile", "devicename")
 
 
-def check(configuration: Configuration, rule_problems: Iterable[Problem] = ()) -> list[Problem]:
-    """Return all problems by file and line, those of the whole file first."""
+def check(configuration: Configuration) -> list[Problem]:
+    """Return what loading found and what the files show together, by file and line."""
     look = _Look(configuration)
-    found = [*configuration.problems, *look.problems(), *rule_problems]
+    return in_order(configuration, [*configuration.problems, *look.problems()])
+
+
+def in_order(configuration: Configuration, found: Iterable[Problem]) -> list[Problem]:
+    """Return problems by file and line, those of a whole file first, none of them twice."""
     settings = configuration.settings
     files = [
         settings.ini_path.name,
@@ -44,11 +59,12 @@ def check(configuration: Configuration, rule_problems: Iterable[Problem] = ()) -
         settings.sop_class_list.name,
     ]
 
-    def place(problem: Problem) -> tuple[int, str, int]:
+    def place(problem: Problem) -> tuple[int, str, int, int]:
         name = PurePath(problem.path).name
-        return (files.index(name) if name in files else len(files), name, problem.line or 0)
+        number = files.index(name) if name in files else len(files)
+        return (number, name, problem.line or 0, problem.column or 0)
 
-    return sorted(found, key=place)
+    return sorted(dict.fromkeys(found), key=place)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,22 +96,44 @@ class _Look:
         self._configuration = configuration
         self._settings = configuration.settings
         self._values = {value.name: value for value in configuration.values}
-        self._ini = Report(str(self._settings.ini_path))
+        ini = configuration.ini
+        self._ini = Report(str(self._settings.ini_path), place=None if ini is None else ini.place)
         self._map = Report(str(self._settings.acrnema_map))
-        self._list = Report(str(self._settings.sop_class_list))
+        self._sql = Report(str(self._settings.k_factor_file))
 
     def problems(self) -> Iterator[Problem]:
         """Yield what is found, file by file."""
         self._look_at_promises()
         self._look_at_encoding()
+        self._look_at_ports()
         self._look_at_folders()
         self._look_at_columns()
+        look_at_cleaning(self._settings, self._configuration.layout, self._line, self._ini)
         self._look_at_delivery()
-        self._look_at_targets()
+        look_at_servers(
+            self._settings.virtual_servers,
+            self._settings.ae_title,
+            self._configuration.nodes,
+            self._ini,
+        )
         self._look_at_nodes()
-        self._look_at_acceptance()
-        for report in (self._ini, self._map, self._list):
-            yield from report.problems
+        look_at_script_codes(
+            self._values.values(),
+            self._configuration.nodes,
+            self._settings.converters,
+            self._ini,
+            self._map,
+        )
+        look_at_worklist(
+            self._values.get("WorkListMode"),
+            self._settings.engine,
+            self._configuration.layout.worklist,
+            self._ini,
+            self._sql,
+        )
+        yield from self._ini.problems
+        yield from self._map.problems
+        yield from self._sql.problems
 
     def _line(self, name: str) -> int | None:
         value: Value | None = self._values.get(name)
@@ -114,18 +152,23 @@ class _Look:
     def _look_at_encoding(self) -> None:
         """Name each place of dicom.ini that re-encodes (rulings.md 1)."""
         settings = self._settings
-        for name, code, subject in (
-            ("IncomingCompression", settings.incoming_compression, "received objects"),
-            ("DroppedFileCompression", settings.dropped_file_compression, "imported files"),
-        ):
+        for value in self._values.values():
+            if value.key.type is not KeyType.CODE or not value.key.effective:
+                continue
+            name, code = value.name, value.text.strip().lower()
+            subject = _CODED.get(name, "objects are written")
             kind = codes.kind_of(code)
             if kind is CodeKind.INDEX_ONLY:
-                message = f"{name} = {code}: {subject} are indexed, but not stored"
-                self._ini.warning(self._line(name), message, f"write {name} = as to store them")
-            elif kind in _CHANGES:
-                message = f"{name} = {code}: {subject} are stored {_CHANGES[kind]}"
-                advice = f"write {name} = as to store them unchanged"
-                self._ini.info(self._line(name), message, advice)
+                message = f"{name} = {code}: {subject} in the index only, without a file"
+                self._ini.warning(value.line, message, f"write {name} = as to store them")
+            elif kind in CHANGES:
+                message = f"{name} = {code}: {subject} {CHANGES[kind]}"
+                advice = f"write {name} = as to leave them unchanged"
+                self._ini.info(value.line, message, advice)
+        mode = self._values.get("WorkListMode")
+        if mode is not None and mode.key.effective and mode.text.strip()[:1] in ("1", "2"):
+            message = f"WorkListMode = {mode.text}: objects get values of their worklist entry"
+            self._ini.info(mode.line, message, "write WorkListMode = 0 to store them unchanged")
         if not self._names_v2():
             return
         line = self._line("FileNameSyntax")
@@ -141,16 +184,68 @@ class _Look:
         syntax = self._settings.file_name_syntax
         return syntax in _V2_SYNTAXES or syntax.lower().endswith(".v2")
 
+    def _look_at_ports(self) -> None:
+        """Report two listeners on one port; whether a port is free is looked at elsewhere."""
+        taken: dict[int, str] = {}
+        for name, port in self.ports():
+            if port in taken:
+                message = f"{name} is the same port as {taken[port]}"
+                self._ini.error(self._line(name), message, "give each listener a port of its own")
+            taken.setdefault(port, name)
+
+    def ports(self) -> Iterator[tuple[str, int]]:
+        """Yield the ports that a server would listen on, except 0."""
+        for name in PORTS:
+            key = REGISTRY[name]
+            port = getattr(self._settings, key.feeds) if key.effective else 0
+            if isinstance(port, int) and port > 0:
+                yield name, port
+
     def _look_at_folders(self) -> None:
         """Report folders that cannot be used; those that are only missing are made at start."""
-        for number, folder in enumerate(self._settings.mag_devices):
-            self._look_at_folder(f"MAGDevice{number}", folder)
+        devices = {f"MAGDevice{n}": path for n, path in enumerate(self._settings.mag_devices)}
+        for value in self._values.values():
+            if value.key.name == "MIRRORDeviceN" and value.key.effective and value.text:
+                folder = Path(value.text.replace("\\", "/"))
+                devices[value.name] = self._settings.base_folder / folder
+        self._look_at_nesting(devices)
+        for name, folder in devices.items():
+            self._look_at_folder(name, folder)
         if self._settings.engine is Engine.SQLITE:
-            self._look_at_folder("SQLServer", Path(self._settings.sql_server).parent)
-        for name, path in (
-            ("UserLog", self._settings.user_log),
-            ("TroubleLog", self._settings.trouble_log),
-        ):
+            self._look_at_file("SQLServer", Path(self._settings.sql_server))
+        self._look_at_file("UserLog", self._settings.user_log)
+        self._look_at_file("TroubleLog", self._settings.trouble_log)
+
+    def _look_at_nesting(self, devices: dict[str, Path]) -> None:
+        """Report devices that are one folder by another name, or lie inside each other."""
+        known: dict[Path, str] = {}
+        for name, folder in devices.items():
+            real = _real(folder)
+            other = known.setdefault(real, name)
+            if other != name:
+                # Where the paths read the same, loading has said so.
+                if devices[other] != folder or not name.startswith("MAG"):
+                    message = f"{name} is the same folder as {other}"
+                    advice = "give each device a folder of its own"
+                    self._ini.error(self._line(name), message, advice)
+                continue
+        for name, folder in devices.items():
+            outer = next((known[path] for path in _real(folder).parents if path in known), None)
+            if outer is not None:
+                message = f"{name} lies inside the folder of {outer}"
+                advice = "put the devices beside each other, or the index may have files twice"
+                self._ini.warning(self._line(name), message, advice)
+
+    def _look_at_file(self, name: str, path: Path) -> None:
+        """Report a file that cannot be written or made."""
+        if path.is_dir():
+            message = f"{name}: {path} is a folder"
+            self._ini.error(self._line(name), message, "name a file")
+        elif _exists(path) and not os.access(path, os.W_OK):
+            message = f"{name}: {path} cannot be written"
+            advice = "change its owner or mode, or name another file"
+            self._ini.error(self._line(name), message, advice)
+        else:
             self._look_at_folder(name, path.parent)
 
     def _look_at_folder(self, name: str, folder: Path) -> None:
@@ -185,7 +280,7 @@ class _Look:
             ("Image", settings.image_query_sort_order),
         ):
             key = f"{level}QuerySortOrder"
-            for item in filter(str.strip, order.split(",")):
+            for item in filter(str.strip, order.split(",", _MOST_COLUMNS)[:_MOST_COLUMNS]):
                 match = _SORT_ITEM.fullmatch(item)
                 table, column = (match[1] or "", match[2]) if match else ("", item)
                 known = columns.get(table.lower(), set()) if table else everything
@@ -212,21 +307,6 @@ class _Look:
                     message = f"{name} has no effect, as RetryDelay is set"
                     self._ini.warning(self._line(name), message, "remove one of the two")
 
-    def _look_at_targets(self) -> None:
-        """Report destinations of rules that the node table does not know."""
-        for rule in self._settings.converters:
-            for target in () if rule.lua else _FORWARD.findall(rule.text):
-                # What holds a % is known only when an object comes.
-                if "%" in target or self._configuration.nodes.names(target):
-                    continue
-                line = int(rule.where.rpartition(":")[2])
-                name = f"{rule.family}Converter{rule.index}"
-                message = f"{name} forwards to {target}, which acrnema.map does not name"
-                if "." in target or ":" in target:
-                    self._ini.info(line, f"{message}; it is called as host[:port]", "name it there")
-                else:
-                    self._ini.warning(line, message, "add it to acrnema.map, or mend its name")
-
     def _look_at_nodes(self) -> None:
         nodes = self._configuration.nodes
         if not self._settings.allow_unknown and not len(nodes):
@@ -234,26 +314,21 @@ class _Look:
             self._map.warning(None, message, "add the callers to the node table")
         changing: dict[str, list[str]] = {}
         for node in nodes:
-            if codes.kind_of(node.compression) in _CHANGES:
+            if codes.kind_of(node.compression) in CHANGES:
                 changing.setdefault(node.compression.lower(), []).append(node.ae_title)
         for code, titles in changing.items():
             shown = ", ".join(titles[:8]) + (f" and {len(titles) - 8} more" if titles[8:] else "")
             message = f"code {code}: objects are re-encoded where needed when sent to {shown}"
             self._map.info(None, message, "the code as sends them as they are stored")
 
-    def _look_at_acceptance(self) -> None:
-        sop_list, title = self._configuration.sop_list, self._settings.ae_title
-        if sop_list.local_ae is not None and title not in sop_list.local_ae:
-            message = f"no LocalAE line names {title}, so calls to MyACRNema are rejected"
-            self._list.warning(None, message, f"add: own {title} LocalAE")
-        if sop_list.transfer is not None and _IMPLICIT_LE not in sop_list.transfer:
-            message = (
-                "implicit little endian is not listed, which every DICOM node can fall back to"
-            )
-            self._list.warning(None, message, f"add: LittleEndianImplicit {_IMPLICIT_LE} transfer")
-        if sop_list.abstract is not None and _VERIFICATION not in sop_list.abstract:
-            message = "Verification is not listed, so C-ECHO is refused"
-            self._list.warning(None, message, f"add: Verification {_VERIFICATION} sop")
+
+def ports(configuration: Configuration) -> list[tuple[str, int]]:
+    """Return the name and number of each port that a server of this configuration listens on."""
+    return list(_Look(configuration).ports())
+
+
+def _real(path: Path) -> Path:
+    return Path(os.path.realpath(path))
 
 
 def _exists(path: Path) -> bool:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import PurePath
 
 from dgate.config.ini import Entry, IniFile
-from dgate.config.key_table import CONVERTER_FAMILIES, EVALUATED_FAMILIES, REGISTRY
+from dgate.config.key_table import CONVERTER_FAMILIES, REGISTRY
 from dgate.config.keys import Key, KeyType
 from dgate.config.model import ConverterText, Filters, ScriptTexts, Value
 from dgate.config.problem import Report
@@ -45,7 +45,7 @@ def active(
         name = value.name.lower()
         if name in lines:
             message = f"{value.name} is not used: [{LUA_SECTION}] has one of the same name"
-            report.warning(value.line, message, "remove one of the two")
+            report.warning(value.line, message, "remove one of the two", 1)
             continue
         lines[name] = (value, False)
     running = []
@@ -57,7 +57,7 @@ def active(
             running.append(ConverterText(family, index, value.text, lua, filters, where))
         else:
             message = f"{value.name} never runs, as {family}Converters = {limits[family]}"
-            report.warning(value.line, message, f"write {family}Converters = {index + 1}")
+            report.warning(value.line, message, f"write {family}Converters = {index + 1}", 1)
     _note_idle_filters(values, {(line.family, line.index) for line in running}, report)
     running.sort(key=lambda line: (CONVERTER_FAMILIES.index(line.family), line.index))
     return tuple(running)
@@ -77,19 +77,19 @@ def note_lua_events(ini: IniFile, report: Report) -> None:
             near = REGISTRY.nearest(entry.key, LUA_SECTION)
             advice = f"did you mean {near}?" if near else "remove the line"
             message = f"{entry.key} in [{LUA_SECTION}] is not known and has no effect"
-            report.warning(entry.line, message, advice)
-        elif not entry.value.strip() or _family(key) in EVALUATED_FAMILIES:
+            report.warning(entry.line, message, advice, 1)
+        elif not entry.value.strip() or _family(key) in CONVERTER_FAMILIES:
             # The rules themselves report that a Lua rule of theirs fails.
             continue
         elif key.reason:
             message = f"{entry.key} in [{LUA_SECTION}] has no effect: {key.reason}"
-            report.info(entry.line, message, "the line can be removed")
+            report.info(entry.line, message, "the line can be removed", 1)
         else:
             # Shipped files set the search path here; without Lua that matters to nobody.
             harmless = key.name == "association" and _SEARCH_PATH.match(entry.value)
             note = report.info if harmless else report.warning
             message = f"{entry.key} in [{LUA_SECTION}] has no effect yet: {key.missing}"
-            note(entry.line, message, "put # in front of the line until then")
+            note(entry.line, message, "put # in front of the line until then", 1)
 
 
 def _lua_entries(ini: IniFile) -> list[tuple[Key | None, Entry]]:
@@ -108,7 +108,7 @@ def _lua_lines(ini: IniFile, report: Report) -> dict[str, tuple[Value, bool]]:
             continue
         if match.number >= key.numbers:
             message = f"{match.name} is never used: the numbers go from 0 to {key.numbers - 1}"
-            report.warning(entry.line, message, "use a free number")
+            report.warning(entry.line, message, "use a free number", 1)
             continue
         value = Value(key, match.name, entry.value, entry.line)
         lines[match.name.lower()] = (value, True)
@@ -148,4 +148,4 @@ def _note_idle_filters(values: Values, running: set[tuple[str, int]], report: Re
         )
         if (family, number) not in running:
             message = f"{value.name} has no effect: no {family}Converter{number} runs"
-            report.info(value.line, message, "the line can be removed")
+            report.info(value.line, message, "the line can be removed", 1)

@@ -5,6 +5,7 @@ A table of constants; the look-ups are in `keys`. The order is that of the refer
 
 from __future__ import annotations
 
+from dgate.config.key_notes import with_notes
 from dgate.config.keys import ANY_KEY, Key, KeyType, Mark, Registry
 
 _CORE, _CORE2, _LEGACY, _OWN = Mark.CORE, Mark.CORE2, Mark.LEGACY, Mark.OWN
@@ -32,6 +33,40 @@ j1, j2  JPEG lossless                   j3NN, j4NN  JPEG lossy of quality NN
 js  JPEG-LS lossless                    j7NN  JPEG-LS near-lossless
 jk  JPEG 2000 lossless                  jlNN  JPEG 2000 lossy
 Which of them can be written depends on the codecs that are installed."""
+_VIRTUAL_DETAILS = """\
+FIXKODAK      patient IDs: a leading zero is added for this node, and taken from its answers
+CACHESERIES   the list of images of a series is kept for a day, unless the study is of today
+CACHESTUDIES  the same for all images of a study
+NONVIRTUAL    the node is told not to ask its own virtual servers
+IMAGETYPEFIX, IMAGETYPEFIX3   accepted, without effect
+Example: VirtualServerFor0 = ARCHIVE,NONVIRTUAL"""
+_DEVICE_DETAILS = """\
+A device that is added behind the others is used at once. Another folder for one that is there
+already needs a restart, and the files have to be moved to it before."""
+_CLEAN_DETAILS = """\
+Whole patients are deleted, least recent first (see LRUSort), with their files on all devices and
+mirrors. Never deleted: patients with open deliveries, patients of whom an object arrived within the
+last hour, patients with objects on devices that are read only or away. Each is logged.
+Nothing is deleted where IgnoreMAGDeviceThreshold = 1."""
+_MIRROR_DETAILS = """\
+The copies are owed like deliveries (`dgate queue list --destination MIRROR0`), so they survive a
+restart and are tried again when the mirror was away. What is deleted goes from the mirror too."""
+_NO_CHECK_DETAILS = """\
+Such an object is stored byte for byte as it came by C-STORE. The index gets what stands before the
+place where it cannot be read on, and the UIDs of the command for what is missing of it. Where
+import rules run it is refused all the same: a rule could not be sure to see all of it."""
+_THREAD_DETAILS = """\
+With more than 1, objects for one destination go out over several associations at once, and so
+may arrive in another order than they were stored."""
+_WATCH_DETAILS = """\
+A file is taken when it has not changed for a second and nobody has it open for writing. When its
+object is stored the file is removed; one that cannot be imported goes to the folder failed in it,
+with the reason beside it. Folders below, zip files and gzip files are looked into. The folder
+incoming on the first storage device is watched in the same way, if it exists."""
+_ZIP_DETAILS = """\
+The begin of a time of day as HH:MM:SS: 05: packs between five and six, 23:30 at half past eleven in
+the evening. The user log and the trouble log go into logs/logs_YYYYMMDD.zip beside dicom.ini and
+begin anew; before eight in the morning the date is that of the day before."""
 _RULE_DETAILS = """\
 Statements are separated by ; and run from left to right. A test that fails skips the statement,
 or the block in braces, that follows it.
@@ -45,7 +80,6 @@ _IDENTITY = (
         "Name of the section that holds all other settings; several such sections are profiles.",
         _CORE,
         "profile",
-        live=False,
     ),
     Key(
         "MyACRNema",
@@ -69,10 +103,9 @@ _IDENTITY = (
         "PACSName",
         _TEXT,
         "MicroPACS",
-        "Name of this server in log lines.",
+        "Name of this server, put in front of log lines; without the key, the name of the section.",
         _CORE,
         "pacs_name",
-        waits="this version does not put a name into log lines",
     ),
     Key(
         "TCPIPTimeOut",
@@ -151,10 +184,13 @@ _IDENTITY = (
         "NoDicomCheck",
         _BOOL,
         "0",
-        "1 keeps objects that cannot be parsed instead of refusing them.",
+        "1 keeps objects that cannot be parsed instead of refusing them, and writes every file as "
+        "Part 10.",
         _CORE2,
         "no_dicom_check",
-        waits="this version refuses objects that cannot be parsed in any case",
+        differs="where import rules run, such an object is refused all the same: a rule that "
+        "anonymises could not see all of it",
+        details=_NO_CHECK_DETAILS,
     ),
     Key("TLSPort", _INT, "0", "Port for DICOM over TLS; 0 is off.", _OWN, live=False),
     Key(
@@ -210,7 +246,15 @@ _FILES = (
         _CORE,
         "user_log",
     ),
-    Key("TroubleLog", _PATH, "PacsTrouble.log", "Warnings and errors.", _CORE, "trouble_log"),
+    Key(
+        "TroubleLog",
+        _PATH,
+        "PacsTrouble.log",
+        "Warnings and errors.",
+        _CORE,
+        "trouble_log",
+        differs="its lines are dgate's own warnings and errors, and have no *** in them",
+    ),
     Key(
         "TempDir",
         _PATH,
@@ -223,26 +267,37 @@ _FILES = (
         "DebugLevel",
         _INT,
         "0",
-        "How much the log tells: 0 only what matters, up to 4 for commands, data sets and SQL.",
+        "How much the log tells: 0 what matters, 1 also DIMSE commands, 2 also what is asked for, "
+        "3 also what is found, 4 also statements to the database.",
         _CORE,
         "debug_level",
-        waits="dgate serve --verbose makes the log tell more",
+        differs="it needs no debug log to be on",
         least=0,
         most=4,
+        details="From level 2 on the log holds names and IDs of patients.",
     ),
     Key(
         "OperatorConsole",
         _TEXT,
         "",
-        "Host that gets a copy of the log lines by UDP.",
+        "Host that gets a copy of the log lines by UDP: host or host:port, the usual port is 1111. "
+        "A name that begins with a slash or backslash, as a Windows pipe does, is off.",
         _CORE2,
+        "operator_console",
+        example="192.168.1.5",
+        differs="without the key nothing is sent, and there are no Windows pipes",
     ),
     Key(
         "ziptime",
         _TEXT,
         "",
-        "Time of day at which the logs are packed away.",
+        "Time of day at which the log files are packed away; empty is off.",
         _CORE2,
+        "zip_time",
+        example="05:",
+        differs="it works wherever the log goes; dicom.ini, and so its passwords, stays out of the "
+        "archive",
+        details=_ZIP_DETAILS,
     ),
     Key(
         "StatusLog",
@@ -290,10 +345,11 @@ _DATABASE = (
         "as for a pure router.",
         _CORE,
         "sql_server",
+        live=False,
     ),
-    Key("SQLite", _BOOL, "0", "1 keeps the index in an SQLite file.", _CORE, "engine"),
-    Key("PostGres", _BOOL, "0", "1 keeps the index in PostgreSQL.", _CORE, "engine"),
-    Key("MySQL", _BOOL, "0", "1 keeps the index in MySQL or MariaDB.", _CORE, "engine"),
+    Key("SQLite", _BOOL, "0", "1 keeps the index in an SQLite file.", _CORE, "engine", live=False),
+    Key("PostGres", _BOOL, "0", "1 keeps the index in PostgreSQL.", _CORE, "engine", live=False),
+    Key("MySQL", _BOOL, "0", "1 keeps the index in MySQL or MariaDB.", _CORE, "engine", live=False),
     Key(
         "SQLHost",
         _TEXT,
@@ -301,6 +357,7 @@ _DATABASE = (
         "Host of the database server, host:port where the port is not the usual one.",
         _CORE,
         "sql_host",
+        live=False,
     ),
     Key("Username", _TEXT, "Administrator", "Login at the database server.", _CORE, "username"),
     Key(
@@ -320,9 +377,27 @@ _DATABASE = (
         "Durability.",
         _CORE2,
         "sqlite_startup",
+        live=False,
     ),
-    Key("MySQLStartup", _TEXT, "", "SQL statements run after connecting.", _CORE2),
-    Key("PostGreSQLStartup", _TEXT, "", "SQL statements run after connecting.", _CORE2),
+    Key(
+        "MySQLStartup",
+        _TEXT,
+        "",
+        "SQL statements, separated by semicolons, run after connecting to MySQL or MariaDB.",
+        _CORE2,
+        "mysql_startup",
+        live=False,
+    ),
+    Key(
+        "PostGreSQLStartup",
+        _TEXT,
+        "",
+        "SQL statements, separated by semicolons, run after connecting to PostgreSQL; "
+        "synchronous_commit is left to Durability.",
+        _CORE2,
+        "postgres_startup",
+        live=False,
+    ),
     Key(
         "Durability",
         _CHOICE,
@@ -382,8 +457,24 @@ _DATABASE = (
             ("WorkList", "WorkList"),
         )
     ),
-    Key("UTF8ToDB", _BOOL, "0", "1 converts Latin-1 text to UTF-8 when writing.", _CORE2),
-    Key("UTF8FromDB", _BOOL, "0", "1 converts UTF-8 to Latin-1 in query results.", _CORE2),
+    Key(
+        "UTF8ToDB",
+        _BOOL,
+        "0",
+        "1 converts Latin-1 text to UTF-8 when writing.",
+        _CORE2,
+        reason="text is always decoded by the object's character set and written as UTF-8, and "
+        "older Latin-1 text is still read",
+    ),
+    Key(
+        "UTF8FromDB",
+        _BOOL,
+        "0",
+        "1 converts UTF-8 to Latin-1 in query results.",
+        _CORE2,
+        reason="answers come in the character set that the query asks for, in that of "
+        "QueriesReturnISO_IR or Latin-1, or in UTF-8, the first that holds the text",
+    ),
     *(
         Key(
             name,
@@ -506,13 +597,26 @@ _QUERY = (
         _CORE2,
         "allow_empty_patient_id",
     ),
-    Key("WorkListMode", _INT, "0", "1 or 2 fills objects from their worklist entry.", _CORE),
+    Key(
+        "WorkListMode",
+        _INT,
+        "0",
+        "1 or 2 fills objects from their worklist entry; 2 refuses objects that have none.",
+        _CORE,
+        "worklist_mode",
+        least=0,
+        most=2,
+        details="The entry is found by the accession number. Each top-level element that the "
+        "object has and that is a column of *WorkList* takes the value of the entry, unless that "
+        "is empty. With 2, an object without entry is answered with StorageFailedErrorCode.",
+    ),
     Key(
         "WorkListReturnsISO_IR_100",
         _INT,
         "-1",
-        "Character set of worklist answers, divided by 100.",
+        "Character set of worklist answers, divided by 100; wins over WorkListReturnsISO_IR.",
         _CORE,
+        "worklist_iso_ir",
     ),
     Key(
         "WorkListReturnsISO_IR",
@@ -520,6 +624,10 @@ _QUERY = (
         "100",
         "Character set of worklist answers: NNN stands for ISO_IR NNN, 0 for none.",
         _CORE,
+        "worklist_iso_ir",
+        details="The text of the answer really is in this character set. An answer that it cannot "
+        "hold is given in UTF-8, which it then says (ISO_IR 192).",
+        differs="the original declares the character set and sends the bytes of the database",
     ),
 )
 
@@ -533,6 +641,7 @@ _STORAGE = (
         "mag_devices",
         least=0,
         most=1000,
+        live=False,
     ),
     Key(
         "MAGDeviceN",
@@ -542,6 +651,8 @@ _STORAGE = (
         _CORE,
         "mag_devices",
         numbers=1000,
+        live=False,
+        details=_DEVICE_DETAILS,
     ),
     Key(
         "MAGDeviceFullThreshold",
@@ -639,47 +750,126 @@ _STORAGE = (
         "ImportExportDragAndDrop",
         _BOOL,
         "1",
-        "0 lets imported files pass without import and export rules.",
+        "0 lets files from watched folders and of `dgate import` pass without import and export "
+        "rules.",
         _CORE,
         "import_export_drag_and_drop",
-        waits="this version always runs the rules on imported files",
     ),
-    Key("WatchFolder", _PATH, "", "Folder whose files are imported.", _CORE, live=False),
-    Key("DelayIncomingFileOpen", _INT, "0", "Milliseconds to wait for a dropped file.", _CORE2),
-    Key("MIRRORDevices", _INT, "0", "Number of mirror folders.", _CORE),
-    Key("MIRRORDeviceN", _PATH, "", "Folder that mirrors MAGn.", _CORE, numbers=1000),
+    Key(
+        "WatchFolder",
+        _PATH,
+        "",
+        "Folder whose files are imported and then removed; empty is none.",
+        _CORE,
+        "watch_folder",
+        example="/srv/dgate/in",
+        differs="files that are still being written are not taken, and what cannot be imported is "
+        "moved to the folder failed instead of being deleted; a folder among the images is refused",
+        details=_WATCH_DETAILS,
+    ),
+    Key(
+        "DelayIncomingFileOpen",
+        _INT,
+        "0",
+        "Milliseconds that a file in a watched folder is left alone after its last change; never "
+        "less than about a second.",
+        _CORE2,
+        "delay_incoming_file_open_ms",
+        unit="milliseconds",
+        least=0,
+        most=86_400_000,
+    ),
+    Key(
+        "MIRRORDevices",
+        _INT,
+        "0",
+        "Number of mirror folders.",
+        _CORE,
+        "mirror_devices",
+        least=0,
+        most=1000,
+    ),
+    Key(
+        "MIRRORDeviceN",
+        _PATH,
+        "",
+        "Folder that mirrors MAGn: every object stored there is copied to it soon after.",
+        _CORE,
+        "mirror_devices",
+        numbers=1000,
+        details=_MIRROR_DETAILS,
+        differs="copies that are still to be made survive a restart",
+    ),
     Key(
         "MAGDeviceThreshold",
         _INT,
         "0",
-        "Free megabytes below which the oldest patients are deleted; 0 is off.",
+        "Free megabytes of a device below which the oldest patients are deleted at once, until "
+        "1005 more than that are free; 0 is off.",
         _CORE,
+        "mag_device_threshold_mb",
         aliases=("MAGDeviceThreshHold",),
+        least=0,
+        unit="megabytes",
+        differs="what is still owed, has just arrived, or cannot be reached is never deleted, and "
+        "the proper spelling counts, which the original ignored",
+        details=_CLEAN_DETAILS,
     ),
     Key(
         "NightlyCleanThreshold",
         _INT,
         "0",
-        "The same, looked at by night only; 0 is off.",
+        "Free megabytes of the emptiest device below which, at 01:00, the oldest patients are "
+        "deleted until 5 more than that are free; 0 is off.",
         _CORE,
+        "nightly_clean_threshold_mb",
         aliases=("NightlyCleanThreshhold",),
+        least=0,
+        unit="megabytes",
+        differs="it works wherever the log goes, while the original's needed a log file; what is "
+        "still owed, has just arrived, or cannot be reached is never deleted",
+        details=_CLEAN_DETAILS,
     ),
-    Key("LRUSort", _TEXT, "", "Column that tells which patients are oldest.", _CORE),
-    *(
-        Key(
-            name,
-            _TEXT,
-            "0",
-            "Moving of old data to another device by night.",
-            _LEGACY,
-            reason="only the Windows program acted on it",
-            aliases=aliases,
-        )
-        for name, aliases in (
-            ("NightlyMoveThreshold", ("NightlyMoveThreshhold",)),
-            ("NightlyMoveTarget", ()),
-            ("NightlyStrTimeToMove", ()),
-        )
+    Key(
+        "LRUSort",
+        _TEXT,
+        "",
+        "Column that tells which patients are oldest, such as StudyDate; empty takes the "
+        "AccessTime of the patient, that is the time of the last object received.",
+        _CORE,
+        "lru_sort",
+        example="StudyDate",
+        differs="the name is looked up among the index's columns and is never part of a statement; "
+        "of several studies the latest counts, and patients without a value go last",
+    ),
+    Key(
+        "NightlyMoveThreshold",
+        _INT,
+        "0",
+        "Free megabytes of a device below which its oldest patients move to NightlyMoveTarget by "
+        "night; 0 is off.",
+        _CORE2,
+        "nightly_move_threshold_mb",
+        aliases=("NightlyMoveThreshhold",),
+        least=0,
+        unit="megabytes",
+        differs="the server itself moves; of the original only the Windows program did",
+    ),
+    Key(
+        "NightlyMoveTarget",
+        _TEXT,
+        "0",
+        "Device to which old data moves by night, such as MAG1.",
+        _CORE2,
+        "nightly_move_target",
+    ),
+    Key(
+        "NightlyStrTimeToMove",
+        _TEXT,
+        "0",
+        "Time of day of that, such as 02:00, which is also the default.",
+        _CORE2,
+        "nightly_move_minute",
     ),
     *(
         Key(
@@ -688,7 +878,8 @@ _STORAGE = (
             "0",
             "Number of folders for CD and tape archives.",
             _LEGACY,
-            reason="there is no archiving to CD or tape",
+            reason="there is no archiving to CD or tape; old volumes are read where "
+            f"{kind}DeviceN names their folders",
         )
         for kind in ("CACHE", "JUKEBOX")
     ),
@@ -697,12 +888,18 @@ _STORAGE = (
             f"{kind}DeviceN",
             _PATH,
             "",
-            "Folder for CD and tape archives.",
-            _LEGACY,
-            reason="there is no archiving to CD or tape",
+            f"Folder of the old volumes that an index names {kind}n.m; they are read only. "
+            f"{fields}",
+            _CORE2,
+            f"{kind.lower()}_devices",
             numbers=1000,
+            example=f"/mnt/{kind.lower()}{'%d/' if kind == 'CACHE' else ''}%d",
+            differs="nothing is archived there any more",
         )
-        for kind in ("CACHE", "JUKEBOX")
+        for kind, fields in (
+            ("CACHE", "Two %d in it stand for n and m."),
+            ("JUKEBOX", "A %d in it stands for m."),
+        )
     ),
     Key(
         "AllowNKIAsDICOM",
@@ -733,7 +930,16 @@ _COMPRESSION = (
         "dropped_file_compression",
         details=_CODE_DETAILS,
     ),
-    Key("ArchiveCompression", _CODE, "as", "How moved objects are re-encoded.", _CORE2),
+    Key(
+        "ArchiveCompression",
+        _CODE,
+        "as",
+        "How objects are re-encoded when they move to another device; as or empty leaves them as "
+        "they are.",
+        _CORE2,
+        "archive_compression",
+        details=_CODE_DETAILS,
+    ),
     Key(
         "LossyQuality",
         _INT,
@@ -741,12 +947,26 @@ _COMPRESSION = (
         "Quality of lossy codes that do not name one.",
         _CORE,
         "lossy_quality",
-        waits="this version does not compress",
+        waits="this version only decompresses: it has no encoder that a quality could be given to",
         least=1,
         most=100,
     ),
-    Key("StopOnJPEGWarnings", _BOOL, "0", "1 makes warnings of a codec errors.", _CORE2),
-    Key("CodecThreads", _INT, "", "Workers for compression; empty takes one per core.", _OWN),
+    Key(
+        "StopOnJPEGWarnings",
+        _BOOL,
+        "0",
+        "1 makes warnings of a codec errors.",
+        _CORE2,
+        waits="the decoders that this version uses report errors, but no warnings",
+    ),
+    Key(
+        "CodecThreads",
+        _INT,
+        "",
+        "Workers for compression; empty takes one per core.",
+        _OWN,
+        waits="this version decompresses in the thread that sends the object",
+    ),
     Key(
         "FileCompressMode",
         _INT,
@@ -775,18 +995,67 @@ _COMPRESSION = (
 )
 
 _GATEWAY = (
-    Key("EnableReadAheadThread", _INT, "1", "Objects read ahead by C-MOVE and C-GET.", _CORE2),
-    Key("VirtualServerForN", _TEXT, "", "AE whose archive is offered here.", _CORE, numbers=10),
+    Key(
+        "EnableReadAheadThread",
+        _INT,
+        "1",
+        "0 switches reading ahead of C-MOVE and C-GET off; any other number switches it on.",
+        _CORE2,
+        "read_ahead",
+        least=0,
+        details=(
+            "The next object is opened and read while the peer works on the one before. Numbers "
+            "above 1 mean the same as 1: with one object ahead, the peer is what is waited for."
+        ),
+        unit="objects",
+        differs="numbers above 1 mean the same as 1, and RetrieveResultConverter0 never runs early",
+    ),
+    Key(
+        "VirtualServerForN",
+        _TEXT,
+        "",
+        "Node whose archive is offered here as well: AE title of acrnema.map, flags after commas.",
+        _CORE,
+        "virtual_servers",
+        numbers=10,
+        details=_VIRTUAL_DETAILS,
+        example="ARCHIVE,NONVIRTUAL",
+        differs="all servers are asked at the same time, the local answer comes first, and "
+        "counts are the largest of all; C-GET is used where C-MOVE does not work; gateways in a "
+        "ring come to an end without NONVIRTUAL; IMAGETYPEFIX does nothing",
+    ),
     Key(
         "VirtualServerPerSeriesN",
         _INT,
         "0",
-        "Images of a series above which the whole series is fetched.",
+        "Images of a series above which the whole series is fetched in one request; 0 = never.",
         _CORE2,
+        "virtual_servers",
         numbers=10,
+        unit="images",
+        example="20",
     ),
-    Key("OverlapVirtualGet", _INT, "0", "Objects passed on while others arrive.", _CORE2),
-    Key("CacheVirtualData", _BOOL, "1", "0 deletes fetched objects after use.", _CORE),
+    Key(
+        "OverlapVirtualGet",
+        _INT,
+        "0",
+        "Objects of virtual servers that may be held while they are passed on as they arrive; "
+        "0 = a request is fetched to its end before its objects are passed on.",
+        _CORE2,
+        "overlap_virtual_get",
+        least=0,
+        unit="objects",
+        example="10",
+    ),
+    Key(
+        "CacheVirtualData",
+        _BOOL,
+        "1",
+        "Whether objects fetched from virtual servers are kept; 0 = only passed on.",
+        _CORE,
+        "cache_virtual_data",
+        differs="with 0, what is fetched never becomes part of the archive, not even for a moment",
+    ),
     Key(
         "Prefetcher",
         _INT,
@@ -817,7 +1086,6 @@ _ROUTING = (
         "export_converters",
         least=0,
         most=20,
-        live=False,
     ),
     Key(
         "ForwardAssociationLevel",
@@ -920,10 +1188,14 @@ _ROUTING = (
     ),
     Key(
         "ForwardAssociationRefreshDelay",
-        _INT,
+        _SECONDS,
         "3600",
-        "Seconds after which it is forgotten which SOP classes a peer accepted.",
+        "Seconds after which a peer is asked again whether it takes what it refused, although its "
+        "association is still open.",
         _CORE2,
+        "forward_association_refresh_delay_s",
+        differs="each new association asks the peer anew; the delay is for one that stays open",
+        least=0,
     ),
     Key(
         "MaximumDelayedFetchForwardRetries",
@@ -932,7 +1204,18 @@ _ROUTING = (
         "Tries of an operation on a whole series, study or patient; 0 tries for ever.",
         _CORE,
     ),
-    Key("DelayedForwarderThreads", _INT, "1", "Worker threads of each queue.", _CORE),
+    Key(
+        "DelayedForwarderThreads",
+        _INT,
+        "1",
+        "How many associations deliver to one destination at once.",
+        _CORE,
+        "delayed_forwarder_threads",
+        differs="they are counted for each destination, not for each queue",
+        least=1,
+        most=20,
+        details=_THREAD_DETAILS,
+    ),
     Key(
         "QueueSize",
         _INT,
@@ -958,7 +1241,6 @@ _ROUTING = (
     Key("ChangeLogDays", _INT, "30", "Days that the record of changes is kept.", _OWN),
 )
 
-_NO_EVENTS = "this version runs import and export rules only"
 _NO_LUA = "this version does not run Lua"
 # Family of rules: how many, when it runs, and its mark.
 _CONVERTERS = (
@@ -984,21 +1266,40 @@ _CONVERTERS = (
 )
 CONVERTER_FAMILIES = tuple(family for family, *_ in _CONVERTERS)
 """Prefixes of the rule families, in the order of the reference."""
-EVALUATED_FAMILIES = ("Import", "Export")
-"""The families whose rules this version runs."""
+_NO_MERGE = "this version merges identities only, by `dgate merge`, and runs no rules on that"
+_NOT_CALLED = {
+    "MergeSeries": _NO_MERGE,
+    "MergeStudies": _NO_MERGE,
+    "Archive": "objects are not archived to jukeboxes",
+    "MoveDevice": "objects move between devices as they are",
+}
+"""The families whose moment never comes in this version."""
 _FILTERS = (
     ("Modality", "the modality (0008,0060)"),
     ("StationName", "the station name (0008,1010)"),
     ("CallingAE", "the sender's AE title"),
     ("CalledAE", "the AE title that the sender called"),
 )
+_DIFFERENCES = {
+    "Query": "a rule that fails refuses the request, as ScriptErrors says",
+    "WorkListQuery": "a rule that fails refuses the request, as ScriptErrors says",
+    "Retrieve": "a rule that fails refuses the request, as ScriptErrors says",
+    "RetrieveResult": "an object whose rule fails is not sent, and counted as failed",
+    "QueryResult": "every answer passes the rule, while the original leaves some out; a rule that "
+    "fails ends the query",
+    "ModalityWorkListQueryResult": "a rule that fails ends the query",
+    "RejectedImage": "retry works as a statement, and a forward is owed like any other",
+    "RejectedImageWorkList": "retry works as a statement, and a forward is owed like any other",
+    "Compression": "an object whose rule fails is refused, or not sent",
+}
+_STATION_OF = {"Retrieve": "the move destination", "RetrieveResult": "the move destination"}
 
 
 def _converter_keys() -> list[Key]:
     """Return the rule lines, their filters, and their Lua twins."""
     keys = []
     for family, numbers, moment, mark in _CONVERTERS:
-        waits = "" if family in EVALUATED_FAMILIES else _NO_EVENTS
+        waits = _NOT_CALLED.get(family, "")
         name, script = f"{family}ConverterN", KeyType.SCRIPT
         meaning = f"Rule that runs on {moment}."
         keys.append(
@@ -1012,10 +1313,12 @@ def _converter_keys() -> list[Key]:
                 waits,
                 numbers=numbers,
                 details=_RULE_DETAILS,
+                differs=_DIFFERENCES.get(family, ""),
             )
         )
         for part, subject in _FILTERS:
             name, pattern = f"{family}{part}N", KeyType.PATTERN
+            subject = _STATION_OF.get(family, subject) if part == "StationName" else subject
             meaning = f"The rule of this number runs only when {subject} matches."
             keys.append(
                 Key(name, pattern, "*", meaning, mark, "converters", waits, numbers=numbers)
@@ -1181,7 +1484,7 @@ def _tool_keys() -> list[Key]:
 
 
 REGISTRY = Registry(
-    (
+    with_notes(
         *_IDENTITY,
         *_FILES,
         *_DATABASE,

@@ -76,6 +76,12 @@ class Key:
     """Never printed or logged."""
     details: str = ""
     """More than the meaning, for `dgate config explain`."""
+    unit: str = ""
+    """What the number counts: seconds, megabytes..."""
+    example: str = ""
+    """A value worth showing; empty where the default is one."""
+    differs: str = ""
+    """How the effect is another than in the original program, and why; a sentence."""
 
     @property
     def effective(self) -> bool:
@@ -91,6 +97,18 @@ class Key:
     def is_family(self) -> bool:
         """Tell whether the name carries a number."""
         return self.numbers > 0
+
+    @property
+    def has_sample(self) -> bool:
+        """Tell whether there is a value worth showing."""
+        return not self.sample.endswith("=")
+
+    @property
+    def sample(self) -> str:
+        """Return a line of dicom.ini that sets the key."""
+        value = self.example or self.default or (self.choices[0] if self.choices else "")
+        name = "tidy" if self.name == ANY_KEY else self.spelled(0 if self.is_family else None)
+        return f"{name} = {value}".rstrip(" ")
 
     def spelled(self, number: int | None = None) -> str:
         """Return the name with its number in place."""
@@ -112,6 +130,7 @@ class Match:
         return self.key.spelled(self.number)
 
 
+_LONGEST_KEY = 64
 _NUMBERED = re.compile(r"(.*?)(0|[1-9][0-9]{0,5})")
 
 
@@ -180,6 +199,8 @@ class Registry:
 
     def nearest(self, text: str, section: str = MAIN) -> str | None:
         """Return the known spelling that `text` probably means."""
+        if len(text) > _LONGEST_KEY:
+            return None
         lower = text.lower()
         numbered = _NUMBERED.fullmatch(lower)
         stem, number = (numbered[1], numbered[2]) if numbered else (lower, "")

@@ -5,11 +5,11 @@ Not the SQL itself (`dgate.archive.schema`). Immutable after parsing, safe betwe
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
-from importlib import resources
 from pathlib import Path
 from typing import TypeVar
 
@@ -168,6 +168,9 @@ def parse_layout(
 
 def default_layout(truncate: int = SHIPPED_TRUNCATION, max_length: int = 0) -> Layout:
     """Return the layout of the shipped dicom.sql."""
+    # Imported here: it loads much that a set of four whole files does not need.
+    from importlib import resources
+
     source = resources.files("dgate.config") / "default" / "dicom.sql"
     return parse_layout(source.read_bytes(), "dicom.sql", truncate, max_length)[0]
 
@@ -192,14 +195,18 @@ class _Reader:
                 places.append(row.start)
         if sequence:
             message = f"a sequence of *{plan.name}* has no DT_ENDSEQUENCE row"
-            self._report.warning(rows[-1].start.line, message, "add the row that ends it")
+            self._report.warning(
+                rows[-1].start.line, message, "add the row that ends it", rows[-1].start.column
+            )
         if not columns:
             message = f"the section *{plan.name}* has no columns"
             self._report.error(None, message, "copy it from the shipped dicom.sql")
             return None
         if columns[0].tag != plan.key:
             message = f"the first row of *{plan.name}* is not its key {_tag_text(plan.key)}"
-            self._report.error(places[0].line, message, "put the row of the key first")
+            self._report.error(
+                places[0].line, message, "put the row of the key first", places[0].column
+            )
             return None
         if plan.link is not None:
             self._put_link_last(plan, plan.link, columns, places)
@@ -232,7 +239,7 @@ class _Reader:
             places.append(places.pop(place))
             message = f"the last row of *{plan.name}* ({last}) is not its link {_tag_text(link)}"
             advice = f"move the row {columns[-1].full_name} to the end of the section"
-            self._report.warning(places[-1].line, message, advice)
+            self._report.warning(places[-1].line, message, advice, places[-1].column)
             return
         name = plan.link_name
         columns.append(
@@ -246,7 +253,7 @@ class _Reader:
         )
         tag = f"0x{link >> 16:04x}, 0x{link & 0xFFFF:04x}"
         row = f'{{ {tag}, "{name}", {UID_LENGTH}, SQL_C_CHAR, {_link_type(link).value} }}'
-        self._report.warning(places[-1].line, message, f"add as last row: {row}")
+        self._report.warning(places[-1].line, message, f"add as last row: {row}", places[-1].column)
         places.append(places[-1])
 
     def _names_differ(self, plan: _Plan, columns: list[Column], places: list[Token]) -> bool:
@@ -256,7 +263,7 @@ class _Reader:
             name = column.name.lower()
             if name in plan.added:
                 message = f"the column {column.name} of *{plan.name}* is one that dgate adds itself"
-                self._report.error(place.line, message, "remove or rename the row")
+                self._report.error(place.line, message, "remove or rename the row", place.column)
                 good = False
             elif name in seen:
                 message = (
@@ -264,7 +271,7 @@ class _Reader:
                     f"(the other in line {seen[name].line})"
                 )
                 advice = f"rename one; only the first {self._truncate or 31} characters count"
-                self._report.error(place.line, message, advice)
+                self._report.error(place.line, message, advice, place.column)
                 good = False
             seen.setdefault(name, place)
         return good
@@ -274,7 +281,7 @@ class _Reader:
         if len(row.fields) < 6:
             message = f"a row has {len(row.fields)} fields instead of six"
             advice = "write { group, element, name, length, SQL type, DICOM type }"
-            self._report.error(row.start.line, message, advice)
+            self._report.error(row.start.line, message, advice, row.start.column)
             return None
         group, element, name, length, sql_type, dicom_type = row.fields[:6]
         tag = self._number(group) << 16 | self._number(element)
@@ -298,7 +305,9 @@ class _Reader:
         found = types.get(token.text.upper())
         if found is None:
             message = f"the type {token.text!r} is not known"
-            self._report.error(token.line, message, f"use one of {' '.join(types)}")
+            near = difflib.get_close_matches(token.text.upper()[:40], types, 1)
+            advice = f"did you mean {near[0]}?" if near else f"use one of {' '.join(types)}"
+            self._report.error(token.line, message, advice, token.column)
         return found
 
     def _close_sequence(self, sequence: list[int], place: Token) -> None:
@@ -306,21 +315,21 @@ class _Reader:
             sequence.pop()
             return
         message = "DT_ENDSEQUENCE ends a sequence that was not begun"
-        self._report.warning(place.line, message, "remove the row")
+        self._report.warning(place.line, message, "remove the row", place.column)
 
     def _is_name(self, token: Token) -> bool:
         if _IDENTIFIER.fullmatch(token.text) is not None:
             return True
         message = f"{token.text!r} is not a column name"
         advice = "use letters, digits and underscores, beginning with a letter"
-        self._report.error(token.line, message, advice)
+        self._report.error(token.line, message, advice, token.column)
         return False
 
     def _length(self, token: Token, sql: SqlType) -> int:
         length = self._number(token, bits=31)
         if length < 1:
             message = f"the length {token.text!r} is not usable; {UID_LENGTH} is used"
-            self._report.warning(token.line, message, "write a number of characters")
+            self._report.warning(token.line, message, "write a number of characters", token.column)
             length = UID_LENGTH
         return self._cap(DATE_LENGTH if sql is SqlType.DATE else length)
 
@@ -337,7 +346,9 @@ class _Reader:
         if bad or value >= 1 << bits:
             value &= (1 << bits) - 1
             message = f"{token.text!r} is not a number of {bits} bits; {value} is used"
-            self._report.warning(token.line, message, "write 0x and hexadecimal digits")
+            self._report.warning(
+                token.line, message, "write 0x and hexadecimal digits", token.column
+            )
         return value
 
     def _cut(self, name: str) -> str:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 
+from dgate.config.ini import IniFile
 from dgate.config.keys import Key
 from dgate.config.layout import Layout
 from dgate.config.nodes import NodeMap
@@ -76,6 +77,21 @@ class ConverterText:
     """`dicom.ini:41`."""
 
 
+@dataclass(frozen=True, slots=True)
+class VirtualServer:
+    """A node whose archive is offered here as well: one line VirtualServerForN."""
+
+    number: int
+    """N, the bit of converters `virtualserver` and of (9999,0802)."""
+    title: str
+    """AE title, to be looked up in acrnema.map."""
+    flags: frozenset[str] = frozenset()
+    per_series: int = 0
+    """More images of a series than this are fetched as the whole series; 0 = never."""
+    line: int = field(default=0, compare=False)
+    """Line of dicom.ini."""
+
+
 class ScriptTexts(Mapping[str, str]):
     """The entries of section [scripts]; names are found in whatever letter case."""
 
@@ -129,6 +145,9 @@ class Settings:
     trouble_log: Path
     temp_dir: Path
     debug_level: int
+    operator_console: str
+    zip_time: str
+    """Begin of a time of day, `HH:MM:SS`."""
 
     engine: Engine
     sql_server: str
@@ -137,6 +156,8 @@ class Settings:
     username: str
     password: str = field(repr=False)
     sqlite_startup: str
+    mysql_startup: str
+    postgres_startup: str
     durability: Durability
     truncate_field_names: int
     max_field_length: int
@@ -153,6 +174,10 @@ class Settings:
     series_query_sort_order: str
     image_query_sort_order: str
     queries_return_iso_ir: int
+    worklist_iso_ir: int
+    """Number of the character set of worklist answers, 0 for none."""
+    worklist_mode: int
+    """0 off, 1 fill objects from their worklist entry, 2 also refuse those without."""
     match_case: bool
     fix_philips: bool
     fix_kodak: bool
@@ -161,6 +186,19 @@ class Settings:
     mag_devices: tuple[Path, ...]
     mag_device_full_threshold_mb: int
     ignore_mag_device_threshold: bool
+    mag_device_threshold_mb: int
+    nightly_clean_threshold_mb: int
+    nightly_move_threshold_mb: int
+    nightly_move_target: str
+    """`MAGn`; empty when nothing moves by night."""
+    nightly_move_minute: int
+    """Minute of the day, local time."""
+    lru_sort: str
+    mirror_devices: tuple[Path, ...]
+    """The copy of each storage device, by its number."""
+    jukebox_devices: tuple[tuple[int, str], ...]
+    """Number and path, with %d in it, of old read-only volumes."""
+    cache_devices: tuple[tuple[int, str], ...]
     file_name_syntax: str
     max_file_name_length: int
     rename_on_rewrite: bool
@@ -170,9 +208,12 @@ class Settings:
     v2_content: V2Content
     storage_failed_error_code: int
     import_export_drag_and_drop: bool
+    watch_folder: Path | None
+    delay_incoming_file_open_ms: int
 
     incoming_compression: str
     dropped_file_compression: str
+    archive_compression: str
     lossy_quality: int
 
     import_converters: int
@@ -182,9 +223,16 @@ class Settings:
     script_errors_reject: bool
     allow_system_commands: bool
 
+    read_ahead: int
+    virtual_servers: tuple[VirtualServer, ...]
+    overlap_virtual_get: int
+    cache_virtual_data: bool
+
     forward_association_level: str
     forward_association_close_delay_s: float
     forward_association_release: bool
+    forward_association_refresh_delay_s: float
+    delayed_forwarder_threads: int
     retry_first_s: float
     retry_max_s: float
     retry_delay_s: float | None
@@ -223,3 +271,7 @@ class Configuration:
     problems: tuple[Problem, ...] = ()
     values: tuple[Value, ...] = ()
     """Every setting of the main section in the order of the registry, for `dgate config show`."""
+    ini: IniFile | None = field(default=None, repr=False)
+    """dicom.ini as read; None for a configuration that was not read from a file."""
+    contents: Mapping[Path, bytes | None] = field(default_factory=dict, repr=False)
+    """What was read of the four files, by absolute path; None for one that could not be read."""

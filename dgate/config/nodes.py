@@ -6,13 +6,14 @@ nothing here resolves host names. Immutable, safe between threads.
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dgate.config import codes
-from dgate.config.problem import Problem, Report
+from dgate.config.problem import Problem, Report, column_of, lines_place
 from dgate.config.text import decode, split_lines
 
 DEFAULT_CODE = "un"
@@ -62,10 +63,12 @@ class NodeMap:
     def parse(cls, data: bytes, path: Path | str) -> tuple[NodeMap, list[Problem]]:
         """Read the file's bytes; lines that are no entry are left out and reported."""
         report = Report(str(path))
-        text = decode(data, report).text
+        text = decode(data, report).text.replace("\0", " ")
+        written = split_lines(text)
+        report.place = lines_place(written)
         nodes: list[Node] = []
         for number, line in _content_lines(text, report):
-            node = _node(line.split(), number, report)
+            node = _node(line.split(), number, report, written[number - 1])
             if node is not None:
                 nodes.append(node)
         _note_hidden(nodes, report)
@@ -90,6 +93,14 @@ class NodeMap:
     def names(self, ae: str) -> bool:
         """Tell whether the table knows the title `ae`, wildcard lines included."""
         return self.find(ae) is not None
+
+    def nearest(self, ae: str) -> str | None:
+        """Return the title of the table that `ae` probably means."""
+        if len(ae) > 2 * _AE_LENGTH:
+            return None
+        titles = {node.ae_title.lower(): node.ae_title for node in self._nodes}
+        near = difflib.get_close_matches(ae.lower(), titles, 1, 0.7)
+        return titles[near[0]] if near else None
 
     def __iter__(self) -> Iterator[Node]:
         """Yield the entries in file order."""
@@ -142,7 +153,7 @@ def _without_blocks(text: str) -> str:
     return "".join(parts)
 
 
-def _node(columns: list[str], line: int, report: Report) -> Node | None:
+def _node(columns: list[str], line: int, report: Report, written: str) -> Node | None:
     if len(columns) < 3:
         message = f"the entry {columns[0]!r} has no {'host' if len(columns) == 1 else 'port'}"
         report.warning(line, f"{message} and is left out", "write: AE-title host port [code]")
@@ -153,10 +164,11 @@ def _node(columns: list[str], line: int, report: Report) -> Node | None:
         report.warning(line, message, "DICOM cannot carry it; shorten it at both ends")
     if not _is_port(port, title.endswith("*")):
         message = f"{port!r} is neither a port number nor a service name"
-        report.warning(line, message, "write a number from 1 to 65535")
+        place = column_of(written, port)
+        report.warning(line, message, "write a number from 1 to 65535", place)
     compression = columns[3] if len(columns) > 3 else DEFAULT_CODE
     if bad := codes.complaint(compression):
-        report.warning(line, *bad)
+        report.warning(line, *bad, column_of(written, compression))
     return Node(title, host, port, compression, tuple(columns[4:]), line)
 
 
@@ -170,13 +182,16 @@ def _is_port(port: str, wildcard: bool) -> bool:
 
 def _note_hidden(nodes: list[Node], report: Report) -> None:
     """Report entries that a look-up never reaches, because an earlier line takes their titles."""
-    wildcards: list[Node] = []
+    wildcards: dict[str, Node] = {}
+    lengths: set[int] = set()
     seen: dict[str, Node] = {}
     for node in nodes:
         title = node.ae_title.lower().removesuffix("*")
-        above = seen.get(node.ae_title) or next(
-            (w for w in wildcards if title.startswith(w.ae_title[:-1].lower())), None
-        )
+        above = seen.get(node.ae_title)
+        if above is None and wildcards:
+            prefixes = (title[:length] for length in lengths if length <= len(title))
+            taking = [wildcards[prefix] for prefix in prefixes if prefix in wildcards]
+            above = min(taking, key=lambda wildcard: wildcard.line, default=None)
         if above is not None:
             message = (
                 f"{node.ae_title} is never used: line {above.line} ({above.ae_title}) comes first"
@@ -186,4 +201,5 @@ def _note_hidden(nodes: list[Node], report: Report) -> None:
             report.warning(node.line, message, advice)
         seen.setdefault(node.ae_title, node)
         if node.is_wildcard():
-            wildcards.append(node)
+            wildcards.setdefault(title, node)
+            lengths.add(len(title))

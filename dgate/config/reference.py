@@ -12,8 +12,12 @@ _HEAD = """\
 
 Every key of `dicom.ini` that dgate knows. The page is made from the registry of the program by
 `dgate config explain --markdown`; `dgate config explain KEY` tells the same and more about one key.
-Keys and section names may be written in any letter case. N stands for a number from 0.
+Keys and section names may be written in any letter case. N stands for a number from 0. A change of
+a *live* key takes effect while the server runs, that of the others when it is started again. What
+differs from the Conquest DICOM server is told in [compatibility](compatibility.md).
 """
+_TITLES = "| Key | Value | Default | Change | Meaning |"
+_RULE = "|---|---|---|---|---|"
 
 
 def markdown() -> str:
@@ -42,6 +46,12 @@ def effect(key: Key) -> str:
     return f"not yet: {key.missing}"
 
 
+def kind_of(key: Key) -> str:
+    """Say in words what a value is, with its unit."""
+    kind = " or ".join(key.choices) or key.type.value
+    return kind if key.unit in ("", kind) else f"{kind} ({key.unit})"
+
+
 def written(key: Key) -> str:
     """Return the name with the section it stands in, unless that is the main one."""
     name = "NAME" if key.name == ANY_KEY else key.name
@@ -49,17 +59,18 @@ def written(key: Key) -> str:
 
 
 def _table(title: str, keys: Iterable[Key]) -> str:
-    rows = [f"## {title}", "", "| Key | Value | Default | Meaning |", "|---|---|---|---|"]
+    rows = [f"## {title}", "", _TITLES, _RULE]
     for key in keys:
         name = written(key).replace("<", "&lt;")
-        kind = " or ".join(key.choices) or key.type.value
+        kind = kind_of(key)
+        change = "live" if key.live else "restart"
         default = f"`{key.default}`" if key.default and not key.secret else ""
         meaning = key.meaning
         if key.aliases:
             meaning += f" Also read: {', '.join(f'`{alias}`' for alias in key.aliases)}."
         if key.mark is Mark.OWN:
             meaning += " (dgate's own)"
-        rows.append(f"| `{name}` | {kind} | {default} | {meaning} |")
+        rows.append(f"| `{name}` | {kind} | {default} | {change} | {meaning} |")
     return "\n".join([*rows, ""])
 
 

@@ -85,7 +85,9 @@ def _note_node(section: Section, nodes: NodeMap, report: Report) -> None:
     name = section.name[len(NODE_PREFIX) :].strip()
     if not nodes.names(name):
         message = f"section [{section.name}] names a node that acrnema.map does not have"
-        report.warning(section.line, message, "write the name as in acrnema.map")
+        near = nodes.nearest(name)
+        advice = f"did you mean {near}?" if near else "write the name as in acrnema.map"
+        report.warning(section.line, message, advice)
     elif section.entries:
         message = f"section [{section.name}] has no effect: this version has no settings for nodes"
         report.warning(section.line, message, "put # in front of its lines")

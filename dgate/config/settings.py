@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+import errno
+import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -31,6 +33,7 @@ from dgate.config.nodes import Node, NodeMap
 from dgate.config.problem import Problem, Report, Severity
 from dgate.config.sections import main_section, note_other_sections
 from dgate.config.soplist import SopList
+from dgate.config.text import read_file
 from dgate.config.values import Values
 from dgate.errors import ConfigError
 
@@ -60,22 +63,33 @@ INI_NAME = "dicom.ini"
 _T = TypeVar("_T")
 
 
-def load(path: Path) -> Configuration:
+def load(
+    path: Path,
+    instead: Mapping[Path, bytes | None] | None = None,
+    former: Configuration | None = None,
+) -> Configuration:
     """Read dicom.ini and the three files that it names; `path` is the ini file or its folder.
 
-    What is wrong ends up in `problems`; only an ini file that cannot be read raises ConfigError.
+    `instead` has the content of files that are not written yet, by absolute path; None stands for
+    a file that will be missing. `former` is an earlier reading, of which the layout is taken over
+    when it would be the same. What is wrong ends up in `problems`; only an ini file that cannot be
+    read raises ConfigError.
     """
     ini_path = _ini_path(path)
-    ini = IniFile.parse(_read_ini(ini_path), ini_path)
-    report = Report(str(ini_path), list(ini.problems))
+    read = _Reader(instead or {})
+    ini = IniFile.parse(_read_ini(ini_path, read), ini_path)
+    report = Report(str(ini_path), list(ini.problems), ini.place)
     section = main_section(ini, report)
     values = Values(section, ini_path.parent, report)
     settings = build_settings(ini_path, ini, section, values, report)
     values.note_without_effect()
     converters.note_lua_events(ini, report)
-    nodes = _read(settings.acrnema_map, values.get("ACRNemaMap"), NodeMap.parse, NodeMap, report)
-    layout = _read_layout(settings, values.get("kFactorFile"), report)
+    nodes = _read(
+        read, settings.acrnema_map, values.get("ACRNemaMap"), NodeMap.parse, NodeMap, report
+    )
+    layout = _read_layout(read, settings, values.get("kFactorFile"), report, former)
     sop_list = _read(
+        read,
         settings.sop_class_list,
         values.get("SOPClassList"),
         SopList.parse,
@@ -84,7 +98,9 @@ def load(path: Path) -> Configuration:
         optional="every SOP class, transfer syntax and caller is accepted",
     )
     note_other_sections(ini, section, nodes, report)
-    return Configuration(settings, nodes, layout, sop_list, tuple(report.problems), values.all())
+    return Configuration(
+        settings, nodes, layout, sop_list, tuple(report.problems), values.all(), ini, read.contents
+    )
 
 
 def default_settings(base_folder: Path, **changes: Any) -> Settings:
@@ -102,9 +118,28 @@ def _ini_path(path: Path) -> Path:
     return found.absolute()
 
 
-def _read_ini(path: Path) -> bytes:
+class _Reader:
+    """Reads files, or takes what is to be written into them."""
+
+    def __init__(self, instead: Mapping[Path, bytes | None]) -> None:
+        self._instead = instead
+        self.contents: dict[Path, bytes | None] = {}
+        """What was read, by absolute path; None for a file that could not be read."""
+
+    def __call__(self, path: Path) -> bytes:
+        """Return the content; raises OSError."""
+        place = path.absolute()
+        self.contents[place] = None
+        found = self._instead[place] if place in self._instead else read_file(path)
+        if found is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+        self.contents[place] = found
+        return found
+
+
+def _read_ini(path: Path, read: _Reader) -> bytes:
     try:
-        return path.read_bytes()
+        return read(path)
     except OSError as exc:
         remedy = "name a dicom.ini or its folder with -c, or write a set with: dgate init FOLDER"
         what = f"the configuration cannot be read: {exc.strerror}"
@@ -112,6 +147,7 @@ def _read_ini(path: Path) -> bytes:
 
 
 def _read(
+    read: _Reader,
     path: Path,
     value: Value,
     parse: Callable[[bytes, Path], tuple[_T, list[Problem]]],
@@ -121,7 +157,7 @@ def _read(
 ) -> _T:
     """Parse one of the other files; without it, return `missing` with an error, or a warning."""
     try:
-        data = path.read_bytes()
+        data = read(path)
     except OSError as exc:
         message = f"{value.name}: {path} cannot be read: {exc.strerror}"
         advice = "name the file, or copy the one that `dgate init` writes"
@@ -135,13 +171,19 @@ def _read(
     return result
 
 
-def _read_layout(settings: Settings, value: Value, report: Report) -> Layout:
+def _read_layout(
+    read: _Reader, settings: Settings, value: Value, report: Report, former: Configuration | None
+) -> Layout:
     truncate, max_length = settings.truncate_field_names, settings.max_field_length
 
     def parse(data: bytes, path: Path) -> tuple[Layout, list[Problem]]:
+        if former is not None and former.contents.get(path.absolute()) == data:
+            before = former.settings
+            if (before.truncate_field_names, before.max_field_length) == (truncate, max_length):
+                return former.layout, [p for p in former.problems if p.path == str(path)]
         return parse_layout(data, path, truncate, max_length)
 
     def shipped() -> Layout:
         return default_layout(truncate, max_length)
 
-    return _read(settings.k_factor_file, value, parse, shipped, report)
+    return _read(read, settings.k_factor_file, value, parse, shipped, report)

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from dgate.config.problem import Problem, Report
+from dgate.config.problem import Problem, Report, column_of, lines_place
 from dgate.config.text import decode, split_lines
 
 _COMMENT = ("#", "//", ";")
@@ -48,33 +48,38 @@ class SopList:
         """Read the file's bytes; lines that are no entry are left out and reported."""
         report = Report(str(path))
         found: dict[str, set[str]] = {}
-        text = decode(data, report).text
-        for number, line in enumerate(split_lines(text), start=1):
+        lines = split_lines(decode(data, report).text.replace("\0", " "))
+        report.place = lines_place(lines)
+        for number, line in enumerate(lines, start=1):
             columns = line.split()
             if not columns or columns[0].startswith(_COMMENT):
                 continue
             complaint = _read_line(columns, found)
             if complaint is not None:
-                report.warning(number, *complaint)
+                message, advice, word = complaint
+                report.warning(number, message, advice, column_of(line, word))
         sets = {category: frozenset(values) for category, values in found.items()}
         return cls(**sets), report.problems
 
 
-def _read_line(columns: list[str], found: dict[str, set[str]]) -> tuple[str, str] | None:
-    """Put one entry into its category; return message and advice when something is odd."""
+def _read_line(columns: list[str], found: dict[str, set[str]]) -> tuple[str, str, str] | None:
+    """Put one entry into its category; return message, advice and the word when it is odd."""
     if len(columns) < 3:
-        return f"the line {columns[0]!r} has fewer than three columns", "write: name value type"
+        message = f"the line {columns[0]!r} has fewer than three columns"
+        return message, "write: name value type", columns[0]
     _, value, kind = columns[:3]
     category = _CATEGORIES.get(kind.lower())
     if category is None:
         near = difflib.get_close_matches(kind.lower(), _CATEGORIES, 1)
         advice = f"did you mean {near[0]}?" if near else "use sop, transfer, RemoteAE or LocalAE"
-        return f"the type {kind!r} is not known and the line is ignored", advice
+        return f"the type {kind!r} is not known and the line is ignored", advice, kind
     found.setdefault(category, set()).add(value)
     if category in ("remote_ae", "local_ae"):
-        return _odd_title(value, kind)
+        odd = _odd_title(value, kind)
+        return None if odd is None else (*odd, value)
     if _UID.fullmatch(value) is None or len(value) > _UID_LENGTH:
-        return f"{value!r} is not a UID", "a UID has digits and dots only, at most 64 characters"
+        advice = "a UID has digits and dots only, at most 64 characters"
+        return f"{value!r} is not a UID", advice, value
     return None
 
 

@@ -117,7 +117,7 @@ class Values:
         if os.sep == "/" and _DRIVE.match(text):
             message = f"{value.name} = {text} is a Windows path"
             self._report.warning(value.line, message, "write the path on this machine")
-        given = Path(text.replace("\\", "/").replace("\0", ""))
+        given = Path(text.replace("\\", "/"))
         here = self._base / given
         if given.is_absolute() or _exists(here) or not _exists(Path.cwd() / given):
             return here
@@ -134,19 +134,21 @@ class Values:
                 continue
             if key.mark is Mark.LEGACY:
                 message = f"{value.name} has no effect: {key.reason}"
-                self._report.info(value.line, message, "the line can be removed")
+                self._report.info(value.line, message, "the line can be removed", 1)
             elif not self._is_default(value):
                 message = f"{value.name} has no effect yet: {key.missing}"
-                self._report.warning(value.line, message, "put # in front of the line until then")
+                self._report.warning(
+                    value.line, message, "put # in front of the line until then", 1
+                )
 
     def _take(self, value: Value, match: Match) -> None:
         if value.alias:
             message = f"{value.alias} is read as {value.name}"
-            self._report.info(value.line, message, f"write {value.name}")
+            self._report.info(value.line, message, f"write {value.name}", 1)
         numbers = value.key.numbers
         if match.number is not None and match.number >= numbers:
             message = f"{value.name} is never used: the numbers go from 0 to {numbers - 1}"
-            self._report.warning(value.line, message, "use a free number")
+            self._report.warning(value.line, message, "use a free number", 1)
             return
         earlier = self._values.setdefault(value.name.lower(), value)
         if earlier is value:
@@ -159,17 +161,17 @@ class Values:
                 f"{other.alias or other.name} is another spelling of {counts.name} with another "
                 f"value; line {counts.line} counts"
             )
-            self._report.warning(other.line, message, f"remove line {other.line}")
+            self._report.warning(other.line, message, f"remove line {other.line}", 1)
 
     def _note_unknown(self, text: str, line: int, has_equals: bool) -> None:
         self._unknown += 1
         if not has_equals:
             message = f"the line {text[:40]!r} is neither a comment nor key = value"
-            self._report.warning(line, message, "put # in front of comments")
+            self._report.warning(line, message, "put # in front of comments", 1)
             return
         near = REGISTRY.nearest(text) if self._unknown <= _ADVISED_KEYS else None
         advice = f"did you mean {near}?" if near else "remove the line, or check the spelling"
-        self._report.warning(line, f"{text} is not a known setting and has no effect", advice)
+        self._report.warning(line, f"{text} is not a known setting and has no effect", advice, 1)
 
     def _note_empty(self, value: Value) -> None:
         key = value.key

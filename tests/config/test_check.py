@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from dgate.config.check import Count, check
+from dgate.config.check import Count, check, in_order, ports
 from dgate.config.problem import Problem, Severity
 from dgate.config.settings import load
 from tests.config.kit import configured, write
@@ -30,7 +30,7 @@ def test_working_configuration_has_no_problem(tmp_path: Path) -> None:
     [
         ("IncomingCompression = ul", "dicom.ini:2: IncomingCompression = ul"),
         ("IncomingCompression = j450", "with loss"),
-        ("DroppedFileCompression = s1", "by a script"),
+        ("DroppedFileCompression = s1\nCompressionConverter1 = nop", "by a script"),
         ("FileNameSyntax = 3", "dicom.ini:2: FileNameSyntax = 3"),
         ("FileNameSyntax = 3\nV2Content = raw", "implicit little endian"),
         ("FileNameSyntax = %sopuid.V2", "FileNameSyntax = %sopuid.V2"),
@@ -77,6 +77,51 @@ def test_device_that_is_a_file_is_an_error(tmp_path: Path) -> None:
     assert {severity for severity, _ in found(tmp_path)} == {"error"}
 
 
+@pytest.mark.parametrize("name", ["UserLog", "TroubleLog", "SQLServer"])
+def test_folder_in_the_place_of_a_file_is_an_error(tmp_path: Path, name: str) -> None:
+    ((severity, problem),) = found(tmp_path, f"{name} = .")
+
+    assert severity == "error"
+    assert f"dicom.ini:2: {name}: {tmp_path} is a folder" in problem
+
+
+def test_file_that_cannot_be_written_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = tmp_path / "user.log"
+    log.write_text("")
+    monkeypatch.setattr(os, "access", lambda path, mode: path != log)
+
+    ((severity, problem),) = found(tmp_path, "UserLog = user.log")
+    assert severity == "error"
+    assert f"UserLog: {log} cannot be written" in problem
+
+
+def test_device_by_another_name_is_the_same_device(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "data")
+
+    ((severity, problem),) = found(tmp_path, "MAGDevices = 2\nMAGDevice1 = link")
+    assert severity == "error"
+    assert "dicom.ini:3: MAGDevice1 is the same folder as MAGDevice0" in problem
+
+
+def test_ports_of_a_configuration_are_told(tmp_path: Path) -> None:
+    assert ports(configured(tmp_path, "TCPPort = 11112"))[0] == ("TCPPort", 11112)
+    assert ports(configured(tmp_path, "TCPPort = 0\nWebPort = 0")) == []
+
+
+def test_every_problem_of_a_line_has_a_column(tmp_path: Path) -> None:
+    (tmp_path / "data").write_text("")
+    configuration = configured(tmp_path, "TCPPrt = 1\nUserLog =   ./data/log\nTCPPort = x")
+
+    columns = {p.where: (p.column, p.source) for p in check(configuration) if p.line}
+    assert columns["dicom.ini:2"] == (1, "TCPPrt = (not shown)")
+    assert columns["dicom.ini:3"] == (13, "UserLog =   ./data/log")
+    assert columns["dicom.ini:4"] == (11, "TCPPort = x")
+    assert all(column is not None for column, _ in columns.values())
+
+
 def test_device_that_cannot_be_made_is_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -113,37 +158,12 @@ def test_column_that_may_be_cut_has_to_exist(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("rule", "severity"),
-    [
-        ("forward to DGATE", None),
-        ("forward to dgate", None),
-        ("nop; { Forward compressed as un to DGATE; }", None),
-        ("forward to %u", None),
-        ("forward study to MISSPELT", None),
-        ('nop "forward"', None),
-        ("forward to MISSPELT org X", "warning"),
-        ('ifequal "a", "b"; {forward compressed as j2 to MISSPELT}', "warning"),
-        ("forward to pacs.example:104", "info"),
-    ],
-)
-def test_destination_of_a_rule_has_to_be_known(
-    tmp_path: Path, rule: str, severity: str | None
-) -> None:
-    problems = found(tmp_path, f"ImportConverter0 = {rule}")
-
-    assert [severity for severity, _ in problems] == ([severity] if severity else [])
-    assert all("dicom.ini:2: ImportConverter0 forwards to" in problem for _, problem in problems)
-
-
-@pytest.mark.parametrize(
     ("lines", "files", "text"),
     [
         ("RetryFirst = 700", {}, "RetryFirst is longer than RetryMax"),
         ("RetryDelay = 9\nRetryMax = 60", {}, "RetryMax has no effect, as RetryDelay is set"),
         ("AllowUnknown = 0", {"map": "# none\n"}, "callers can only use C-ECHO"),
-        ("", {"lst": "x OTHER LocalAE\n"}, "no LocalAE line names TEST"),
-        ("", {"lst": "x 1.2.840.10008.1.2.1 transfer\n"}, "implicit little endian is not listed"),
-        ("", {"lst": "x 1.2.840.10008.5.1.4.1.1.2 sop\n"}, "Verification is not listed"),
+        ("MAGDevices = 2\nMAGDevice1 = data/more", {}, "MAGDevice1 lies inside the folder of MAG"),
     ],
 )
 def test_contradiction_is_a_warning(
@@ -161,7 +181,9 @@ def test_problems_come_by_file_and_line(tmp_path: Path) -> None:
     )
     rule = Problem(Severity.ERROR, str(tmp_path / "dicom.ini"), 2, "a rule", "mend it")
 
-    places = [problem.where for problem in check(configuration, [rule])]
+    found = in_order(configuration, [*check(configuration), rule, rule])
+    places = [problem.where for problem in found]
+    assert len([problem for problem in found if problem == rule]) == 1
     names = [place.split(":")[0] for place in places]
     assert names == sorted(names, key=["dicom.ini", "acrnema.map", "dgatesop.lst"].index)
     assert places.index("dicom.ini:2") < places.index("dicom.ini:3")

@@ -102,7 +102,7 @@ def test_lua_rule_replaces_the_text_rule_and_its_filters(tmp_path: Path) -> None
         ("association = reject()", Severity.WARNING),
         ("association =", None),
         ("printserver = x", Severity.INFO),
-        ("QueryConverter0 = destroy()", Severity.WARNING),
+        ("QueryConverter0 = destroy()", None),
         ("ImportConverter0 = x", None),
         ("ImportConverter100 = x", Severity.WARNING),
         ("startapp = x", Severity.WARNING),

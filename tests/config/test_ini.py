@@ -72,10 +72,41 @@ def test_every_line_end_counts_lines(end: bytes) -> None:
     assert section.entries[0].line == 4
 
 
-def test_utf16_file_is_an_error() -> None:
-    ini = IniFile.parse("[sscscp]\n".encode("utf-16"), "dicom.ini")
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-8-sig"])
+def test_byte_order_mark_tells_the_encoding(encoding: str) -> None:
+    mark = "" if encoding == "utf-8-sig" else "\ufeff"
+    data = f"{mark}[sscscp]\r\nPACSName = Zürich\r\n".encode(encoding)
+    ini = IniFile.parse(data, "dicom.ini")
 
-    assert ini.problems[0].severity is Severity.ERROR
+    section = ini.section("sscscp")
+    assert section is not None
+    assert section.entries[0].value == "Zürich"
+    assert ini.render() == data
+    found = [problem.severity for problem in ini.problems]
+    assert found == ([] if encoding == "utf-8-sig" else [Severity.WARNING])
+
+
+@pytest.mark.parametrize(
+    "data",
+    ["[sscscp]\n".encode("utf-16-le"), "[sscscp]\n".encode("utf-16-be"), b"\xff\xfe[\0s\0]"],
+    ids=["little", "big", "odd number of bytes"],
+)
+def test_utf16_that_cannot_be_read_is_one_error(data: bytes) -> None:
+    ini = IniFile.parse(data, "dicom.ini")
+
+    errors = [p for p in ini.problems if p.severity is Severity.ERROR]
+    assert len(errors) == 1
+    assert "UTF-16" in errors[0].message
+    assert ini.render() == data
+
+
+def test_nul_characters_are_left_out_and_reported_once() -> None:
+    ini = IniFile.parse(b"[s]\nke\0y = val\0ue\n\0\0\0\nz = \0\n", "dicom.ini")
+
+    section = ini.section("s")
+    assert section is not None
+    assert [(entry.key, entry.value) for entry in section.entries] == [("key", "value"), ("z", "")]
+    assert [(p.severity, p.line) for p in ini.problems] == [(Severity.WARNING, 2)]
 
 
 PIECES = ["[s]", "[", "]", "=", '"', "'", "key", "#c", ";c", "//c", "ä", "\u2028"]

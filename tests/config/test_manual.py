@@ -28,7 +28,7 @@ def blocks(kind: str) -> list[str]:
 def test_commands_run(tmp_path: Path) -> None:
     commands = [line for block in blocks("sh") for line in block.splitlines()]
 
-    assert len(commands) == 5
+    assert len(commands) == 10
     for command in commands:
         arguments = shlex.split(command.replace("FOLDER", str(tmp_path / "site")))
         result = CliRunner().invoke(cli, arguments[1:])

@@ -63,7 +63,7 @@ def test_defaults_are_those_of_the_reference(tmp_path: Path) -> None:
 def test_changes_can_be_made_to_the_defaults(tmp_path: Path) -> None:
     settings = default_settings(tmp_path, ae_title="OTHER", tcp_port=0)
 
-    assert (settings.ae_title, settings.tcp_port, settings.pacs_name) == ("OTHER", 0, "MicroPACS")
+    assert (settings.ae_title, settings.tcp_port, settings.pacs_name) == ("OTHER", 0, "sscscp")
 
 
 def test_password_is_not_part_of_the_representation(tmp_path: Path) -> None:
@@ -226,11 +226,9 @@ def test_prose_without_comment_sign_is_reported(tmp_path: Path) -> None:
         ("IndexDBF = 1", Severity.INFO),
         ("Trouble.UDPPort = 1", Severity.INFO),
         ("moodle_password = geheim", Severity.INFO),
-        ("WorkListMode = 1", Severity.WARNING),
-        ("MIRRORDevice0 = /mirror", Severity.WARNING),
-        ("QueryConverter0 = nop", Severity.WARNING),
+        ("ArchiveConverter0 = nop", Severity.WARNING),
         ("ForwardCollectDelay = 60", Severity.WARNING),
-        ("WorkListMode = 0", None),
+        ("QueryConverter0 = nop", None),
         ("QueryModality0 = *", None),
     ],
 )

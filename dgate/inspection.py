@@ -1,0 +1,136 @@
+"""Everything that is wrong or odd in a configuration: in its files, its folders and its rules.
+
+`dgate check`, the start of a server and a reload of its configuration all call `inspect`. It opens
+no sockets and changes nothing; whether the ports are free is looked at by `dgate check` itself, and
+shows anyhow when a server binds them. Owned by the calling thread.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from dgate.config.check import check, in_order
+from dgate.config.converters import SCRIPT_SECTION
+from dgate.config.ini import Entry, IniFile
+from dgate.config.problem import LONGEST_SOURCE, Problem, Report, Severity
+from dgate.config.settings import Configuration
+from dgate.config.text import split_lines
+from dgate.dicom.uids import IMPLICIT_LE, VERIFICATION
+from dgate.rules.compile import Library, read_script
+from dgate.rules.hooks import Rules
+from dgate.rules.lint import lint
+from dgate.rules.problems import Gravity, RuleProblem
+
+_SCRIPT = "script "
+
+
+def inspect(configuration: Configuration, rules: Rules | None = None) -> list[Problem]:
+    """Return every problem by file and line, those of a whole file first.
+
+    `rules` are those of the configuration where they have been built already. An error stands for
+    what cannot work: with one, a server does not start and a reload is refused.
+    """
+    settings = configuration.settings
+    rules = rules or Rules.build(settings)
+    found = [*rules.problems, *lint(settings, configuration.nodes, rules.library)]
+    rules.library.forget_trees()
+    places = _Places(configuration, rules.library)
+    return in_order(
+        configuration,
+        [
+            *check(configuration),
+            *_acceptance(configuration),
+            *(places.located(problem) for problem in found),
+        ],
+    )
+
+
+def blocking(problems: Iterable[Problem], rules: Rules) -> list[Problem]:
+    """Return those that keep a server from starting, and a reload from being applied: the errors.
+
+    Statements that are right and only not executed here fail when an object meets them
+    (rulings.md 10); an archive that is taken over may have such rules in corners nobody uses.
+    """
+    fail_later = {
+        found.problem().message for found in rules.problems if found.gravity is Gravity.NOT_YET
+    }
+    return [
+        problem
+        for problem in problems
+        if problem.severity is Severity.ERROR and problem.message not in fail_later
+    ]
+
+
+def _acceptance(configuration: Configuration) -> Iterator[Problem]:
+    """Report what dgatesop.lst leaves out although every peer counts on it."""
+    settings, sop_list = configuration.settings, configuration.sop_list
+    report = Report(str(settings.sop_class_list))
+    title = settings.ae_title
+    if sop_list.local_ae is not None and title not in sop_list.local_ae:
+        message = f"no LocalAE line names {title}, so calls to MyACRNema are rejected"
+        report.warning(None, message, f"add: own {title} LocalAE")
+    if sop_list.transfer is not None and IMPLICIT_LE not in sop_list.transfer:
+        message = "implicit little endian is not listed, which every DICOM node can fall back to"
+        report.warning(None, message, f"add: LittleEndianImplicit {IMPLICIT_LE} transfer")
+    if sop_list.abstract is not None and VERIFICATION not in sop_list.abstract:
+        message = "Verification is not listed, so C-ECHO is refused"
+        report.warning(None, message, f"add: Verification {VERIFICATION} sop")
+    yield from report.problems
+
+
+class _Places:
+    """Finds the line and column of the file that a problem of a rule is about."""
+
+    def __init__(self, configuration: Configuration, library: Library) -> None:
+        settings = configuration.settings
+        self._ini_path = settings.ini_path
+        self._ini = configuration.ini or IniFile.parse(b"", settings.ini_path)
+        self._lines = {value.name: value.line for value in configuration.values}
+        self._library = library
+        self._named = settings.scripts
+        self._files: dict[Path, list[str]] = {}
+
+    def located(self, found: RuleProblem) -> Problem:
+        """Return the finding with its place in dicom.ini, or in the script file."""
+        problem = found.problem()
+        if found.key.startswith(_SCRIPT):
+            return self._in_script(problem, found.key.removeprefix(_SCRIPT), found.source)
+        problem = dataclasses.replace(problem, path=str(self._ini_path.parent / problem.path))
+        # A filter has a line of its own, other than that of its rule.
+        line = self._lines.get(found.key) if problem.line is not None else None
+        entry = self._ini.entry_at(line or problem.line or 0)
+        return self._in_ini(problem, entry)
+
+    def _in_ini(self, problem: Problem, entry: Entry | None) -> Problem:
+        if entry is None:
+            return problem
+        _, shown = self._ini.place(entry.line)
+        shown = shown if len(shown) <= LONGEST_SOURCE else ""
+        column = entry.column + (problem.column or 1) - 1
+        return dataclasses.replace(
+            problem, path=str(self._ini_path), line=entry.line, column=column, source=shown
+        )
+
+    def _in_script(self, problem: Problem, name: str, source: str) -> Problem:
+        if name in self._named:
+            section = self._ini.section(SCRIPT_SECTION)
+            entry = None if section is None else section.get(name)
+            problem = dataclasses.replace(problem, path=str(self._ini_path), line=None)
+            return self._in_ini(problem, entry)
+        path = self._library.find_file(name)
+        if path is None:
+            return dataclasses.replace(problem, path=str(self._ini_path))
+        lines = self._lines_of(path)
+        line = lines.index(source) + 1 if source in lines else None
+        return dataclasses.replace(problem, path=str(path), line=line)
+
+    def _lines_of(self, path: Path) -> list[str]:
+        if path not in self._files:
+            try:
+                self._files[path] = split_lines(read_script(path))
+            except OSError:
+                # It was readable a moment ago; the problem then names the file alone.
+                self._files[path] = []
+        return self._files[path]
