@@ -1,5 +1,5 @@
 # Sourced by scripts/run, scripts/test and scripts/bench: prepares what they need, and nothing that is already there.
-# Offers need_commands, make_venv and need_dicom_tools; sets ROOT and PYTHON. Safe to call any number of times.
+# Offers need_commands, make_venv, need_dicom_tools and need_database_servers; sets ROOT and PYTHON. Safe to call any number of times.
 # shellcheck shell=bash
 
 set -euo pipefail
@@ -120,16 +120,33 @@ need_dicom_tools() {
     [ ${#missing[@]} -gt 0 ] || return 0
     install_packages "${missing[@]}"
     case " ${missing[*]} " in
-    *" orthanc "*) silence_orthanc_service ;;
+    *" orthanc "*) silence_service orthanc ;;
     esac
 }
 
+# Install the database servers that the tests start, each in a folder of its own.
+need_database_servers() {
+    local missing=()
+    compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || missing+=(postgresql)
+    command -v mariadbd >/dev/null && command -v mariadb-install-db >/dev/null || missing+=(mariadb-server)
+    [ ${#missing[@]} -gt 0 ] || return 0
+    install_packages "${missing[@]}"
+    local package
+    for package in "${missing[@]}"; do
+        case $package in
+        postgresql) silence_service postgresql ;;
+        mariadb-server) silence_service mariadb ;;
+        esac
+    done
+}
+
 # The package starts a server of its own at once; the tests start theirs. Only done when we installed it.
-silence_orthanc_service() {
+silence_service() {
+    local name=$1
     if [ -d /run/systemd/system ]; then
-        as_root systemctl disable --now orthanc >/dev/null 2>&1 || true
+        as_root systemctl disable --now "$name" >/dev/null 2>&1 || true
     else
-        as_root service orthanc stop >/dev/null 2>&1 || true
-        as_root update-rc.d orthanc disable >/dev/null 2>&1 || true
+        as_root service "$name" stop >/dev/null 2>&1 || true
+        as_root update-rc.d "$name" disable >/dev/null 2>&1 || true
     fi
 }

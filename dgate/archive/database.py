@@ -1,31 +1,34 @@
-"""Connections to the index database: one place that knows the engines and their drivers.
+"""The index database: opening it, lending connections, telling what its errors mean.
 
 Not for what is in the tables (`dgate.archive.schema`) nor for transactions
-(`dgate.archive.writer`). A `Database` is shared by all threads; a `Connection` belongs to one
-thread at a time.
+(`dgate.archive.writer`); what servers need beyond SQLite is in `dgate.archive.servers`. A
+`Database` is shared by all threads.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import platform
 import sqlite3
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import time
+import zlib
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
 import peewee
 
+from dgate.archive import servers
+from dgate.archive.connection import Connection
 from dgate.archive.files import create_folders
+from dgate.archive.fold import decoded, has_form
 from dgate.config.settings import Durability, Engine
 from dgate.errors import ConfigError, DatabaseAway, OutOfSpace, StoreError
 
 log = logging.getLogger(__name__)
-
-Value = str | int | float | bytes | None
-Row = tuple[Any, ...]
 
 BUSY_TIMEOUT_S = 10.0
 """How long a statement waits for another program that holds the embedded database."""
@@ -33,6 +36,9 @@ OPEN_TIMEOUT_S = 3.0
 """The same at start, where a person is waiting for the message."""
 IDLE_READERS = 4
 """Reader connections kept open between queries."""
+AWAY_PAUSE_S = 0.2
+"""So long a server that could not be reached is not tried again: while it is away, objects are
+refused at once, and each try may take a tenth of a second of work, or seconds of waiting."""
 READER_CACHE_KIB = 2048
 WRITER_CACHE_KIB = 8192
 CHECKPOINT_PAGES = 2000
@@ -71,83 +77,13 @@ class DatabaseSettings(Protocol):
     @property
     def sqlite_startup(self) -> str: ...
     @property
+    def mysql_startup(self) -> str: ...
+    @property
+    def postgres_startup(self) -> str: ...
+    @property
     def durability(self) -> Durability: ...
     @property
     def base_folder(self) -> Path: ...
-
-
-class Cursor(Protocol):
-    """The part of a DB-API cursor that dgate uses."""
-
-    @property
-    def rowcount(self) -> int: ...
-    def fetchone(self) -> Any: ...
-    def fetchall(self) -> list[Any]: ...
-    def fetchmany(self, size: int = ..., /) -> list[Any]: ...
-    def close(self) -> None: ...
-
-
-class Connection:
-    """One open connection. SQL given to it is in the engine's own parameter style
-    (`Database.sql`)."""
-
-    __slots__ = ("_peewee", "execute", "raw")
-
-    def __init__(self, opened: Any) -> None:
-        self._peewee = opened
-        self.raw: Any = opened.connection()
-        self.execute: Callable[..., Cursor] = (
-            self.raw.execute if hasattr(self.raw, "execute") else self._by_cursor
-        )
-        """Run one statement: `execute(sql, parameters=())`, bound straight to the driver."""
-
-    def executemany(self, sql: str, rows: Iterable[Sequence[Value]]) -> None:
-        """Run one statement for each row of parameters."""
-        self.raw.cursor().executemany(sql, rows)
-
-    def tables(self) -> dict[str, str]:
-        """Return the existing tables, lower-case name to the database's spelling."""
-        return {name.lower(): name for name in self._peewee.get_tables()}
-
-    def columns(self, table: str) -> dict[str, str]:
-        """Return the columns of a table, lower-case name to the database's spelling."""
-        return {column.name.lower(): column.name for column in self._peewee.get_columns(table)}
-
-    def indexes(self, table: str) -> dict[str, tuple[str, ...]]:
-        """Return the indices of a table: lower-case name to lower-case columns, primary key
-        included."""
-        found = {
-            index.name.lower(): tuple((column or "").lower() for column in index.columns)
-            for index in self._peewee.get_indexes(table)
-        }
-        key = tuple(name.lower() for name in self._peewee.get_primary_keys(table))
-        return found | ({"primary key": key} if key else {})
-
-    def unique_columns(self, table: str) -> frozenset[str]:
-        """Return the columns of a table, in lower case, of which no two rows have the same
-        value."""
-        keys = [tuple(self._peewee.get_primary_keys(table))]
-        keys += [
-            tuple(index.columns)
-            for index in self._peewee.get_indexes(table)
-            # A partial index says nothing of the rows that it leaves out.
-            if index.unique and " where " not in (index.sql or "").lower()
-        ]
-        return frozenset(key[0].lower() for key in keys if len(key) == 1 and key[0])
-
-    def close(self) -> None:
-        """Close the connection; never raises."""
-        try:
-            self._peewee.close()
-        except Exception as exc:
-            # The server may be gone already; the connection is dropped in any case and no image
-            # depends on it.
-            log.debug("Closing a database connection failed: %s", exc)
-
-    def _by_cursor(self, sql: str, parameters: Sequence[Value] = ()) -> Cursor:
-        cursor: Cursor = self.raw.cursor()
-        cursor.execute(sql, parameters or None)  # type: ignore[attr-defined]
-        return cursor
 
 
 class Database:
@@ -169,6 +105,8 @@ class Database:
         self._idle: list[Connection] = []
         self._idle_lock = threading.Lock()
         self._opened = False
+        self._away: tuple[float, DatabaseAway] | None = None
+        """Until when a server that could not be reached is not tried again, and why."""
         self._inode = (0, 0)
         if self.embedded:
             self.path = (
@@ -179,6 +117,10 @@ class Database:
             self.location = str(self.path)
         else:
             self.location = f"{settings.sql_server} at {settings.sql_host}"
+        self.claim_lock = ""
+        """What a SELECT ends with that claims rows for this gateway; known after `open`."""
+        self.home = f"{platform.node()}/{zlib.crc32(bytes(settings.base_folder)):08x}"
+        """Names this gateway's folder, on this machine, to others that share the database."""
         self.errors: tuple[type[Exception], ...] = _driver_errors(settings.engine)
         """The driver's exception classes."""
         self.begin_sql = "BEGIN IMMEDIATE" if self.embedded else "BEGIN"
@@ -188,6 +130,14 @@ class Database:
         }.get(self.engine)
         """SQL expression for the database server's time; None = the machine's clock is the
         database's."""
+
+    def log_in(self, settings: DatabaseSettings) -> None:
+        """Use another login from the next connection on; connections that are open stay.
+
+        The settings must name the same database; `Database(settings).open()` tells whether the
+        login works.
+        """
+        self._settings = settings
 
     def sql(self, text: str) -> str:
         """Return a statement written with `?` in the engine's parameter style; do it once, not per
@@ -205,9 +155,9 @@ class Database:
     def open(self) -> None:
         """Open the database for the first time, creating a missing SQLite file; raises
         ConfigError."""
+        for reason in self._ignored():
+            log.warning("A startup statement of the database was ignored: %s.", reason)
         if self.path is not None:
-            for reason in startup_pragmas(self._settings.sqlite_startup)[1]:
-                log.warning("A part of SQLiteStartup was ignored: %s.", reason)
             try:
                 create_folders(self.path.parent)
             except OSError as exc:
@@ -221,6 +171,8 @@ class Database:
             try:
                 connection.execute(self.begin_sql)
                 connection.execute("COMMIT")
+                if not self.embedded:
+                    self._look_at_server(connection)
             finally:
                 connection.close()
         except StoreError as exc:
@@ -247,10 +199,7 @@ class Database:
         """
         if not self.is_same_file():
             self._drop_idle()
-        with self._idle_lock:
-            connection = self._idle.pop() if self._idle else None
-        if connection is None:
-            connection = self._connect(BUSY_TIMEOUT_S, READER_CACHE_KIB)
+        connection = self._take_idle() or self._connect(BUSY_TIMEOUT_S, READER_CACHE_KIB)
         try:
             yield connection
         except self.errors as exc:
@@ -287,6 +236,17 @@ class Database:
             return False
         return (status.st_dev, status.st_ino) == self._inode
 
+    def _take_idle(self) -> Connection | None:
+        """Return a pooled connection that still stands."""
+        while True:
+            with self._idle_lock:
+                if not self._idle:
+                    return None
+                connection = self._idle.pop()
+            if not connection.is_stale():
+                return connection
+            connection.close()
+
     def _drop_idle(self) -> None:
         with self._idle_lock:
             idle, self._idle = self._idle, []
@@ -309,13 +269,15 @@ class Database:
             if code == sqlite3.SQLITE_CONSTRAINT:
                 return StoreError(f"the database refused a row: {exc}", where=self.location)
             return DatabaseAway(str(exc), where=self.location)
-        kinds = {parent.__name__ for parent in type(exc).__mro__}
-        if kinds & {"IntegrityError", "DataError"}:
+        if servers.is_refused_row(exc):
             return StoreError(f"the database refused a row: {exc}", where=self.location)
-        if _server_code(exc) in ("53100", "1021", "1114"):
+        if servers.is_full(exc):
             return OutOfSpace("the database is full", where=self.location)
+        if servers.is_faulty_sql(exc):
+            return StoreError(str(exc).strip(), where=self.location)
         remedy = (
-            "check that the database server runs and that SQLHost, Username and Password are right"
+            "check that the database server runs, that the database exists, and that SQLHost, "
+            "Username and Password are right"
         )
         return DatabaseAway(str(exc).strip(), where=self.location, remedy=remedy)
 
@@ -323,7 +285,27 @@ class Database:
         """Tell whether the driver's exception means faulty SQL, not a faulty database."""
         if isinstance(exc, sqlite3.Error):
             return getattr(exc, "sqlite_errorcode", None) in (None, sqlite3.SQLITE_ERROR)
-        return any(parent.__name__ == "ProgrammingError" for parent in type(exc).__mro__)
+        return servers.is_faulty_sql(exc)
+
+    def is_conflict(self, exc: BaseException) -> bool:
+        """Tell whether another gateway wrote the same rows meanwhile, so that the same transaction
+        can succeed when it is tried again."""
+        return not self.embedded and servers.code_of(exc) in servers.CONFLICTS
+
+    def _ignored(self) -> list[str]:
+        if self.path is not None:
+            return startup_pragmas(self._settings.sqlite_startup)[1]
+        return servers.startup_statements(servers.startup_text(self._settings))[1]
+
+    def _look_at_server(self, connection: Connection) -> None:
+        skips = servers.can_skip_locked(connection, self.engine)
+        self.claim_lock = " FOR UPDATE SKIP LOCKED" if skips else " FOR UPDATE"
+        for weakness in servers.weaknesses(connection, self._settings):
+            log.warning(
+                "The database server runs with %s: a power cut at its machine can lose objects "
+                "that were acknowledged. Change it there, or accept it by Durability = none.",
+                weakness,
+            )
 
     def _connect(self, timeout_s: float, cache_kib: int) -> Connection:
         if self.path is not None and self._opened and not self.is_same_file():
@@ -332,10 +314,28 @@ class Database:
                 where=self.location,
                 remedy="put it back, or restart the server",
             )
+        away = self._away
+        if away is not None and time.monotonic() < away[0]:
+            raise DatabaseAway(away[1].what, where=away[1].where, remedy=away[1].remedy)
         try:
-            opened = self._sqlite(timeout_s, cache_kib) if self.path is not None else self._server()
+            connection = self._login(timeout_s, cache_kib)
+        except DatabaseAway as exc:
+            if not self.embedded:
+                self._away = (time.monotonic() + AWAY_PAUSE_S, exc)
+            raise
+        self._away = None
+        return connection
+
+    def _login(self, timeout_s: float, cache_kib: int) -> Connection:
+        try:
+            if self.path is not None:
+                opened = self._sqlite(timeout_s, cache_kib)
+            else:
+                opened = servers.login(self._settings)
             opened.connect()
             connection = Connection(opened)
+            if not self.embedded:
+                self._begin_session(connection)
         except peewee.ImproperlyConfigured as exc:
             raise self._driver_missing() from exc
         except peewee.PeeweeException as exc:
@@ -343,8 +343,16 @@ class Database:
         except self.errors as exc:
             raise self.failure(exc) from exc
         if self.path is not None:
-            connection.raw.text_factory = _decode
+            connection.raw.text_factory = decoded
+            connection.raw.create_function("dgate_has_form", 3, has_form, deterministic=True)
         return connection
+
+    def _begin_session(self, connection: Connection) -> None:
+        try:
+            servers.begin_session(connection, self._settings)
+        except BaseException:
+            connection.close()
+            raise
 
     def _sqlite(self, timeout_s: float, cache_kib: int) -> Any:
         synchronous = "OFF" if self._settings.durability is Durability.NONE else "FULL"
@@ -365,22 +373,6 @@ class Database:
             thread_safe=False,
             cached_statements=256,
         )
-
-    def _server(self) -> Any:
-        host, _, port = self._settings.sql_host.partition(":")
-        login: dict[str, Any] = {
-            "host": host or "localhost",
-            "user": self._settings.username,
-            "password": self._settings.password,
-            "thread_safe": False,
-        }
-        if port:
-            login["port"] = int(port)
-        if self.engine is Engine.POSTGRES:
-            return peewee.PostgresqlDatabase(
-                self._settings.sql_server, prefer_psycopg3=True, encoding="utf8", **login
-            )
-        return peewee.MySQLDatabase(self._settings.sql_server, **login)
 
     def _driver_missing(self) -> ConfigError:
         extra = "postgres" if self.engine is Engine.POSTGRES else "mysql"
@@ -409,23 +401,10 @@ def startup_pragmas(text: str) -> tuple[list[tuple[str, str | int]], list[str]]:
     return pragmas, ignored
 
 
-def _decode(raw: bytes) -> str:
-    # Databases of older servers hold Latin-1 (rulings.md 8).
-    try:
-        return raw.decode()
-    except UnicodeDecodeError:
-        return raw.decode("latin-1")
-
-
 def _origin(exc: BaseException) -> BaseException:
     """Return the driver's own exception behind one of peewee's."""
     original = getattr(exc, "orig", None)
     return original if isinstance(original, BaseException) else exc
-
-
-def _server_code(exc: BaseException) -> str:
-    state = getattr(exc, "sqlstate", None)
-    return str(state if state is not None else next(iter(exc.args), ""))
 
 
 def _driver_errors(engine: Engine) -> tuple[type[Exception], ...]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import PurePath
@@ -120,7 +120,8 @@ class Exporter:
     """Opens stored objects.
 
     `find` gives an object's present place; it is asked when a file is not where a reference, which
-    may be older than a rename, says.
+    may be older than a rename, says. `others` opens what is not on a device, by the name that
+    stands in a device's place.
     """
 
     def __init__(
@@ -128,10 +129,12 @@ class Exporter:
         devices: Devices,
         settings: Settings,
         find: Callable[[str], InstanceRef | None] | None = None,
+        others: Mapping[str, Callable[[InstanceRef], Reader]] | None = None,
     ) -> None:
         self._devices = devices
         self._temp_dir = settings.temp_dir
         self._find = find
+        self._others = others or {}
 
     def peek(self, ref: InstanceRef) -> Stored:
         """Return what an object is.
@@ -263,11 +266,12 @@ class Exporter:
         """Open the file on its device, else one of the same name on another (spec dimse.md 9)."""
         if ref.device == SPOOL_DEVICE:
             return self._devices.spool.open(ref.name)
+        opener = self._others.get(ref.device)
+        if opener is not None:
+            return opener(ref)
         if not ref.name or not is_confined(ref.name):
             raise FileNotFoundError(ref.name)
-        own = self._devices.get(ref.device)
-        devices = [device for device in self._devices if device is not own]
-        for device in devices if own is None else (own, *devices):
+        for device in self._devices.to_read(ref.device):
             try:
                 return device.open(ref.name, ref.sop_instance)
             except (FileNotFoundError, NotADirectoryError):

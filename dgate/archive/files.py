@@ -58,6 +58,11 @@ class FileReader:
             raise FileNotFoundError(errno.ENOENT, "not a plain file", path)
         return cls(descriptor)
 
+    @property
+    def descriptor(self) -> int:
+        """The open file, for copies that the kernel makes; valid until `close`."""
+        return self._descriptor
+
     def read_at(self, offset: int, size: int) -> bytes:
         """Return up to `size` bytes; fewer only at the end of the file."""
         return os.pread(self._descriptor, size, offset)

@@ -9,7 +9,10 @@ find gets rows in dgate's side table `dgate_folded`, so the original's columns s
 
 from __future__ import annotations
 
+import re
 import unicodedata
+from collections.abc import Callable
+from functools import lru_cache
 
 FOLDED_LENGTH = 255
 """Length of the column `folded`; longer texts are compared by their beginning."""
@@ -45,3 +48,42 @@ def search_forms(value: str | None, is_name: bool) -> tuple[str, ...]:
     if is_name:
         forms |= {fold_key(group, True) for group in value.split("=")}
     return tuple(sorted(form[:FOLDED_LENGTH] for form in forms if form))
+
+
+class FoldState:
+    """Whether the side table has everything that another program wrote into the tables.
+
+    Set by one thread, read by all; until then, searches look at the columns themselves.
+    """
+
+    __slots__ = ("complete",)
+
+    def __init__(self, complete: bool = True) -> None:
+        self.complete = complete
+
+
+def decoded(raw: bytes) -> str:
+    """Return a text of a database that an older server may have written: UTF-8, else Latin-1."""
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return raw.decode("latin-1")
+
+
+def has_form(raw: bytes | None, is_name: int, wanted: str) -> int:
+    """Tell whether a stored value would be found in the side table by a folded query value, which
+    may have wildcards: the SQL function `dgate_has_form` on SQLite."""
+    if not raw:
+        return 0
+    matches = _matcher(wanted)
+    forms = search_forms(decoded(raw), bool(is_name))
+    return int(any(matches(form) is not None for form in forms))
+
+
+@lru_cache(maxsize=64)
+def _matcher(wanted: str) -> Callable[[str], object]:
+    pattern = "".join(
+        ".*" if part.startswith("*") else "." if part == "?" else re.escape(part)
+        for part in re.findall(r"\*+|\?|[^*?]+", wanted)
+    )
+    return re.compile(pattern, re.DOTALL).fullmatch

@@ -1,6 +1,6 @@
 """Files into the archive, through `archive.ingest` like everything else.
 
-Serves `dgate import` and, later, watched folders. Runs in the caller's thread.
+Serves `dgate import` and watched folders (`dgate.archive.watcher`). Runs in the caller's thread.
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO, Protocol
 
 from dgate.archive.devices import PREVIOUS
 from dgate.archive.ingest import Ingest
 from dgate.archive.records import Arrival, Receipt
-from dgate.dicom.part10 import read_meta
+from dgate.dicom.part10 import FileMeta, read_meta
 from dgate.errors import DgateError, NotDicom, OutOfSpace
 
 log = logging.getLogger(__name__)
@@ -26,9 +27,9 @@ FILE_SOURCE_AE = "monitor"
 
 _CHUNK_BYTES = 1 << 20
 _OWN_FOLDER = "dgate"
-_OWN_PARTS = ("incoming", "spool")
-"""Folders of a device that hold no stored objects: what is arriving, and copies that rules
-changed."""
+_OWN_PARTS = ("incoming", "spool", "history")
+"""Folders of a device that hold no stored objects: what is arriving, copies that rules changed, and
+the applied configurations."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,18 +87,51 @@ def import_file(ingest: Ingest, path: Path) -> Receipt:
         OSError: the file cannot be read.
     """
     with path.open("rb") as file:
-        if os.fstat(file.fileno()).st_size == 0:
-            raise NotDicom("the file is empty", where=str(path))
-        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            meta = read_meta(content)
-        payload = ingest.payload(meta.syntax, meta.sop_class, meta.sop_instance, FILE_SOURCE_AE)
-        try:
-            file.seek(meta.data_offset)
-            while chunk := file.read(_CHUNK_BYTES):
-                payload.append(chunk)
-        except BaseException:
-            payload.close()
-            raise
+        return import_open_file(ingest, file, str(path))
+
+
+def import_open_file(ingest: Ingest, file: BinaryIO, where: str) -> Receipt:
+    """Store the object in a file that is open; `where` names it in messages.
+
+    Raises what `import_file` raises.
+    """
+    if os.fstat(file.fileno()).st_size == 0:
+        raise NotDicom("the file is empty", where=where)
+    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        meta = read_meta(content)
+    file.seek(meta.data_offset)
+    return _store(ingest, meta, b"", file)
+
+
+class Stream(Protocol):
+    """What can be read once, from front to back."""
+
+    def read(self, size: int = ..., /) -> bytes:
+        """Return up to `size` bytes, none at the end."""
+        ...
+
+
+def import_stream(ingest: Ingest, content: Stream, where: str) -> Receipt:
+    """Store an object that can only be read once, such as one inside an archive.
+
+    Raises what `import_file` raises, and what `content` raises.
+    """
+    head = content.read(_CHUNK_BYTES)
+    if not head:
+        raise NotDicom("the file is empty", where=where)
+    meta = read_meta(head)
+    return _store(ingest, meta, head[meta.data_offset :], content)
+
+
+def _store(ingest: Ingest, meta: FileMeta, begin: bytes, rest: Stream) -> Receipt:
+    payload = ingest.payload(meta.syntax, meta.sop_class, meta.sop_instance, FILE_SOURCE_AE)
+    try:
+        payload.append(begin)
+        while chunk := rest.read(_CHUNK_BYTES):
+            payload.append(chunk)
+    except BaseException:
+        payload.close()
+        raise
     return ingest.store(
         Arrival(
             payload=payload,

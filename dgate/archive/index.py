@@ -7,20 +7,23 @@ may be called from any thread.
 
 from __future__ import annotations
 
+import copy
 import logging
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-from dgate.archive.database import Connection, Database, Row
-from dgate.archive.records import DebtDraft, InstanceRef
+from dgate.archive.connection import Connection, Row
+from dgate.archive.database import Database
+from dgate.archive.levelrows import LevelRows, is_same
+from dgate.archive.levels import Level, Schema
+from dgate.archive.records import DebtDraft, InstanceRef, stored_name
 from dgate.archive.repair import Repaired
 from dgate.archive.rows import Entry, RowReader, Values
-from dgate.archive.schema import INSERT_FOLDED, Level, Schema
 from dgate.archive.spool import SPOOL_DEVICE
 from dgate.archive.statements import (
-    RowStatements,
     compile_statements,
     insert_debt,
     joined_modalities,
@@ -35,14 +38,7 @@ LOOK_UP_CACHE_KIB = 1024
 CACHED_ROWS = 256
 """Rows remembered per level, so that the thousandth image of a series does not write its study
 again."""
-ACCESS_STEP_S = 3600
-"""An unchanged row is written again for its AccessTime only after so long, not for each image."""
-
-_BIRTH_DATE = 0x00100030
 _LINK = "Refused to enter inconsistent link"
-_DELETE_FOLDED = (
-    "DELETE FROM dgate_folded WHERE level = ? AND tag = ? AND folded = ? AND entity = ?"
-)
 
 
 class IndexSettings(Protocol):
@@ -72,14 +68,6 @@ class Rewrite(NamedTuple):
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class _Stored:
-    """A row of the database."""
-
-    row: Values
-    access: int
-
-
 @dataclass(slots=True)
 class _Known:
     """A row as it was last written or read."""
@@ -90,6 +78,17 @@ class _Known:
     owner: str = ""
     """Patient to whom the study belongs."""
     modalities: frozenset[str] = frozenset()
+
+
+class _Shared:
+    """What an index has in common with its forms under other settings."""
+
+    def __init__(self) -> None:
+        # One connection of its own: for every object, the pool would cost more than the query.
+        self.look_up_lock = threading.Lock()
+        self.look_up_connection: Connection | None = None
+        self.epoch = -1
+        """Owned by the leader of the writer's running group, as are the remembered rows."""
 
 
 class Index:
@@ -104,20 +103,22 @@ class Index:
         self.is_alone = database.embedded and schema.unique_instances
         """Whether no other gateway enters objects, so that what a look-up found still holds; and
         should another program have entered one, the database refuses the second row."""
-        # One connection of its own: for every object, the pool would cost more than the query.
-        self._look_up_lock = threading.Lock()
-        self._look_up_connection: Connection | None = None
+        self._shared = _Shared()
         if self._indexed:
             self._sql = compile_statements(database, schema)
             self._rows = self._sql.rows
         self._insert_debt = insert_debt(database)
-        self._insert_folded = database.sql(INSERT_FOLDED)
-        self._delete_folded = database.sql(_DELETE_FOLDED)
+        self._stored_rows = LevelRows(database)
         # Owned by the leader of the writer's running group. Only where no other gateway writes.
-        self._epoch = -1
         self._patients: dict[str, _Known] = {}
         self._studies: dict[str, _Known] = {}
         self._series: dict[str, _Known] = {}
+
+    def under(self, settings: IndexSettings) -> Index:
+        """Return this index with other settings: what either remembers of rows, both know."""
+        other = copy.copy(self)
+        other._settings = settings
+        return other
 
     def entry(self, table: ElementTable, repaired: Repaired) -> Entry:
         """Return what the index will hold of an object; `table` is the object as it is stored."""
@@ -127,10 +128,15 @@ class Index:
         """Return what `stored` would return now, for any thread and outside of a job."""
         if not self._indexed:
             return None
-        with self._look_up_lock:
-            connection = self._look_up_connection
+        shared = self._shared
+        with shared.look_up_lock:
+            connection = shared.look_up_connection
+            if connection is not None and connection.is_stale():
+                self._end_look_ups()
+                connection = None
             if connection is None:
-                connection = self._look_up_connection = self._database.connect(LOOK_UP_CACHE_KIB)
+                connection = self._database.connect(LOOK_UP_CACHE_KIB)
+                shared.look_up_connection = connection
             try:
                 return self.stored(connection, entry)
             except self._database.errors as exc:
@@ -139,13 +145,13 @@ class Index:
 
     def close(self) -> None:
         """Close the connection that look-ups use; a later look-up opens another."""
-        with self._look_up_lock:
+        with self._shared.look_up_lock:
             self._end_look_ups()
 
     def _end_look_ups(self) -> None:
-        if self._look_up_connection is not None:
-            self._look_up_connection.close()
-            self._look_up_connection = None
+        if self._shared.look_up_connection is not None:
+            self._shared.look_up_connection.close()
+            self._shared.look_up_connection = None
 
     def stored(self, transaction: Transaction | Connection, entry: Entry) -> InstanceRef | None:
         """Return the stored object with the entry's SOP Instance UID, None when it is new.
@@ -166,7 +172,7 @@ class Index:
             raise Refused(f"{_LINK}: the SOP instance is stored in another series")
         return self._reference(transaction, sop_instance, rows[0])
 
-    def find(self, transaction: Transaction, sop_instance: str) -> InstanceRef | None:
+    def find(self, transaction: Transaction | Connection, sop_instance: str) -> InstanceRef | None:
         """Return the stored object with this SOP Instance UID, whoever it belongs to."""
         if not self._indexed:
             return None
@@ -192,7 +198,7 @@ class Index:
             return
         if not (entry.sop_instance and entry.series and entry.study):
             raise Refused("the object has no SOP, Series or Study Instance UID")
-        if transaction.epoch != self._epoch or not self._database.embedded:
+        if transaction.epoch != self._shared.epoch or not self._database.embedded:
             self._forget(transaction.epoch)
         if self._settings.allow_empty_patient_id:
             entry = self._with_patient(transaction, entry)
@@ -218,7 +224,10 @@ class Index:
     def add_debts(
         self, transaction: Transaction, ref: InstanceRef, drafts: Sequence[DebtDraft], now: float
     ) -> None:
-        """Enter what is owed for an object, due at once."""
+        """Enter what is owed for an object, due at once; `now` counts where the database is a
+        file."""
+        # A server's time comes from itself (`insert_debt`), so that all gateways mean the same.
+        due = (now,) if self._database.clock_sql is None else ()
         for draft in drafts:
             device, name = (ref.device, ref.name)
             if draft.spool is not None:
@@ -242,14 +251,14 @@ class Index:
                     device,
                     name,
                     draft.context,
-                    now,
+                    *due,
                     None,
                     None,
                     0,
                     0,
                     None,
                     None,
-                    now,
+                    *due,
                     None,
                 ),
             )
@@ -274,7 +283,7 @@ class Index:
             return None
         parents = transaction.execute(self._sql.find_parents, (ref.series,)).fetchone()
         self._forget(transaction.epoch)
-        self._delete(transaction, Level.IMAGE, sop_instance)
+        self._stored_rows.delete(transaction, self._rows[Level.IMAGE], sop_instance)
         for level, key, children in (
             (Level.SERIES, ref.series, Level.IMAGE),
             (Level.STUDY, parents and parents[0], Level.SERIES),
@@ -283,8 +292,21 @@ class Index:
             occupied = self._rows[children].has_parent
             if not key or transaction.execute(occupied, (key,)).fetchone() is not None:
                 break
-            self._delete(transaction, level, key)
+            self._stored_rows.delete(transaction, self._rows[level], key)
         return ref
+
+    def forget(self, transaction: Transaction) -> None:
+        """Forget what is remembered of rows: somebody else wrote some in this transaction."""
+        self._forget(transaction.epoch)
+
+    @contextmanager
+    def rebuilding(self) -> Iterator[None]:
+        """Enter rows, within a job, without making any less recently used than it is."""
+        self._stored_rows.keeps_access = True
+        try:
+            yield
+        finally:
+            self._stored_rows.keeps_access = False
 
     def counts(self) -> Counts:
         """Return how many rows each level has."""
@@ -329,11 +351,11 @@ class Index:
             study or "",
             series or "",
             device or "",
-            name or "",
+            stored_name(name),
         )
 
     def _forget(self, epoch: int) -> None:
-        self._epoch = epoch
+        self._shared.epoch = epoch
         for rows in (self._patients, self._studies, self._series):
             rows.clear()
 
@@ -347,17 +369,25 @@ class Index:
     def _enter_study(self, transaction: Transaction, entry: Entry, access: int) -> _Known:
         level = self._rows[Level.STUDY]
         row = entry.study_row
-        old = self._select(transaction, level, row)
+        old = self._stored_rows.select(transaction, level, row)
         owner = None if old is None else old.row[-1]
-        if owner and not _is_same(owner, entry.patient_id):
+        if owner and not is_same(owner, entry.patient_id):
             raise Refused(f"{_LINK}: the study belongs to another patient ID")
         modalities = None
+        if (
+            level.modalities is not None
+            and old is not None
+            and not self._database.embedded
+            and entry.modality not in (old.row[level.modalities] or "").split("\\")
+        ):
+            # Another gateway may be adding one at the same time.
+            old = self._stored_rows.select(transaction, level, row, locked=True)
         if level.modalities is not None:
             place = level.modalities
             before = None if old is None else old.row[place]
             modalities = joined_modalities(before, entry.modality, level.columns[place].length)
             row = (*row[:place], modalities, *row[place + 1 :])
-        written = self._write(transaction, level, old, row, (access,))
+        written = self._stored_rows.write(transaction, level, old, row, (access,))
         # Without the column there is nothing to collect, so nothing to compare either.
         heard = frozenset(modalities.split("\\")) if modalities else frozenset()
         known = _Known(entry.study_row, written[-1] or "", heard | {entry.modality})
@@ -365,13 +395,13 @@ class Index:
 
     def _enter_series(self, transaction: Transaction, entry: Entry, access: int) -> None:
         level = self._rows[Level.SERIES]
-        old = self._select(transaction, level, entry.series_row)
+        old = self._stored_rows.select(transaction, level, entry.series_row)
         if old is not None:
             if level.patient is not None:
                 self._check_patient(old.row[level.patient], entry, "the series")
             if old.row[-1] and old.row[-1] != entry.study:
                 raise Refused(f"{_LINK}: the series belongs to another study")
-        self._write(transaction, level, old, entry.series_row, (access,))
+        self._stored_rows.write(transaction, level, old, entry.series_row, (access,))
         _remember(self._series, entry.series, _Known(entry.series_row))
 
     def _enter_patient(
@@ -381,8 +411,8 @@ class Index:
         # The study's own patient: an ID that only counts as equal must not leave a patient without
         # studies.
         row = (owner, *entry.patient_row[1:])
-        old = self._select(transaction, level, row)
-        self._write(transaction, level, old, row, (access,))
+        old = self._stored_rows.select(transaction, level, row)
+        self._stored_rows.write(transaction, level, old, row, (access,))
         _remember(self._patients, owner, _Known(entry.patient_row))
 
     def _enter_image(
@@ -393,71 +423,17 @@ class Index:
         stored: InstanceRef | None,
     ) -> None:
         level = self._rows[Level.IMAGE]
-        old = None if stored is None else self._select(transaction, level, entry.image_row)
-        self._write(transaction, level, old, entry.image_row, place)
-
-    def _select(
-        self, transaction: Transaction, level: RowStatements, row: Values
-    ) -> _Stored | None:
-        rows = transaction.execute(level.select, row[:1]).fetchall()
-        if len(rows) > 1:
-            raise Refused(f"Duplicate found: two {level.level.value} rows have the same key")
-        return _Stored(tuple(rows[0][:-1]), rows[0][-1] or 0) if rows else None
-
-    def _write(
-        self,
-        transaction: Transaction,
-        level: RowStatements,
-        old: _Stored | None,
-        row: Values,
-        extra: tuple[int, *tuple[str, ...]],
-    ) -> Values:
-        """Insert the row, or update the old one; returns what is stored then.
-
-        `extra`: AccessTime, and for an image name and device.
-        """
-        if old is None:
-            transaction.execute(level.insert, (*row, *extra))
-            if level.folded:
-                self._fold(transaction, [], level.search_rows(row))
-            return row
-        merged = level.merged(old.row, row)
-        changed = merged != old.row
-        if level.level is not Level.IMAGE:
-            if not changed and 0 <= extra[0] - old.access < ACCESS_STEP_S:
-                return merged
-            _log_differences(level, old.row, merged)
-        transaction.execute(level.update, (*merged[1:], *extra, merged[0]))
-        if level.folded and changed:
-            self._fold(transaction, level.search_rows(old.row), level.search_rows(merged))
-        return merged
-
-    def _fold(
-        self,
-        transaction: Transaction,
-        old: list[tuple[int, int, str, str]],
-        new: list[tuple[int, int, str, str]],
-    ) -> None:
-        for row in old:
-            if row not in new:
-                transaction.execute(self._delete_folded, row)
-        for row in new:
-            if row not in old:
-                # A row of an entity that another program removed may be left over.
-                transaction.execute(self._delete_folded, row)
-                transaction.execute(self._insert_folded, row)
-
-    def _delete(self, transaction: Transaction, level: Level, key: str) -> None:
-        statements = self._rows[level]
-        if statements.folded:
-            for row in transaction.execute(statements.select, (key,)).fetchall():
-                self._fold(transaction, statements.search_rows(tuple(row[:-1])), [])
-        transaction.execute(statements.delete, (key,))
+        old = (
+            None
+            if stored is None
+            else self._stored_rows.select(transaction, level, entry.image_row)
+        )
+        self._stored_rows.write(transaction, level, old, entry.image_row, place)
 
     def _with_patient(self, transaction: Transaction, entry: Entry) -> Entry:
         """Return the entry with the study's patient where it has none; give a study without patient
         the entry's."""
-        row = self._select(transaction, self._rows[Level.STUDY], entry.study_row)
+        row = self._stored_rows.select(transaction, self._rows[Level.STUDY], entry.study_row)
         owner = None if row is None else row.row[-1]
         if not entry.patient_id:
             return entry if not owner else self._reader.with_patient(entry, owner)
@@ -486,26 +462,3 @@ def _remember(rows: dict[str, _Known], key: str, known: _Known) -> _Known:
         del rows[next(iter(rows))]
     rows[key] = known
     return known
-
-
-def _is_same(stored: str, new: str) -> bool:
-    """Return whether a stored value counts as the new one: without case, or its beginning
-    (dicom-sql.md 4.3)."""
-    return new.lower().startswith(stored.rstrip(" ").lower())
-
-
-def _log_differences(level: RowStatements, old: Values, new: Values) -> None:
-    for position, column in enumerate(level.columns):
-        before, after = old[position], new[position]
-        if before == after or not before or not after or position == level.modalities:
-            continue
-        if _is_same(before, after):
-            continue
-        grave = column.tag == _BIRTH_DATE
-        log.log(
-            logging.WARNING if grave else logging.INFO,
-            "%sInconsistent %s in a %s row was overwritten by the value of the last object.",
-            "***" if grave else "",
-            column.name,
-            level.level.value,
-        )

@@ -12,20 +12,18 @@ whose file has its temporary name, which recovery renames.
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 from collections.abc import Callable, Sequence, Set
-from functools import partial
+from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 
 from dgate.archive.devices import PREVIOUS, Device, Devices
+from dgate.archive.events import IntakeEvents
 from dgate.archive.files import hash_parts, storage_failure
 from dgate.archive.incoming import (
     Incoming,
-    check_arrived,
     check_identity,
-    reencoded,
     whole_data,
 )
 from dgate.archive.index import Index
@@ -33,6 +31,7 @@ from dgate.archive.jobs import DebtJob, Placing, StoreJob
 from dgate.archive.naming import Naming, extension
 from dgate.archive.obligations import Obligations
 from dgate.archive.oldfile import OldFile, old_file
+from dgate.archive.reception import Reception
 from dgate.archive.records import Arrival, InstanceRef, Outcome, Receipt
 from dgate.archive.repair import repair
 from dgate.archive.reservations import Names, Turns
@@ -41,33 +40,51 @@ from dgate.archive.spool import SPOOL_DEVICE
 from dgate.archive.writer import Writer
 from dgate.clock import Clock
 from dgate.config.settings import Durability, Engine, Settings
-from dgate.dicom.part10 import file_meta
 from dgate.dicom.payload import Payload, SpillFile
 from dgate.dicom.table import ElementTable
-from dgate.dicom.transcode import stored_syntax_for
-from dgate.dicom.uids import IMPLICIT_LE, is_uid, transfer_syntax
-from dgate.errors import CannotTranscode, OutOfSpace, Refused, RuleError, StoreError
-from dgate.rules.effects import Captured, ExportPlan, ImportVerdict
+from dgate.dicom.uids import transfer_syntax
+from dgate.errors import (
+    OutcomeUnknown,
+    Refused,
+    RuleError,
+    StoreError,
+)
+from dgate.rules.effects import Captured, ExportPlan, ImportForward, ImportVerdict
 from dgate.rules.effects import Outcome as RuleOutcome
 from dgate.rules.hooks import capture
 
 log = logging.getLogger(__name__)
 
-ImportRules = Callable[[ElementTable, Captured], ImportVerdict]
-"""Runs the import converters; the table is changed in place."""
+ImportRules = Callable[[ElementTable, Captured, dict[str, str] | None], ImportVerdict]
+"""Runs the import converters; the table is changed in place. The last argument is `%x %y %z`."""
 ExportPlans = Callable[[ElementTable, Captured], Sequence[ExportPlan]]
 """Says what the export converters owe for an object that is being stored."""
 
 _MOST_ATTEMPTS = 5
-_UNNAMED = "0"
-"""Stands in temporary names for a SOP instance that is no UID; such an object is refused later."""
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """What all intake into one archive has in common, whatever its settings: who is at work on
+    what.
+    """
+
+    completed: CompletedRewrites
+    names: Names = field(default_factory=Names)
+    turns: Turns = field(default_factory=Turns)
+
+    @classmethod
+    def of(cls, settings: Settings) -> Traffic:
+        """Begin with nothing under way."""
+        return cls(CompletedRewrites(durable=settings.durability is Durability.FULL))
 
 
 class Ingest:
     """Takes objects in: checks, rules, bytes, rows, debts, one after the other.
 
     `import_rules` and `export_plans` are None when no converter is configured. `wake` is called
-    after each commit that made debts.
+    after each commit that made debts. Where several take objects into one archive, as while a
+    changed configuration is applied, they share one `traffic`.
     """
 
     def __init__(
@@ -81,7 +98,10 @@ class Ingest:
         export_plans: ExportPlans | None,
         clock: Clock,
         wake: Callable[[], None],
+        traffic: Traffic | None = None,
+        events: IntakeEvents | None = None,
     ) -> None:
+        self._events = events or IntakeEvents()
         self._settings = settings
         self._index = index
         self._writer = writer
@@ -92,19 +112,15 @@ class Ingest:
         self._clock = clock
         self._wake = wake
         self._keeps = settings.engine is not Engine.NONE
-        self._names = Names()
-        self._turns = Turns()
-        self._completed = CompletedRewrites(durable=settings.durability is Durability.FULL)
-        # Reasons name transfer syntaxes only, so there are few.
-        self._warned: set[str] = set()
+        traffic = traffic or Traffic.of(settings)
+        self._names = traffic.names
+        self._turns = traffic.turns
+        self._completed = traffic.completed
+        self._reception = Reception(settings, index, devices, self._events, self._must_be_whole)
 
     def payload(self, syntax: str, sop_class: str, sop_instance: str, calling: str) -> Payload:
-        """Return an empty payload that spills into a device's incoming folder when it gets large.
-
-        The arguments are those of the command, unchecked. A crash while it fills leaves a `.part`
-        file, which recovery removes.
-        """
-        return Payload(lambda: self._spill(syntax, sop_class, sop_instance, calling))
+        """Return an empty payload for an object; see `Reception.payload`."""
+        return self._reception.payload(syntax, sop_class, sop_instance, calling)
 
     def store(self, arrival: Arrival) -> Receipt:
         """Take an object in; on return everything that the receipt says is durable.
@@ -117,8 +133,11 @@ class Ingest:
                 nothing of the object is kept, except when the disk failed after the commit.
         """
         try:
-            item = self._receive(arrival)
-            if not arrival.skip_rules:
+            item = self._reception.receive(arrival)
+            if item.refusal is not None:
+                self._pass_on(item, item.refusal.forwards)
+                raise Refused(item.refusal.reason)
+            if self._is_subject_to_rules(arrival):
                 self._apply_rules(item)
             if item.verdict.outcome is RuleOutcome.REJECT:
                 raise Refused(item.verdict.reason or "an import converter rejected the object")
@@ -128,16 +147,44 @@ class Ingest:
                 check_identity(item.table, "", "")
             if not self._keeps:
                 return self._relay(item)
-            self._turns.enter(item.entry.sop_instance)
             try:
-                return self._keep(item)
-            finally:
-                self._turns.leave(item.entry.sop_instance)
+                return self._keep_in_turn(item)
+            except Refused:
+                if not self._is_to_try_again(item):
+                    raise
+            return self._keep_in_turn(item)
         except OSError as exc:
             # What is not met where it happens: a spill file that cannot be read back, for instance.
             raise storage_failure(exc, str(exc.filename or "")) from exc
         finally:
             arrival.payload.close()
+
+    def _keep_in_turn(self, item: Incoming) -> Receipt:
+        sop_instance = item.entry.sop_instance
+        self._turns.enter(sop_instance)
+        try:
+            return self._keep(item)
+        finally:
+            self._turns.leave(sop_instance)
+
+    def _is_to_try_again(self, item: Incoming) -> bool:
+        """Show an object that the index refused to its converter, which may have corrected it.
+
+        A crash leaves what it forwarded, or nothing.
+        """
+        decision = self._events.refused(item.table, item.calling, item.called, item.variables)
+        if decision is None:
+            return False
+        self._pass_on(item, decision.forwards)
+        if decision.retry:
+            check_identity(item.table, "", "")
+            item.entry = self._index.entry(item.table, item.repaired)
+        return decision.retry
+
+    def _pass_on(self, item: Incoming, forwards: Sequence[ImportForward]) -> None:
+        """Owe what a converter forwarded of an object that is refused."""
+        owed = Obligations(self._devices.spool, item, kept=False)
+        self._owe(item, owed, forwards, exports=False)
 
     def file_name(self, table: ElementTable, calling: str, called: str) -> PurePath:
         """Return the path that the object would get now (`%f` in import converters)."""
@@ -146,61 +193,16 @@ class Ingest:
         name = self._naming.name(table, entry, calling, called, encapsulated=encapsulated)
         return self._devices.choose().path(name)
 
-    def _spill(self, syntax: str, sop_class: str, sop_instance: str, calling: str) -> SpillFile:
-        """Open the file for a large object; a crash leaves a `.part` file for recovery."""
-        header = file_meta(sop_class, sop_instance, syntax, calling)
-        try:
-            area = self._devices.choose() if self._keeps else self._devices.spool
-        except OutOfSpace as exc:
-            # The payload remembers an OSError and keeps the association's stream intact.
-            raise OSError(errno.ENOSPC, exc.what) from exc
-        spill = area.spill(sop_instance if is_uid(sop_instance) else _UNNAMED, header)
-        spill.has_room = partial(self._devices.has_room_for, area)
-        return spill
+    def _is_subject_to_rules(self, arrival: Arrival) -> bool:
+        """Tell whether import and export rules see the object; files need not
+        (`ImportExportDragAndDrop`)."""
+        if arrival.skip_rules:
+            return False
+        return bool(arrival.sop_class) or self._settings.import_export_drag_and_drop
 
-    def _receive(self, arrival: Arrival) -> Incoming:
-        """Parse, check, recompress and repair; nothing but the spill file is on disk yet."""
-        check_arrived(arrival.payload)
-        table = ElementTable(arrival.payload.view(), arrival.syntax)
-        check_identity(table, arrival.sop_class, arrival.sop_instance)
-        called, _, code = arrival.called.partition("~")
-        if not code:
-            settings = self._settings
-            received = bool(arrival.sop_class)
-            code = settings.incoming_compression if received else settings.dropped_file_compression
-        if code:
-            table = self._recompress(arrival, table, code)
-        repaired = repair(table, self._settings)
-        for tag, uid in repaired.generated:
-            table.set_text(tag, uid)
-            log.warning(
-                "An object without the UID (%04X,%04X) was given %s.", tag >> 16, tag & 0xFFFF, uid
-            )
-        entry = self._index.entry(table, repaired)
-        payload, syntax = arrival.payload, arrival.syntax
-        return Incoming(payload, syntax, table, arrival.calling, called, repaired, entry)
-
-    def _recompress(self, arrival: Arrival, table: ElementTable, code: str) -> ElementTable:
-        """Bring the object into the syntax of a compression code, or keep it as it is and log why.
-
-        A crash leaves one or two spill files, which recovery removes.
-        """
-        target = stored_syntax_for(code, arrival.syntax)
-        if target == arrival.syntax:
-            return table
-        try:
-            payload = reencoded(
-                table, arrival.payload, target, lambda: self._fresh(table, target, arrival.calling)
-            )
-        except CannotTranscode as exc:
-            self._warn_once("An object was kept in the transfer syntax received: %s", exc)
-            return table
-        arrival.payload.close()
-        arrival.payload, arrival.syntax = payload, target
-        return ElementTable(payload.view(), target)
-
-    def _fresh(self, table: ElementTable, syntax: str, calling: str) -> Payload:
-        return self.payload(syntax, table.text(0x00080016), table.text(0x00080018), calling)
+    def _must_be_whole(self, arrival: Arrival) -> bool:
+        """Tell whether an import rule has to see all of the object (rulings.md 10)."""
+        return self._import_rules is not None and self._is_subject_to_rules(arrival)
 
     def _apply_rules(self, item: Incoming) -> None:
         """Run the import converters and plan the exports; a crash leaves at most a spill file."""
@@ -208,7 +210,7 @@ class Ingest:
             captured = capture(item.table, item.calling, item.called)
             revision = item.table.revision
             try:
-                item.verdict = self._import_rules(item.table, captured)
+                item.verdict = self._import_rules(item.table, captured, item.variables)
             except RuleError as exc:
                 # What a failing rule leaves must not be stored: it may be half anonymised.
                 raise Refused(str(exc)) from exc
@@ -221,14 +223,14 @@ class Ingest:
     def _drop(self, item: Incoming) -> Receipt:
         """Keep nothing but what import converters forwarded (rulings.md 4)."""
         owed = Obligations(self._devices.spool, item, kept=False)
-        self._owe(item, owed, exports=False)
+        self._owe(item, owed, item.verdict.forwards, exports=False)
         log.debug("An object was dropped: %s", item.verdict.reason)
         return Receipt(Outcome.DROPPED, item.entry.sop_instance)
 
     def _relay(self, item: Incoming) -> Receipt:
         """Without a database, keep only what is forwarded; refuse what nobody would ever see."""
         owed = Obligations(self._devices.spool, item, kept=False)
-        self._owe(item, owed, exports=True)
+        self._owe(item, owed, item.verdict.forwards, exports=True)
         if not owed.drafts:
             raise Refused(
                 "no rule forwards the object, and no database is configured to keep it",
@@ -236,7 +238,14 @@ class Ingest:
             )
         return Receipt(Outcome.DROPPED, item.entry.sop_instance, SPOOL_DEVICE, owed.first_copy)
 
-    def _owe(self, item: Incoming, owed: Obligations, *, exports: bool) -> None:
+    def _owe(
+        self,
+        item: Incoming,
+        owed: Obligations,
+        forwards: Sequence[ImportForward],
+        *,
+        exports: bool,
+    ) -> None:
         """Commit debts for an object that is not stored.
 
         A crash before the commit leaves copies in the spool without debts, which recovery sets
@@ -244,11 +253,14 @@ class Ingest:
         """
         job = DebtJob(self._index, item.entry, owed, self._clock)
         try:
-            owed.forward(item.verdict.forwards)
+            owed.forward(forwards)
             if exports:
                 owed.export(item.plans)
             if owed.drafts:
                 self._writer.run(job)
+        except OutcomeUnknown:
+            # Recovery sees whether the copies have debts.
+            raise
         except BaseException:
             if not job.committed:
                 owed.withdraw()
@@ -273,6 +285,8 @@ class Ingest:
             job = StoreJob(self._index, self._completed, item.entry, placing, owed, self._clock)
             try:
                 found = self._commit(item, job)
+            except OutcomeUnknown:
+                raise
             except StoreError:
                 # Unless another program has entered this very instance, the cause stands.
                 known = None if job.published or known else self._index.look_up(item.entry)
@@ -299,7 +313,7 @@ class Ingest:
     def _ignore(self, item: Incoming, known: InstanceRef) -> Receipt:
         """Keep nothing of an object that stays as it is, but pass on what rules forwarded."""
         owed = Obligations(self._devices.spool, item, kept=False)
-        self._owe(item, owed, exports=False)
+        self._owe(item, owed, item.verdict.forwards, exports=False)
         log.debug("A known object was left as it is: %s.", known.name)
         return Receipt(Outcome.IGNORED, item.entry.sop_instance, known.device, known.name)
 
@@ -344,7 +358,13 @@ class Ingest:
             self._write(item, placing)
             job.owed.forward(item.verdict.forwards)
             job.owed.export(item.plans)
+            job.owed.mirror(self._devices, placing.device.name)
             found = self._writer.run(job)
+        except OutcomeUnknown:
+            # The name stays reserved and the file as it is: recovery sees whether there is a row.
+            if placing.adopted:
+                _let_go(item.payload)
+            raise
         except BaseException:
             if not job.published:
                 self._withdraw(job)
@@ -364,7 +384,7 @@ class Ingest:
 
     def _write(self, item: Incoming, placing: Placing) -> None:
         """Write the file under a temporary name, complete and synced."""
-        converted = self._raw(item) if self._naming.is_raw(placing.name) else None
+        converted = self._reception.raw(item) if self._naming.is_raw(placing.name) else None
         try:
             parts = item.file_parts(item.table) if converted is None else whole_data(converted)
             if placing.known is not None:
@@ -386,21 +406,6 @@ class Ingest:
         )
         if staged is not None:
             placing.staged, placing.adopted = staged, True
-
-    def _raw(self, item: Incoming) -> Payload | None:
-        """Return the bare data set for a `.v2` file; None when only Part 10 can hold it."""
-        fresh = partial(self._fresh, item.table, IMPLICIT_LE, item.calling)
-        try:
-            return reencoded(item.table, item.payload, IMPLICIT_LE, fresh)
-        except CannotTranscode as exc:
-            self._warn_once("A .v2 file was written as Part 10: %s", exc)
-            return None
-
-    def _warn_once(self, message: str, reason: CannotTranscode) -> None:
-        """Log a conversion that failed, and the same one again only for those who debug."""
-        level = logging.DEBUG if reason.what in self._warned else logging.WARNING
-        self._warned.add(reason.what)
-        log.log(level, message, reason)
 
     def _withdraw(self, job: StoreJob) -> None:
         """Remove what was written for a commit that did not happen."""

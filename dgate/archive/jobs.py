@@ -74,6 +74,8 @@ class StoreJob:
         Returns the object as the index had it. A crash leaves no row and the staged file.
         """
         index, entry, placing = self._index, self._entry, self.placing
+        # The job may be run again, after another gateway got in the way.
+        self.entered = False
         # Of a new instance nobody else can have entered a row since the look-up: its turn is ours.
         # Should another program have, the insert fails and nothing is kept.
         sure = placing.known is None and index.is_alone

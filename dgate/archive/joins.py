@@ -9,10 +9,18 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from dgate.archive.database import Database, Value
+from dgate.archive.connection import Value
+from dgate.archive.database import Database
+from dgate.archive.levels import (
+    LEVELS,
+    MODALITIES_IN_STUDY,
+    MODALITY,
+    Level,
+    LevelTable,
+    Schema,
+    foldable,
+)
 from dgate.archive.matching import Condition, Target, like_pattern, target
-from dgate.archive.rows import MODALITY
-from dgate.archive.schema import LEVELS, MODALITIES_IN_STUDY, Level, LevelTable, Schema, foldable
 from dgate.config.settings import Engine
 
 _SEARCHED = {
@@ -39,6 +47,8 @@ _COUNTED = {
     (Level.STUDY, 0x00201208): Level.IMAGE,
     (Level.SERIES, 0x00201209): Level.IMAGE,
 }
+NUMBERS = frozenset(("accesstime", "qtimestamp", "qflags"))
+"""Columns of the original's that are no text."""
 _SORT_ITEM = re.compile(r"(?:(\w+)\s*\.\s*)?(\w+)(?:\s+(asc|desc))?", re.IGNORECASE)
 
 
@@ -116,17 +126,20 @@ class Joins:
 
     def modality_condition(self, value: str) -> Condition | None:
         """Return the condition that a study has a series of one of these modalities."""
-        parts: list[Value] = [like_pattern(part)[0] for part in value.split("\\") if part.strip()]
+        parts: list[Value] = [
+            like_pattern(part.upper())[0] for part in value.split("\\") if part.strip()
+        ]
         if not value.strip("* "):
             return None
         position = self._schema.table(Level.SERIES).position(MODALITY) or 0
         below = self._below(Level.STUDY, Level.SERIES)
-        matches = f"{self.column(Level.SERIES, position)} LIKE ? ESCAPE '!'"
+        matches = f"upper({self.column(Level.SERIES, position)}) LIKE ? ESCAPE '!'"
         either = " OR ".join([matches] * len(parts))
         return f"EXISTS (SELECT 1 FROM {below} AND ({either}))", parts
 
-    def order(self, level: Level, text: str) -> Order:
-        """Check a configured sort order: `table.column [ASC|DESC]`, separated by commas."""
+    def order(self, level: Level, text: str, *, numeric: bool = False) -> Order:
+        """Check a sort order: `table.column [ASC|DESC]`, separated by commas; with `numeric` the
+        columns are compared as numbers."""
         items: list[str] = []
         levels: set[Level] = set()
         refused: list[str] = []
@@ -136,17 +149,32 @@ class Joins:
             if match is None or found is None:
                 refused.append(part)
                 continue
-            items.append(found[1] + (" DESC" if (match[3] or "").lower() == "desc" else ""))
+            descends, column = (match[3] or "").lower() == "desc", found[1]
+            if numeric and found[2]:
+                column = self._number(column)
+            items.append(self._ordered(column, descends, found[2] and not numeric))
             levels.add(found[0])
         return Order(", ".join(items), frozenset(levels), tuple(refused))
 
-    def numbered(self, order: Order) -> Order:
-        """Return a sort order with its columns compared as numbers."""
+    def by_column(self, column: Target) -> Order:
+        """Return the order of one column's text."""
+        return Order(self._ordered(column.expression, False, True), frozenset((column.level,)))
+
+    def _ordered(self, column: str, descends: bool, is_text: bool) -> str:
+        """Return an item of ORDER BY that all engines order alike: by code points, what has no
+        value first."""
         if self._engine is Engine.POSTGRES:
-            digits = f"substring({order.clause} from '^ *([0-9]{{1,18}})')"
-            return Order(f"CAST({digits} AS bigint)", order.levels)
-        kind = "signed" if self._engine is Engine.MYSQL else "integer"
-        return Order(f"CAST({order.clause} AS {kind})", order.levels)
+            column += ' COLLATE "C"' if is_text else ""
+            return column + (" DESC NULLS LAST" if descends else " ASC NULLS FIRST")
+        if self._engine is Engine.MYSQL and is_text:
+            column = f"BINARY {column}"
+        return column + (" DESC" if descends else "")
+
+    def _number(self, column: str) -> str:
+        """Return the number that a text begins with."""
+        if self._engine is Engine.POSTGRES:
+            return f"CAST(substring({column} from '^ *([0-9]{{1,18}})') AS bigint)"
+        return f"CAST({column} AS {'signed' if self._engine is Engine.MYSQL else 'integer'})"
 
     def level_of_table(self, name: str) -> Level | None:
         """Return the level of a table, by its own or its default name in any letter case."""
@@ -155,8 +183,10 @@ class Joins:
                 return table.level
         return DEFAULT_TABLES.get(name.lower())
 
-    def _named(self, level: Level, table: str | None, column: str) -> tuple[Level, str] | None:
-        """Return the column of a joined table that a sort order names."""
+    def _named(
+        self, level: Level, table: str | None, column: str
+    ) -> tuple[Level, str, bool] | None:
+        """Return the column of a joined table that a sort order names, and whether it is text."""
         wanted = None if table is None else self.level_of_table(table)
         if table is not None and wanted is None:
             return None
@@ -167,7 +197,8 @@ class Joins:
             names = self._schema.table(candidate)
             quoted = _column_named(names, column)
             if quoted is not None:
-                return candidate, f"{names.name}.{quoted}"
+                is_text = column.lower() not in NUMBERS
+                return candidate, f"{names.name}.{quoted}", is_text
         return None
 
     def _below(self, level: Level, lower: Level) -> str:
@@ -189,11 +220,22 @@ class Joins:
                         column,
                         level,
                         f"{table.name}.{table.names[position]}",
+                        table.name,
                         f"{table.name}.{table.key}",
                         caseless=position in caseless,
                         caseless_index=(level, position) in schema.folded_indices,
+                        lowered=self._lowered(schema, level, position),
                     )
         return targets
+
+    def _lowered(self, schema: Schema, level: Level, position: int) -> str:
+        """Return the expression of a column's text in lower case; on SQLite the column itself."""
+        table = schema.table(level)
+        column = f"{table.name}.{table.names[position]}"
+        if self._engine in (Engine.SQLITE, Engine.NONE):
+            return column
+        computed = schema.lowered.get((level, position))
+        return f"lower({column})" if computed is None else f"{table.name}.{computed}"
 
 
 def _column_named(table: LevelTable, name: str) -> str | None:

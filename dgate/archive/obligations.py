@@ -10,11 +10,15 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 
+from dgate.archive.devices import Devices
 from dgate.archive.incoming import Incoming
 from dgate.archive.records import DebtDraft, DebtKind
 from dgate.archive.spool import Spool
 from dgate.dicom.table import ElementTable
 from dgate.rules.effects import ExportPlan, Forward, ImportForward
+
+DIGEST = "digest"
+"""In the context of an EXPORT debt: which line was deferred; beside the fields of `Captured`."""
 
 
 class Obligations:
@@ -51,9 +55,14 @@ class Obligations:
                 continue
             copy = self._copy(self._item.table)
             if plan.deferred:
-                self.drafts.append(self._deferred(plan.converter, copy))
+                self.drafts.append(self._deferred(plan, copy))
             else:
                 self.drafts.extend(_deliver(forward, copy) for forward in plan.forwards)
+
+    def mirror(self, devices: Devices, device: str) -> None:
+        """Owe the copy of the stored object to the mirror of its device, if there is one."""
+        if devices.mirrors:
+            self.drafts += mirror_debts(devices, device)
 
     @property
     def folders(self) -> frozenset[Path]:
@@ -88,9 +97,10 @@ class Obligations:
         path = self._copies[table.revision] = self._spool.folder / name
         return path
 
-    def _deferred(self, converter: int, copy: Path | None) -> DebtDraft:
+    def _deferred(self, plan: ExportPlan, copy: Path | None) -> DebtDraft:
         item = self._item
-        name = f"ExportConverter{converter}"
+        name = f"ExportConverter{plan.converter}"
+        captured = {} if item.captured is None else asdict(item.captured)
         return DebtDraft(
             DebtKind.EXPORT,
             destination=name,
@@ -98,8 +108,16 @@ class Obligations:
             calling=item.calling,
             called=item.called,
             spool=copy,
-            context=json.dumps(asdict(item.captured)) if item.captured is not None else "",
+            context=json.dumps({**captured, DIGEST: plan.digest}),
         )
+
+
+def mirror_debts(devices: Devices, device: str) -> list[DebtDraft]:
+    """Return what is owed for an object that is stored on a device: nothing without a mirror."""
+    mirror = devices.mirrors.get(device)
+    if mirror is None:
+        return []
+    return [DebtDraft(DebtKind.MIRROR, destination=mirror.name, rule=f"mirror of {device}")]
 
 
 def _deliver(forward: Forward, copy: Path | None) -> DebtDraft:

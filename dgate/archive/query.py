@@ -12,13 +12,21 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from dgate.archive.database import Database, Row, Value
-from dgate.archive.filters import filter_text
+from dgate.archive.connection import Row, Value
+from dgate.archive.database import Database
+from dgate.archive.filters import FilterText
 from dgate.archive.joins import Joins, Order
+from dgate.archive.levels import (
+    LEVELS,
+    MODALITIES_IN_STUDY,
+    PATIENT_NAME,
+    Level,
+    Schema,
+    bare,
+)
 from dgate.archive.matching import Matcher
-from dgate.archive.records import InstanceRef
+from dgate.archive.records import InstanceRef, stored_name
 from dgate.archive.repair import PaddingSettings, fix_patient_id
-from dgate.archive.schema import LEVELS, MODALITIES_IN_STUDY, PATIENT_NAME, Level, Schema
 from dgate.config.layout import PATIENT_ID
 from dgate.dicom.element import SOP_CLASS_UID
 from dgate.errors import RuleError
@@ -60,6 +68,20 @@ class QueryKey:
     """Decoded text, several values joined by a backslash; None or empty = only to be returned."""
 
 
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Which of the answers are wanted, and in which order."""
+
+    sort: str = ""
+    """Name of a column; one with `Number` in its name is sorted by its number."""
+    limit: int | None = None
+    offset: int = 0
+
+
+EVERYTHING = Page()
+_NO_LIMIT = 2**62
+
+
 class Finder:
     """Answers from the index."""
 
@@ -68,7 +90,7 @@ class Finder:
         self._indexed = bool(schema.levels)
         self._settings = settings
         self._joins = Joins(database, schema)
-        self._matcher = Matcher(database, match_case=settings.match_case)
+        self._matcher = Matcher(database, match_case=settings.match_case, folding=schema.folding)
         self._schema = schema
         self._orders = {
             Level.PATIENT: self._order(Level.PATIENT, settings.patient_query_sort_order),
@@ -81,27 +103,30 @@ class Finder:
             source = self._joins.source(Level.IMAGE, [Level.STUDY])
             key = self._joins.column(Level.IMAGE, 0)
             self._one = f"SELECT {self._columns} FROM {source} WHERE {key} = ?"
+            self._filter_text = FilterText(
+                settings.truncate_field_names,
+                self._table_name,
+                {bare(name).lower() for table in schema.levels for name in table.all_names},
+                compares_types=not database.embedded,
+            )
             self._all_joined = self._joins.source(Level.IMAGE, LEVELS)
 
     def find(
         self,
         level: Level,
         keys: Sequence[QueryKey],
-        *,
-        limit: int | None = None,
-        offset: int = 0,
-        sort: str = "",
+        page: Page = EVERYTHING,
     ) -> Iterator[dict[int, str | None]]:
         """Yield one answer per matching entity: the requested tags, None for what is not known.
 
         Keys of upper levels restrict, too; keys that no column has are returned without value.
-        `sort` is the name of a column. Raises DatabaseAway.
+        Raises DatabaseAway.
         """
         if not self._indexed:
             return
         columns, levels = self._selected(level, keys)
         conditions, parameters, restricted = self._conditions(level, keys)
-        order = self._wanted_order(level, keys, sort)
+        order = self._wanted_order(level, keys, page.sort)
         source = self._joins.source(
             level,
             levels | restricted | order.levels,
@@ -113,9 +138,9 @@ class Finder:
             sql += f" WHERE {' AND '.join(conditions)}"
         if order.clause:
             sql += f" ORDER BY {order.clause}"
-        if limit is not None or offset:
+        if page.limit is not None or page.offset:
             sql += " LIMIT ? OFFSET ?"
-            parameters += [2**62 if limit is None else limit, offset]
+            parameters += [_NO_LIMIT if page.limit is None else page.limit, page.offset]
         unknown: dict[int, str | None] = {key.tag: None for key in keys if key.tag not in columns}
         joined = MODALITIES_IN_STUDY in columns and self._joins.modalities(level) is not None
         for row in self._stream(self._database.sql(sql), parameters):
@@ -167,7 +192,7 @@ class Finder:
             raise RuleError(
                 "an SQL filter needs an index", remedy="set SQLServer, or remove the filter"
             )
-        text = filter_text(condition, self._settings.truncate_field_names, self._table_name)
+        text = self._filter_text.of(condition)
         if not self._database.embedded:
             text = text.replace("%", "%%")
         sql = self._database.sql(
@@ -234,15 +259,15 @@ class Finder:
 
     def _wanted_order(self, level: Level, keys: Sequence[QueryKey], sort: str) -> Order:
         if sort:
-            order = self._joins.order(level, sort)
+            order = self._joins.order(level, sort, numeric="number" in sort.lower())
             if order.clause:
-                return self._joins.numbered(order) if "number" in sort.lower() else order
+                return order
         if self._orders[level].clause:
             return self._orders[level]
         if level in (Level.PATIENT, Level.STUDY):
             name = self._joins.target(level, PATIENT_NAME)
             if name is not None and any(key.tag == PATIENT_NAME for key in keys):
-                return Order(name.expression, frozenset((name.level,)))
+                return self._joins.by_column(name)
         return Order()
 
     def _order(self, level: Level, text: str) -> Order:
@@ -259,7 +284,7 @@ class Finder:
 
     def _stream(self, sql: str, parameters: list[Value]) -> Iterator[Row]:
         with self._database.reader() as connection:
-            cursor = connection.execute(sql, parameters)
+            cursor = connection.stream(sql, parameters)
             batch = cursor.fetchmany(AHEAD_ROWS)
             if len(batch) == AHEAD_ROWS:
                 while batch:
@@ -292,7 +317,8 @@ class Finder:
 
 
 def _reference(row: Row) -> InstanceRef:
-    return InstanceRef(*(value or "" for value in row))
+    sop_class, sop_instance, patient, study, series, device, name = (value or "" for value in row)
+    return InstanceRef(sop_class, sop_instance, patient, study, series, device, stored_name(name))
 
 
 def _listed(modalities: str | None) -> str | None:

@@ -37,6 +37,8 @@ class Arrival:
     """Affected SOP Instance UID of the command; empty when the object came as a file."""
     skip_rules: bool = False
     """Objects that dgate fetched itself pass no import or export converters (spec dimse.md 2.1)."""
+    variables: dict[str, str] | None = None
+    """`%x %y %z` of the association; None where there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,12 @@ class InstanceRef:
     """Path relative to the device, as in column ObjectFile."""
 
 
+def stored_name(column: str | None) -> str:
+    """Return a file name out of the index with `/` between folders: a server on Windows wrote
+    backslashes, and no name of dgate's has one."""
+    return (column or "").replace("\\", "/")
+
+
 class DebtKind(Enum):
     """What a row of debt asks for."""
 
@@ -71,6 +79,8 @@ class DebtKind(Enum):
     """Run one export converter over the object and put its deliveries in this row's place."""
     DELIVER = "deliver"
     """Send the object to one destination."""
+    MIRROR = "mirror"
+    """Copy the stored object to the mirror of its device; nobody outside is owed anything."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from operator import itemgetter
 
+from dgate.archive.levels import MODALITIES_IN_STUDY, MODALITY, PATIENT_NAME, Level, Schema
 from dgate.archive.repair import INSTANCE_CREATION_DATE, Repaired
-from dgate.archive.schema import MODALITIES_IN_STUDY, PATIENT_NAME, Level, Schema
 from dgate.config.layout import (
     PATIENT_ID,
     SERIES_UID,
@@ -24,7 +24,6 @@ from dgate.config.layout import (
 from dgate.dicom.element import SOP_CLASS_UID, SPECIFIC_CHARACTER_SET, numbers_of
 from dgate.dicom.table import ElementTable
 
-MODALITY = 0x00080060
 REMEMBERED_SERIES = 512
 REMEMBERED_BYTES = 8192
 _PIXEL_GROUP = 0x7FE00000
@@ -70,6 +69,22 @@ class Entry:
     series_row: Values = ()
     image_row: Values = ()
     truncated: tuple[Truncation, ...] = ()
+
+    def __reduce__(self) -> tuple[type[Entry], tuple[object, ...]]:
+        """Pickle quickly: a rebuild of the index sends each object's entry between processes."""
+        return Entry, (
+            self.sop_class,
+            self.sop_instance,
+            self.patient_id,
+            self.study,
+            self.series,
+            self.modality,
+            self.patient_row,
+            self.study_row,
+            self.series_row,
+            self.image_row,
+            self.truncated,
+        )
 
 
 @dataclass(frozen=True, slots=True)

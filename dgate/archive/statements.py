@@ -9,15 +9,9 @@ from dataclasses import dataclass
 
 from dgate.archive.database import Database
 from dgate.archive.fold import search_forms
+from dgate.archive.levels import MODALITIES_IN_STUDY, Level, LevelTable, Schema, foldable
 from dgate.archive.rows import Values
-from dgate.archive.schema import (
-    DEBT_COLUMNS,
-    MODALITIES_IN_STUDY,
-    Level,
-    LevelTable,
-    Schema,
-    foldable,
-)
+from dgate.archive.schema import DEBT_COLUMNS
 from dgate.config.layout import PATIENT_ID
 from dgate.dicom.element import SOP_CLASS_UID
 
@@ -45,6 +39,8 @@ class RowStatements:
         self.insert = sql(f"INSERT INTO {table.name} ({', '.join(everything)}) VALUES ({marks})")
         self.select = sql(f"SELECT {listed}, {extra[0]} FROM {table.name} WHERE {table.key} = ?")
         """By key: the row, then its AccessTime."""
+        self.select_locked = self.select + ("" if database.embedded else " FOR UPDATE")
+        """The same, and no other gateway may change the row before the end of the transaction."""
         self.update = sql(
             f"UPDATE {table.name} SET "
             + ", ".join(f"{name} = ?" for name in [*table.names[1:], *extra])
@@ -138,11 +134,12 @@ def _fill_patient(study: LevelTable, series: LevelTable, image: LevelTable) -> l
 
 
 def insert_debt(database: Database) -> str:
-    """Return the statement that enters one debt, for all columns of `DEBT_COLUMNS`."""
+    """Return the statement that enters one debt, for all columns of `DEBT_COLUMNS`; a server puts
+    the times `due` and `created` in by itself."""
     names = ", ".join(name for name, _ in DEBT_COLUMNS)
-    return database.sql(
-        f"INSERT INTO dgate_debts ({names}) VALUES ({', '.join('?' * len(DEBT_COLUMNS))})"
-    )
+    clock = database.clock_sql or "?"
+    values = ", ".join(clock if name in ("due", "created") else "?" for name, _ in DEBT_COLUMNS)
+    return database.sql(f"INSERT INTO dgate_debts ({names}) VALUES ({values})")
 
 
 def joined_modalities(stored: str | None, modality: str, limit: int) -> str | None:

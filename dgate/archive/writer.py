@@ -15,16 +15,19 @@ from collections.abc import Callable, Iterable, Sequence, Set
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar, cast
 
-from dgate.archive.database import Connection, Cursor, Database, Value
+from dgate.archive.connection import Connection, Cursor, Value
+from dgate.archive.database import Database
 from dgate.archive.files import sync_folder
 from dgate.config.settings import Durability
-from dgate.errors import DatabaseAway, StoreError
+from dgate.errors import DatabaseAway, OutcomeUnknown, StoreError
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
+CONFLICT_TRIES = 5
+"""How often a job is run when other gateways write the same rows at the same time."""
 WAIT_S = 300.0
 """How long a job waits for its turn before it gives up; the disk or the database hangs then."""
 
@@ -238,8 +241,8 @@ class Writer:
         try:
             if len(group) == 1:
                 self._work_alone(group[0], transaction)
-            else:
-                self._work_together(group, transaction)
+            elif not self._work_together(group, transaction):
+                self._work_apart(group)
         except BaseException:
             self._disconnect()
             raise
@@ -258,7 +261,7 @@ class Writer:
 
     def _begin(self) -> Transaction:
         transaction = self._transaction
-        if transaction is None or not self._database.is_same_file():
+        if transaction is None or not self._database.is_same_file() or self._is_stale():
             transaction = self._reconnect()
         try:
             transaction.execute(self._database.begin_sql)
@@ -274,7 +277,12 @@ class Writer:
             if version != self._data_version:
                 self._data_version = version
                 self._forget()
+        if self._connection is not None:
+            transaction.execute = self._connection.telling
         return transaction
+
+    def _is_stale(self) -> bool:
+        return self._connection is not None and self._connection.is_stale()
 
     def _reconnect(self) -> Transaction:
         self._disconnect()
@@ -283,17 +291,53 @@ class Writer:
         return self._transaction
 
     def _work_alone(self, entry: _Entry[Any], transaction: Transaction) -> None:
-        """Run a group of one: no savepoint, a plain rollback undoes it."""
-        try:
-            entry.result = entry.job.work(transaction)
-            transaction.execute("COMMIT")
-        except Exception as exc:
-            # Includes a failed commit. The caller gets the error, its image is refused.
-            self._forget()
-            entry.error = self._known(exc)
-            self._roll_back(transaction)
+        """Run a group of one: no savepoint, a plain rollback undoes it.
 
-    def _work_together(self, group: list[_Entry[Any]], transaction: Transaction) -> None:
+        What another gateway got in the way of is tried again.
+        """
+        for tries_left in reversed(range(CONFLICT_TRIES)):
+            try:
+                entry.result = entry.job.work(transaction)
+                self._end(transaction)
+                return
+            except Exception as exc:
+                # Includes a failed commit. The caller gets the error, its image is refused.
+                self._forget()
+                entry.error = self._known(exc)
+                self._roll_back(transaction)
+                if not tries_left or not self._database.is_conflict(exc):
+                    return
+            try:
+                transaction = self._begin()
+            except self._away as exc:
+                entry.error = self._database.failure(exc)
+                return
+            entry.error = None
+
+    def _work_apart(self, group: list[_Entry[Any]]) -> None:
+        """Run the jobs of a group one by one, after another gateway got in the way of one."""
+        for place, entry in enumerate(group):
+            entry.error = None
+            try:
+                self._work_alone(entry, self._begin())
+            except self._away as exc:
+                self._fail(group[place:], exc)
+                return
+
+    def _end(self, transaction: Transaction) -> None:
+        """Commit; raises OutcomeUnknown when the server went away with the commit in hand."""
+        try:
+            transaction.execute("COMMIT")
+        except self._database.errors as exc:
+            if self._database.embedded or self._database.is_conflict(exc):
+                raise
+            failure = self._database.failure(exc)
+            if not isinstance(failure, DatabaseAway):
+                raise
+            raise OutcomeUnknown(failure.what, where=failure.where, remedy=failure.remedy) from exc
+
+    def _work_together(self, group: list[_Entry[Any]], transaction: Transaction) -> bool:
+        """Run a group in one transaction; returns False when another gateway got in the way."""
         execute = transaction.execute
         for entry in group:
             try:
@@ -303,6 +347,9 @@ class Writer:
             except Exception as exc:
                 # The job's caller gets the error, its image is refused; the others go on.
                 self._forget()
+                if self._database.is_conflict(exc):
+                    self._roll_back(transaction)
+                    return False
                 entry.error = self._known(exc)
                 try:
                     execute("ROLLBACK TO SAVEPOINT job")
@@ -311,11 +358,16 @@ class Writer:
                     # A full disk or a lost server ends the whole transaction, not just the
                     # savepoint.
                     self._fail(group, exc)
-                    return
+                    return True
         try:
-            execute("COMMIT")
-        except self._database.errors as exc:
+            self._end(transaction)
+        except self._away as exc:
+            if self._database.is_conflict(exc):
+                self._forget()
+                self._roll_back(transaction)
+                return False
             self._fail(group, exc)
+        return True
 
     def _fail(self, group: list[_Entry[Any]], cause: BaseException) -> None:
         """Give every job of the group that has no error of its own the cause, as a StoreError."""

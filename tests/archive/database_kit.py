@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
+import tempfile
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import pytest
 from pydicom.config import disable_value_validation
 from pydicom.dataset import Dataset
 from pydicom.filebase import DicomFileLike
@@ -23,6 +25,9 @@ from dgate.config.settings import Durability, Engine, MissingUids
 from dgate.dicom.table import ElementTable
 from dgate.dicom.uids import EXPLICIT_LE
 
+if TYPE_CHECKING:
+    from tests.servers import DatabaseServer
+
 CT = "1.2.840.10008.5.1.4.1.1.2"
 
 
@@ -37,6 +42,8 @@ class Setup:
     username: str = ""
     password: str = ""
     sqlite_startup: str = ""
+    mysql_startup: str = ""
+    postgres_startup: str = ""
     durability: Durability = Durability.NONE
     patient_table: str = "DICOMPatients"
     study_table: str = "DICOMStudies"
@@ -91,7 +98,8 @@ class Archive:
     def rows(self, sql: str, *parameters: Any) -> list[tuple[Any, ...]]:
         """Return the rows of a query."""
         with self.database.reader() as connection:
-            return list(connection.execute(sql, parameters).fetchall())
+            rows = connection.execute(self.database.sql(sql), parameters).fetchall()
+            return [tuple(row) for row in rows]
 
     def value(self, sql: str, *parameters: Any) -> Any:
         """Return the first value of a query."""
@@ -100,13 +108,53 @@ class Archive:
     def close(self) -> None:
         """Close all connections."""
         self.writer.close()
+        self.index.close()
         self.database.close()
 
 
-def open_archive(settings: Setup, layout: Layout | None = None) -> Archive:
-    """Open the database and create what is missing."""
+@dataclass(frozen=True)
+class Place:
+    """Where a test keeps its database, on whichever engine it runs."""
+
+    folder: Path
+    server: DatabaseServer | None = None
+    """None: an SQLite file in the folder."""
+    shared: dict[str, Any] = field(default_factory=dict)
+
+    def __call__(self, **changes: Any) -> Setup:
+        """Return the settings; all of one place mean the same database."""
+        if self.server is None:
+            return setup(self.folder, **changes)
+        if not self.shared:
+            self.shared.update(self.server.settings())
+        return replace(Setup(self.folder), **(self.shared | changes))
+
+    def fresh(self) -> Place:
+        """Return a place with another database."""
+        return Place(Path(tempfile.mkdtemp(dir=self.folder)), self.server)
+
+
+def place_of(request: pytest.FixtureRequest, folder: Path) -> Place:
+    """Return the place for the engine that a fixture's parameter names."""
+    name = request.param
+    return Place(folder, None if name == "sqlite" else request.getfixturevalue(name))
+
+
+ENGINES = ("sqlite", "postgres")
+"""The engines on which all tests of the archive, of queries and of the ledger run."""
+ALL_ENGINES = (*ENGINES, "mariadb")
+"""Those for the smaller set."""
+
+
+def open_archive(
+    settings: Setup, layout: Layout | None = None, clock_sql: str | None = None
+) -> Archive:
+    """Open the database and create what is missing; `clock_sql` is what a server's time comes
+    from, where not from its clock."""
     database = Database(settings)
     database.open()
+    if clock_sql is not None and not database.embedded:
+        database.clock_sql = clock_sql
     layout = layout or default_layout(settings.truncate_field_names, settings.max_field_length)
     schema = prepare(database, layout, settings)
     writer = Writer(database, settings.durability)

@@ -99,7 +99,9 @@ class Hooks:
     exported: list[Captured] = field(default_factory=list)
     wakes: int = 0
 
-    def run_import(self, table: ElementTable, captured: Captured) -> ImportVerdict:
+    def run_import(
+        self, table: ElementTable, captured: Captured, variables: dict[str, str] | None = None
+    ) -> ImportVerdict:
         """Stand for the import converters."""
         self.imported.append(captured)
         verdict = ImportVerdict()

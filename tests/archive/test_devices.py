@@ -201,7 +201,7 @@ def test_known_folder_that_was_removed_is_made_again(device: FolderDevice) -> No
 def test_memory_of_folders_is_bounded(
     device: FolderDevice, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dgate.archive.devices._MOST_FOLDERS", 2)
+    monkeypatch.setattr("dgate.archive.folder._MOST_FOLDERS", 2)
     for number in range(5):
         name = f"P{number}/a.dcm"
         device.publish(stage(device, name), name, keep_previous=False)

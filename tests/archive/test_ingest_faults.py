@@ -278,12 +278,13 @@ def test_endless_data_set_is_stopped_while_the_disk_has_room_for_others(
 ) -> None:
     monkeypatch.setattr("dgate.dicom.payload.GROWTH_BYTES", 1 << 21)
     monkeypatch.setattr(station.devices, "_ignore_threshold", False)
-    monkeypatch.setattr("dgate.archive.devices.free_bytes", lambda _: 100 << 20)
+    [device] = station.devices
+    monkeypatch.setattr(device, "_probe", lambda _: 100 << 20)
     payload = station.ingest.payload(EXPLICIT_LE, CT, SOP, "MODALITY")
     payload.append(bytes(1 << 21))
     assert payload.spilled is not None
 
-    monkeypatch.setattr("dgate.archive.devices.free_bytes", lambda _: 31 << 20)
+    monkeypatch.setattr(device, "_probe", lambda _: 31 << 20)
     for _ in range(5):
         payload.append(bytes(1 << 20))
 

@@ -9,13 +9,22 @@ from pathlib import Path
 
 import pytest
 
-from dgate.archive.query import AHEAD_ROWS, Finder, QueryKey
+from dgate.archive.query import AHEAD_ROWS, Finder, Page, QueryKey
 from dgate.archive.records import InstanceRef
 from dgate.archive.schema import Level
 from dgate.config.layout import Layout, default_layout, parse_layout
 from dgate.config.settings import Engine
 from dgate.errors import DatabaseAway, RuleError
-from tests.archive.database_kit import CT, Archive, image, open_archive, setup
+from tests.archive.database_kit import (
+    ALL_ENGINES,
+    CT,
+    Archive,
+    Place,
+    image,
+    open_archive,
+    place_of,
+    setup,
+)
 
 PATIENT_ID = 0x00100020
 PATIENT_NAME = 0x00100010
@@ -76,9 +85,16 @@ def fill(archive: Archive) -> None:
                 )
 
 
-@pytest.fixture(scope="module")
-def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Archive]:
-    archive = open_archive(setup(tmp_path_factory.mktemp("query")))
+@pytest.fixture(params=ALL_ENGINES)
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    return place_of(request, tmp_path)
+
+
+@pytest.fixture(scope="module", params=ALL_ENGINES)
+def filled(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Archive]:
+    archive = open_archive(place_of(request, tmp_path_factory.mktemp("query"))())
     fill(archive)
     yield archive
     archive.close()
@@ -267,7 +283,7 @@ def test_images_of_a_series_are_found(finder: Finder) -> None:
 
 
 @pytest.mark.parametrize(("value", "count"), [("512", 12), ("0512 ", 12), ("511", 0), ("x", 0)])
-def test_numbers_are_matched_by_value(tmp_path: Path, value: str, count: int) -> None:
+def test_numbers_are_matched_by_value(place: Place, value: str, count: int) -> None:
     layout = default_layout()
     columns = tuple(
         replace(column, dicom_type=layout.image.column(0x00280002).dicom_type)  # type: ignore[union-attr]
@@ -275,9 +291,7 @@ def test_numbers_are_matched_by_value(tmp_path: Path, value: str, count: int) ->
         else column
         for column in layout.image.columns
     )
-    archive = open_archive(
-        setup(tmp_path), replace(layout, image=replace(layout.image, columns=columns))
-    )
+    archive = open_archive(place(), replace(layout, image=replace(layout.image, columns=columns)))
     fill(archive)
     finder = Finder(archive.database, archive.schema, archive.settings)
     assert len(list(finder.find(Level.IMAGE, [QueryKey(SOP), QueryKey(ROWS, value)]))) == count
@@ -326,11 +340,11 @@ def test_finder_says_which_keys_it_knows(finder: Finder) -> None:
 
 
 @pytest.fixture
-def without_column(tmp_path: Path) -> Iterator[Finder]:
+def without_column(place: Place) -> Iterator[Finder]:
     layout = default_layout()
     columns = tuple(column for column in layout.study.columns if column.tag != MODALITIES)
     layout = replace(layout, study=replace(layout.study, columns=columns))
-    archive = open_archive(setup(tmp_path), layout)
+    archive = open_archive(place(), layout)
     fill(archive)
     yield Finder(archive.database, archive.schema, archive.settings)
     archive.close()
@@ -393,15 +407,15 @@ def test_answers_are_ordered_by_name_when_it_was_asked_for(finder: Finder) -> No
 
 
 def test_caller_can_sort_limit_and_skip(finder: Finder) -> None:
-    found = list(finder.find(Level.STUDY, [QueryKey(STUDY)], sort="StudyDate", limit=2, offset=1))
+    found = list(finder.find(Level.STUDY, [QueryKey(STUDY)], Page("StudyDate", 2, 1)))
     assert [answer[STUDY] for answer in found] == ["1.4", "1.1"]
-    rest = finder.find(Level.STUDY, [QueryKey(STUDY)], sort="StudyDate", offset=4)
+    rest = finder.find(Level.STUDY, [QueryKey(STUDY)], Page("StudyDate", offset=4))
     assert len(list(rest)) == 1
 
 
 def test_numbers_are_sorted_as_numbers(filled: Archive) -> None:
     keys = [QueryKey(STUDY, "1.2"), QueryKey(SERIES_NUMBER)]
-    found = tuned(filled).find(Level.SERIES, keys, sort="SeriesNumber")
+    found = tuned(filled).find(Level.SERIES, keys, Page("SeriesNumber"))
     assert [answer[SERIES_NUMBER] for answer in found] == ["9", "18"]
 
 
@@ -478,17 +492,16 @@ def test_filter_that_is_no_condition_is_a_rule_error(finder: Finder, condition: 
 
 
 def fill_with_images(archive: Archive, count: int) -> None:
-    """Enter so many objects of one series, in one statement: thousands are needed."""
+    """Enter so many objects of one series at once: thousands are needed."""
     archive.store(image(SOPInstanceUID="1.2.3.1.1.0"))
-    names = [row[0] for row in archive.rows("SELECT name FROM pragma_table_info('DICOMImages')")]
-    values = ", ".join("'1.2.3.1.1.' || n" if name == "SOPInstanc" else name for name in names)
-    sql = (
-        "WITH RECURSIVE numbers(n) AS"
-        " (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n + 1 < ?)"
-        f" INSERT INTO DICOMImages ({', '.join(names)})"
-        f" SELECT {values} FROM DICOMImages, numbers"
+    table = archive.schema.table(Level.IMAGE)
+    [(_, *values)] = archive.rows(f"SELECT {', '.join(table.names)} FROM {table.name}")
+    marks = ", ".join("?" * len(table.names))
+    sql = f"INSERT INTO {table.name} ({', '.join(table.names)}) VALUES ({marks})"
+    rows = [(f"1.2.3.1.1.{number}", *values) for number in range(1, count)]
+    archive.writer.transact(
+        lambda transaction: transaction.executemany(archive.database.sql(sql), rows)
     )
-    archive.writer.transact(lambda transaction: transaction.execute(sql, (count,)))
 
 
 def test_slow_reader_of_a_usual_result_does_not_hold_the_database(tmp_path: Path) -> None:
@@ -505,8 +518,8 @@ def test_slow_reader_of_a_usual_result_does_not_hold_the_database(tmp_path: Path
 
 
 @pytest.mark.parametrize("more", [-1, 0, 1, 2500])
-def test_result_is_complete_however_it_is_fetched(tmp_path: Path, more: int) -> None:
-    archive = open_archive(setup(tmp_path))
+def test_result_is_complete_however_it_is_fetched(place: Place, more: int) -> None:
+    archive = open_archive(place())
     fill_with_images(archive, AHEAD_ROWS + more)
     finder = Finder(archive.database, archive.schema, archive.settings)
     found = {answer[SOP] for answer in finder.find(Level.IMAGE, [QueryKey(SOP)])}
@@ -514,8 +527,8 @@ def test_result_is_complete_however_it_is_fetched(tmp_path: Path, more: int) -> 
     archive.close()
 
 
-def test_large_results_are_streamed_and_can_be_abandoned(tmp_path: Path) -> None:
-    archive = open_archive(setup(tmp_path))
+def test_large_results_are_streamed_and_can_be_abandoned(place: Place) -> None:
+    archive = open_archive(place())
     count = AHEAD_ROWS + 100
     fill_with_images(archive, count)
     finder = Finder(archive.database, archive.schema, archive.settings)
@@ -528,16 +541,16 @@ def test_large_results_are_streamed_and_can_be_abandoned(tmp_path: Path) -> None
     archive.close()
 
 
-def test_padding_is_removed_from_queries_too(tmp_path: Path) -> None:
-    archive = open_archive(setup(tmp_path, fix_kodak=True))
+def test_padding_is_removed_from_queries_too(place: Place) -> None:
+    archive = open_archive(place(fix_kodak=True))
     archive.store(image(PatientID="01234567"))
     finder = Finder(archive.database, archive.schema, archive.settings)
     assert studies(finder, PATIENT_ID, "01234567 ") == ["1"]
     archive.close()
 
 
-def test_study_without_patient_is_found(tmp_path: Path) -> None:
-    archive = open_archive(setup(tmp_path, allow_empty_patient_id=True))
+def test_study_without_patient_is_found(place: Place) -> None:
+    archive = open_archive(place(allow_empty_patient_id=True))
     archive.store(image(PatientID=""))
     finder = Finder(archive.database, archive.schema, archive.settings)
     assert studies(finder, PATIENT_NAME, "smith*") == ["1"]
@@ -545,12 +558,12 @@ def test_study_without_patient_is_found(tmp_path: Path) -> None:
     archive.close()
 
 
-def test_plain_layout_answers_patient_keys_through_the_join(tmp_path: Path) -> None:
+def test_plain_layout_answers_patient_keys_through_the_join(place: Place) -> None:
     plain = default_layout()
     keep = {STUDY, DATE, PATIENT_ID}
     columns = tuple(column for column in plain.study.columns if column.tag in keep)
     layout = Layout(plain.patient, replace(plain.study, columns=columns), plain.series, plain.image)
-    archive = open_archive(setup(tmp_path), layout)
+    archive = open_archive(place(), layout)
     fill(archive)
     finder = Finder(archive.database, archive.schema, archive.settings)
     assert studies(finder, PATIENT_NAME, "müller*") == ["3", "4"]
@@ -580,7 +593,7 @@ def test_lost_database_is_away(tmp_path: Path) -> None:
         finder.instance("1.1")
 
 
-def test_moments_of_columns_typed_as_date_and_time(tmp_path: Path) -> None:
+def test_moments_of_columns_typed_as_date_and_time(place: Place) -> None:
     text = b"""
     *Patient* { { 0x0010, 0x0020, "PatientID", 64, SQL_C_CHAR, DT_STR } }
     *Study* { { 0x0020, 0x000d, "StudyInstanceUID", 64, SQL_C_CHAR, DT_UI },
@@ -591,7 +604,7 @@ def test_moments_of_columns_typed_as_date_and_time(tmp_path: Path) -> None:
     *Image* { { 0x0008, 0x0018, "SOPInstanceUID", 64, SQL_C_CHAR, DT_UI },
               { 0x0020, 0x000e, "SeriesInstanceUID", 64, SQL_C_CHAR, DT_UI } }
     """
-    archive = open_archive(setup(tmp_path), parse_layout(text, "dicom.sql")[0])
+    archive = open_archive(place(), parse_layout(text, "dicom.sql")[0])
     archive.store(image(ReferencedDateTime="20240110081500"))
     finder = Finder(archive.database, archive.schema, archive.settings)
     for value, found in (

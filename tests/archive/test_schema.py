@@ -222,13 +222,13 @@ def test_table_without_primary_key_gets_an_index_for_look_ups(tmp_path: Path) ->
     archive.close()
 
 
-def test_table_that_lacks_a_column_is_an_error_with_a_remedy(tmp_path: Path) -> None:
+def test_table_that_lacks_its_key_is_an_error_with_a_remedy(tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "index.db3") as original:
-        original.executescript(ORIGINAL.replace("AccessionN varchar(16),", ""))
+        original.executescript(ORIGINAL.replace("StudyInsta", "Other"))
     original.close()
     with pytest.raises(ConfigError) as caught:
         open_archive(setup(tmp_path))
-    assert "AccessionN" in caught.value.what
+    assert "StudyInsta" in caught.value.what
     assert "rebuild the index" in caught.value.remedy
     with sqlite3.connect(tmp_path / "index.db3") as original:
         names = original.execute("SELECT name FROM sqlite_master WHERE type='table'").fetchall()

@@ -14,7 +14,7 @@ from dgate.archive.database import Database
 from dgate.archive.writer import Transaction, Writer
 from dgate.config.settings import Durability
 from dgate.errors import DatabaseAway, OutOfSpace, Refused, StoreError
-from tests.archive.database_kit import setup
+from tests.archive.database_kit import ENGINES, Setup, place_of
 
 WAIT_S = 20
 
@@ -45,7 +45,7 @@ class Note:
         self.epoch = transaction.epoch
         if self.before is not None:
             self.before()
-        transaction.execute("INSERT INTO notes VALUES (?)", (self.number,))
+        transaction.execute(f"INSERT INTO notes VALUES ({self.number})")
         if self.fail is not None:
             raise self.fail
         return self.number * 10
@@ -109,9 +109,21 @@ class Waiters:
         raise AssertionError("the jobs did not queue")
 
 
-@pytest.fixture
-def database(tmp_path: Path) -> Database:
-    opened = Database(setup(tmp_path))
+@pytest.fixture(params=ENGINES)
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
+    """Return a database on each engine in turn."""
+    opened = noted(place_of(request, tmp_path)())
+    yield opened
+    opened.close()
+
+
+ON_A_FILE = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+"""For what only an embedded database can do, or suffer."""
+
+
+def noted(settings: Setup) -> Database:
+    """Open a database with a table for notes."""
+    opened = Database(settings)
     opened.open()
     connection = opened.connect()
     connection.execute("CREATE TABLE notes (number integer unique)")
@@ -143,7 +155,7 @@ def test_result_of_work_is_returned_after_commit_and_publish(
 
 def test_work_without_files_is_committed(writer: Writer, database: Database) -> None:
     def work(transaction: Transaction) -> str:
-        transaction.executemany("INSERT INTO notes VALUES (?)", [(1,), (2,)])
+        transaction.executemany(database.sql("INSERT INTO notes VALUES (?)"), [(1,), (2,)])
         return "done"
 
     assert writer.transact(work) == "done"
@@ -201,7 +213,7 @@ def test_database_error_of_one_job_is_a_store_error_for_it_only(
     waiters.run_as_group(Note(1), Note(1), Note(3))
     errors = list(waiters.errors.values())
     assert [type(error) for error in errors] == [StoreError]
-    assert isinstance(errors[0].__cause__, sqlite3.IntegrityError)
+    assert isinstance(errors[0].__cause__, database.errors)
     assert notes(database) == [0, 1, 3]
 
 
@@ -265,6 +277,7 @@ def test_folder_that_cannot_be_synced_fails_its_jobs(writer: Writer, tmp_path: P
     assert waiters.errors == {}
 
 
+@ON_A_FILE
 def test_failed_commit_publishes_nothing_for_anybody(writer: Writer, database: Database) -> None:
     def make_commit_fail() -> None:
         # A deferred constraint fails at COMMIT, after every job's own work went well.
@@ -294,6 +307,7 @@ def test_failed_commit_publishes_nothing_for_anybody(writer: Writer, database: D
     assert writer.run(Note(4)) == 40
 
 
+@ON_A_FILE
 def test_full_database_is_out_of_space_and_serving_goes_on(
     writer: Writer, database: Database
 ) -> None:
@@ -308,6 +322,7 @@ def test_full_database_is_out_of_space_and_serving_goes_on(
     assert writer.run(Note(1)) == 10
 
 
+@ON_A_FILE
 def test_locked_database_is_away_and_comes_back(
     writer: Writer, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -323,6 +338,7 @@ def test_locked_database_is_away_and_comes_back(
     assert writer.run(job) == 10
 
 
+@ON_A_FILE
 def test_removed_database_file_refuses_until_it_is_back(
     writer: Writer, database: Database, tmp_path: Path
 ) -> None:
@@ -349,6 +365,7 @@ def test_epoch_changes_when_something_may_have_been_undone(writer: Writer) -> No
     assert third.epoch != second.epoch
 
 
+@ON_A_FILE
 def test_epoch_changes_when_another_program_has_written(writer: Writer, database: Database) -> None:
     first, second = Note(1), Note(2)
     writer.run(first)
@@ -416,6 +433,7 @@ def test_closed_writer_opens_again(writer: Writer, database: Database) -> None:
     assert notes(database) == [1, 2]
 
 
+@ON_A_FILE
 def test_writer_whose_database_is_away_closes_quietly(writer: Writer, database: Database) -> None:
     assert database.path is not None
     database.path.unlink()

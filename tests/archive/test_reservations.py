@@ -1,0 +1,103 @@
+"""Names that are promised, and instances that wait for their turn."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from dgate.archive import reservations
+from dgate.archive.devices import FolderDevice
+from dgate.archive.reservations import Names, Turns
+from dgate.errors import StoreError
+
+
+@pytest.fixture
+def device(tmp_path: Path) -> FolderDevice:
+    made = FolderDevice("MAG0", tmp_path)
+    made.prepare()
+    return made
+
+
+def test_free_name_is_kept(device: FolderDevice) -> None:
+    assert Names().reserve(device, "P1/1.dcm") == "P1/1.dcm"
+
+
+def test_name_that_is_promised_or_on_disk_gets_a_number(device: FolderDevice) -> None:
+    names = Names()
+    (device.root / "P1").mkdir()
+    (device.root / "P1" / "1_1.dcm").touch()
+
+    assert names.reserve(device, "P1/1.dcm") == "P1/1.dcm"
+    assert names.reserve(device, "P1/1.dcm") == "P1/1_2.dcm"
+
+
+def test_name_that_was_given_up_is_free_again(device: FolderDevice) -> None:
+    names = Names()
+    names.release(device, names.reserve(device, "1.dcm"))
+
+    assert names.reserve(device, "1.dcm") == "1.dcm"
+
+
+def test_name_on_another_device_is_another_name(device: FolderDevice, tmp_path: Path) -> None:
+    names = Names()
+    other = FolderDevice("MAG1", tmp_path / "other")
+    names.reserve(device, "1.dcm")
+
+    assert names.reserve(other, "1.dcm") == "1.dcm"
+
+
+def test_threads_never_get_the_same_name(device: FolderDevice) -> None:
+    names, got = Names(), []
+    start = threading.Barrier(8)
+
+    def reserve() -> None:
+        start.wait()
+        got.extend(names.reserve(device, "1.dcm") for _ in range(20))
+
+    threads = [threading.Thread(target=reserve) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert len(set(got)) == len(got) == 160
+
+
+def test_one_arrival_of_an_instance_is_let_through_at_a_time() -> None:
+    turns, inside, most = Turns(), [0], [0]
+
+    def work() -> None:
+        for _ in range(50):
+            turns.enter("1.2.3")
+            inside[0] += 1
+            most[0] = max(most[0], inside[0])
+            inside[0] -= 1
+            turns.leave("1.2.3")
+
+    threads = [threading.Thread(target=work) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+
+    assert most == [1]
+    assert not any(thread.is_alive() for thread in threads)
+
+
+def test_other_instances_need_not_wait() -> None:
+    turns = Turns()
+    turns.enter("1.2.3")
+    turns.enter("1.2.4")
+    turns.leave("1.2.3")
+    turns.enter("1.2.3")
+
+
+def test_instance_that_takes_for_ever_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reservations, "WAIT_S", 0.01)
+    turns = Turns()
+    turns.enter("1.2.3")
+
+    with pytest.raises(StoreError, match="still being stored"):
+        turns.enter("1.2.3")
