@@ -1,0 +1,355 @@
+"""Merging, splitting and correcting: whose images they are, in files, index and debts alike."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pydicom
+import pytest
+
+from dgate.archive.maintenance.corrections import BIRTH_DATE, SEX, Plan
+from dgate.archive.query import QueryKey
+from dgate.archive.schema import PATIENT_NAME, Level
+from dgate.config.layout import PATIENT_ID
+from dgate.errors import DgateError, OutOfSpace, Refused, StoreError
+from dgate.rules.effects import ExportPlan, Forward
+from tests.archive.intake_kit import Hooks, data_set
+from tests.archive.maintenance.ward import Disk, Ward, open_ward
+
+
+@pytest.fixture
+def ward(tmp_path: Path) -> Iterator[Ward]:
+    ward = open_ward(tmp_path)
+    yield ward
+    ward.close()
+
+
+def carry_out(ward: Ward, plan: Plan, *, even_owed: bool = False) -> None:
+    for correction in plan.corrections:
+        for _ in ward.caretaker.corrector.correct(
+            correction, who="tester", why=plan.what, even_owed=even_owed
+        ):
+            pass
+
+
+def read(ward: Ward, sop_instance: str) -> pydicom.Dataset:
+    return pydicom.dcmread(io.BytesIO(ward.path(sop_instance).read_bytes()))
+
+
+def patients(ward: Ward) -> list[tuple[Any, ...]]:
+    return ward.rows(
+        "SELECT PatientID, PatientNam, PatientBir, PatientSex FROM DICOMPatients ORDER BY PatientID"
+    )
+
+
+def test_merging_patients_gives_all_studies_the_others_identity(ward: Ward) -> None:
+    first, second = ward.add(1, PatientName="WRONG"), ward.add(1, study=2, PatientName="WRONG")
+    known = ward.add(
+        1, patient="P2", PatientName="RIGHT^ANNA", PatientBirthDate="19700101", PatientSex="F"
+    )
+
+    carry_out(ward, ward.caretaker.planner.merge_patient("P1", "P2"))
+
+    assert patients(ward) == [("P2", "RIGHT^ANNA", "19700101", "F")]
+    assert ward.counts() == (1, 3, 3, 3)
+    for sop_instance in (first, second):
+        data = read(ward, sop_instance)
+        assert (data.PatientID, data.PatientName) == ("P2", "RIGHT^ANNA")
+        assert (data.PatientBirthDate, data.PatientSex) == ("19700101", "F")
+        assert ward.ref(sop_instance).patient_id == "P2"
+    found = ward.finder.select([QueryKey(PATIENT_ID, "P2")])
+    assert {ref.sop_instance for ref in found} == {first, second, known}
+
+
+def test_what_a_correction_does_not_name_stays_byte_for_byte(ward: Ward) -> None:
+    sop_instance = ward.add(1)
+    before = ward.content(sop_instance)
+
+    carry_out(ward, ward.caretaker.planner.correct(Level.PATIENT, "P1", {PATIENT_ID: "P9"}))
+
+    assert ward.content(sop_instance) == before.replace(b"P1", b"P9")
+
+
+def test_file_header_stays_too(ward: Ward) -> None:
+    sop_instance = ward.add(1)
+    size = len(ward.content(sop_instance))
+    header = ward.path(sop_instance).read_bytes()[:-size]
+
+    carry_out(ward, ward.caretaker.planner.correct(Level.PATIENT, "P1", {PATIENT_NAME: "NEW^N"}))
+
+    assert ward.path(sop_instance).read_bytes().startswith(header)
+
+
+def test_correcting_a_patient_changes_files_rows_and_names(ward: Ward) -> None:
+    first, second = ward.add(1), ward.add(1, study=2)
+    changes = {PATIENT_ID: "X77", PATIENT_NAME: "NEW^N", BIRTH_DATE: "19800229", SEX: "O"}
+
+    carry_out(ward, ward.caretaker.planner.correct(Level.PATIENT, "P1", changes))
+
+    assert patients(ward) == [("X77", "NEW^N", "19800229", "O")]
+    assert all(ward.ref(sop).name.startswith("X77/") for sop in (first, second))
+    assert len(ward.below("mag0")) == 2
+    assert not (ward.settings.base_folder / "mag0" / "P1").exists()
+    assert ward.rows("SELECT DISTINCT SeriesPat FROM DICOMSeries") == [("X77",)]
+    assert ward.rows("SELECT DISTINCT ImagePat FROM DICOMImages") == [("X77",)]
+
+
+def test_a_name_beyond_the_character_set_makes_the_object_unicode(ward: Ward) -> None:
+    sop_instance = ward.add(1, SpecificCharacterSet="ISO_IR 100", PatientComments="größer")
+
+    plan = ward.caretaker.planner.correct(Level.PATIENT, "P1", {PATIENT_NAME: "Иванов^Иван"})
+    carry_out(ward, plan)
+
+    data = read(ward, sop_instance)
+    assert data.SpecificCharacterSet == "ISO_IR 192"
+    assert (str(data.PatientName), data.PatientComments) == ("Иванов^Иван", "größer")
+    found = ward.finder.find(Level.PATIENT, [QueryKey(PATIENT_NAME, "иванов*")])
+    assert [answer[PATIENT_NAME] for answer in found] == ["Иванов^Иван"]
+
+
+def test_a_study_joins_a_known_patient_by_the_id_alone(ward: Ward) -> None:
+    wrong, kept = ward.add(1, study=2), ward.add(1)
+    ward.add(1, patient="P2", PatientName="OTHER^O", PatientSex="F")
+
+    study = ward.ref(wrong).study
+    carry_out(ward, ward.caretaker.planner.correct(Level.STUDY, study, {PATIENT_ID: "P2"}))
+
+    assert (ward.ref(wrong).patient_id, ward.ref(kept).patient_id) == ("P2", "P1")
+    assert read(ward, wrong).PatientName == "OTHER^O"
+    assert read(ward, kept).PatientName == "SMITH^JOHN"
+
+
+def test_merging_studies_moves_all_series_under_one_uid(ward: Ward) -> None:
+    moved = ward.add(1, StudyDescription="Second try", AccessionNumber="A2")
+    target = ward.add(1, study=2, StudyDescription="The study", AccessionNumber="A1")
+    into = ward.ref(target).study
+
+    carry_out(ward, ward.caretaker.planner.merge_study(ward.ref(moved).study, into))
+
+    assert ward.counts() == (1, 1, 2, 2)
+    data = read(ward, moved)
+    assert (data.StudyInstanceUID, data.AccessionNumber) == (into, "A1")
+    assert data.StudyDescription == "The study"
+    assert data.SOPInstanceUID == moved
+    assert ward.rows("SELECT StudyDescr, AccessionN FROM DICOMStudies") == [("The study", "A1")]
+
+
+def test_studies_of_different_patients_are_not_merged(ward: Ward) -> None:
+    one, other = ward.ref(ward.add(1)).study, ward.ref(ward.add(1, patient="P2")).study
+
+    with pytest.raises(DgateError, match="different patients"):
+        ward.caretaker.planner.merge_study(one, other)
+
+
+def test_splitting_gives_series_a_study_of_their_own(ward: Ward) -> None:
+    stays = ward.add(1)
+    leaves = ward.add(2, SeriesInstanceUID="1.2.801.1.2", SOPInstanceUID="1.2.801.1.2.1")
+    study = ward.ref(stays).study
+
+    plan = ward.caretaker.planner.split_study(study, ["1.2.801.1.2"])
+    carry_out(ward, plan)
+
+    new = ward.ref(leaves).study
+    assert new == plan.after["study"] != study
+    assert read(ward, leaves).StudyInstanceUID == new
+    assert ward.ref(stays).study == study
+    assert ward.counts() == (1, 2, 2, 2)
+
+
+def test_new_uids_change_every_reference_and_are_registered(ward: Ward) -> None:
+    item = pydicom.Dataset()
+    item.ReferencedSOPClassUID = "1.2.840.10008.5.1.4.1.1.2"
+    item.ReferencedSOPInstanceUID = "1.2.801.1.1.2"
+    one = ward.add(1, SourceImageSequence=pydicom.Sequence([item]))
+    two = ward.add(2)
+
+    plan = ward.caretaker.planner.correct(Level.PATIENT, "P1", {PATIENT_ID: "P9"}, new_uids=True)
+    carry_out(ward, plan)
+
+    register = dict(ward.rows("SELECT OldUID, NewUID FROM UIDMODS WHERE Stage = 'correction'"))
+    assert set(register) == {one, two, "1.2.801.1", "1.2.801.1.1"}
+    assert {ref.sop_instance for ref in ward.refs()} == {register[one], register[two]}
+    data = read(ward, register[one])
+    assert data.file_meta.MediaStorageSOPInstanceUID == data.SOPInstanceUID == register[one]
+    assert data.StudyInstanceUID == register["1.2.801.1"]
+    assert data.SeriesInstanceUID == register["1.2.801.1.1"]
+    assert data.SourceImageSequence[0].ReferencedSOPInstanceUID == register[two]
+    assert ward.find(one) is None
+    assert len(ward.below("mag0")) == 2
+    kinds = dict(ward.rows("SELECT OldUID, MODType FROM UIDMODS"))
+    assert (kinds[one], kinds["1.2.801.1"]) == ("SOPInstanceUID", "StudyInstanceUID")
+
+
+def test_open_deliveries_follow_the_corrected_object(ward: Ward) -> None:
+    sop_instance = ward.add(1)
+    ward.owe(sop_instance)
+
+    carry_out(ward, ward.caretaker.planner.correct(Level.PATIENT, "P1", {PATIENT_ID: "P9"}))
+
+    columns = "sop_instance, patient_id, study, device, name"
+    ref = ward.ref(sop_instance)
+    [row] = ward.rows(f"SELECT {columns} FROM dgate_debts")
+    assert row == (sop_instance, "P9", ref.study, ref.device, ref.name)
+
+
+def test_new_uids_wait_for_open_deliveries(ward: Ward) -> None:
+    ward.owe(ward.add(1))
+    plan = ward.caretaker.planner.correct(Level.PATIENT, "P1", {PATIENT_ID: "P9"}, new_uids=True)
+
+    with pytest.raises(StoreError, match="1 deliveries"):
+        carry_out(ward, plan)
+    assert patients(ward)[0][0] == "P1"
+
+    carry_out(ward, plan, even_owed=True)
+    [row] = ward.rows("SELECT sop_instance FROM dgate_debts")
+    assert row[0] == ward.refs()[0].sop_instance
+
+
+def test_no_export_rule_runs_for_a_correction(tmp_path: Path) -> None:
+    hooks = Hooks(plans=[ExportPlan(0, (Forward("DEST", "R"),))])
+    ward = open_ward(tmp_path, hooks=hooks)
+    ward.add(1)
+
+    carry_out(ward, ward.caretaker.planner.correct(Level.PATIENT, "P1", {PATIENT_ID: "P9"}))
+
+    assert len(ward.debts()) == 1
+    ward.close()
+
+
+def test_a_study_that_is_wider_than_the_disk_is_not_begun(tmp_path: Path) -> None:
+    disk = Disk({"mag0": 1 << 30})
+    ward = open_ward(tmp_path, disk=disk)
+    sop_instance = ward.add(1)
+    before = ward.path(sop_instance).read_bytes()
+    disk.free["mag0"] = len(before) + 100
+
+    with pytest.raises(OutOfSpace, match="no room for the corrected study"):
+        carry_out(ward, ward.caretaker.planner.correct(Level.PATIENT, "P1", {PATIENT_ID: "P9"}))
+
+    assert ward.path(sop_instance).read_bytes() == before
+    assert ward.below("mag0") == [ward.ref(sop_instance).name]
+    ward.close()
+
+
+def test_a_study_with_a_lost_file_stays_as_it_was(ward: Ward) -> None:
+    lost, there = ward.add(1), ward.add(2)
+    ward.path(lost).unlink()
+    before = ward.path(there).read_bytes()
+    plan = ward.caretaker.planner.correct(Level.STUDY, ward.ref(there).study, {PATIENT_ID: "P9"})
+
+    with pytest.raises(StoreError, match="cannot be opened"):
+        carry_out(ward, plan)
+
+    assert patients(ward)[0][0] == "P1"
+    assert ward.path(there).read_bytes() == before
+    assert len(ward.below("mag0")) == 1
+
+
+def test_an_id_that_the_index_would_repair_is_refused(tmp_path: Path) -> None:
+    ward = open_ward(tmp_path, fix_kodak=True)
+    ward.add(1)
+    plan = ward.caretaker.planner.correct(Level.PATIENT, "P1", {PATIENT_ID: "02345678"})
+
+    with pytest.raises(Refused, match="would enter the patient ID as '2345678'"):
+        carry_out(ward, plan)
+
+    assert patients(ward)[0][0] == "P1"
+    assert len(ward.below("mag0")) == 1
+    ward.close()
+
+
+def test_an_image_that_arrives_meanwhile_is_corrected_too(ward: Ward) -> None:
+    first = ward.add(1)
+    [correction] = ward.caretaker.planner.correct(
+        Level.PATIENT, "P1", {PATIENT_ID: "P9"}
+    ).corrections
+    second = ""
+    for step in ward.caretaker.corrector.correct(correction, who="t", why="t"):
+        if not second and not step.committed:
+            second = ward.add(2)
+
+    assert {ward.ref(sop).patient_id for sop in (first, second)} == {"P9"}
+    assert ward.counts() == (1, 1, 1, 2)
+    assert len(ward.below("mag0")) == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({}, "nothing to change"),
+        ({PATIENT_ID: "A"}, "2 to 64"),
+        ({PATIENT_ID: "A" * 65}, "2 to 64"),
+        ({PATIENT_ID: "A\\B"}, "character that DICOM does not allow"),
+        ({PATIENT_ID: " AB"}, "blank"),
+        ({PATIENT_NAME: "A\nB"}, "character that DICOM does not allow"),
+        ({PATIENT_NAME: " "}, "empty or too long"),
+        ({BIRTH_DATE: "19700230"}, "no date"),
+        ({BIRTH_DATE: "1970-01-01"}, "no date"),
+        ({SEX: "X"}, "no sex"),
+        ({PATIENT_ID: "P2", PATIENT_NAME: "ELSE^E"}, "dgate merge patient"),
+    ],
+)
+def test_values_that_cannot_be_are_refused(ward: Ward, changes: dict[int, str], words: str) -> None:
+    ward.add(1)
+    ward.add(1, patient="P2")
+
+    with pytest.raises(DgateError, match=words):
+        ward.caretaker.planner.correct(Level.PATIENT, "P1", changes)
+
+
+@pytest.mark.parametrize(
+    ("source", "into", "words"),
+    [("P1", "P1", "the same"), ("P9", "P1", "no objects of patient"), ("P1", "P*", "wildcard")],
+)
+def test_patients_that_are_not_known_are_not_merged(
+    ward: Ward, source: str, into: str, words: str
+) -> None:
+    ward.add(1)
+
+    with pytest.raises(DgateError, match=words):
+        ward.caretaker.planner.merge_patient(source, into)
+
+
+@pytest.mark.parametrize(
+    ("series", "words"),
+    [
+        (["1.2.3.9"], "not in study"),
+        (["1.2.801.1.1"], "leaves some"),
+        ([], "leaves some"),
+        (["1.2.*"], "not a UID"),
+    ],
+)
+def test_a_split_that_is_none_is_refused(ward: Ward, series: list[str], words: str) -> None:
+    study = ward.ref(ward.add(1)).study
+
+    with pytest.raises(DgateError, match=words):
+        ward.caretaker.planner.split_study(study, series)
+
+
+def test_each_correction_is_written_down_with_before_and_after(ward: Ward) -> None:
+    ward.add(1)
+
+    carry_out(ward, ward.caretaker.planner.correct(Level.PATIENT, "P1", {PATIENT_ID: "P9"}))
+
+    [record] = ward.recorded()
+    assert (record["action"], record["who"], record["images"]) == ("correct", "tester", 1)
+    assert record["before"]["patient"] == "P1"
+    assert record["after"]["0010,0020"] == "P9"
+
+
+def test_the_sent_object_is_the_corrected_one(ward: Ward) -> None:
+    sop_instance = ward.add(1)
+    stale = ward.ref(sop_instance)
+
+    carry_out(ward, ward.caretaker.planner.correct(Level.PATIENT, "P1", {PATIENT_ID: "P9"}))
+
+    assert ward.sent(stale) == data_set(
+        PatientID="P9",
+        StudyInstanceUID=stale.study,
+        SeriesInstanceUID=stale.series,
+        SOPInstanceUID=sop_instance,
+        InstanceNumber="1",
+    )
