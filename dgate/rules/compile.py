@@ -1,7 +1,7 @@
 """Trees to closures: nothing of a line is parsed while objects pass (spec converters.md 4 to 6).
 
 The trees come from `dgate.rules.grammar`. A compiled line may be run by several threads at once;
-a `Library` keeps script files that it has read behind one lock.
+a `Library` keeps script files as it has read them, behind one lock.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 
+from dgate.config.text import read_file
 from dgate.errors import NotExecutable, RuleError
 from dgate.rules.grammar import Broken, Item, Line, parse_line
 from dgate.rules.run import (
@@ -114,28 +115,59 @@ def _refuse(kind: type[RuleError], what: str, remedy: str) -> Step:
 
 
 class Library:
-    """The scripts that lines may call: entries of `[scripts]`, and text files."""
+    """The scripts that lines may call: entries of `[scripts]`, and text files.
+
+    A file is read once, so that what runs is what was checked; a changed one takes effect with the
+    next configuration, which has a library of its own.
+    """
 
     def __init__(self, scripts: Mapping[str, str], folders: Sequence[Path]) -> None:
         self._texts = {name.lower(): text for name, text in scripts.items()}
         self._folders = tuple(folders)
         self._guard = threading.Lock()
-        self._files: dict[Path, tuple[tuple[int, int], CompiledScript]] = {}
-        # Per library, so that a reloaded configuration starts afresh.
+        self._sources: dict[str, list[str]] = {}
+        self._compiled: dict[str, CompiledScript] = {}
+        self._trees: dict[tuple[str, Dialect], Line] = {}
+        self.places: set[Path] = set()
+        """Where script files were looked for, whether they were there or not."""
         self.inline = lru_cache(_CACHED_TEXTS)(self._inline)
 
     def script(self, name: str) -> Script:
-        """Return the named script; a file that has changed is read again."""
+        """Return the named script; raises RuleError when there is none."""
         text = self._texts.get(name.lower())
         if text is not None:
             return self.inline(text, 0)
-        path = self.find_file(name)
-        if path is None:
+        with self._guard:
+            known = self._compiled.get(name)
+        if known is not None:
+            return known
+        try:
+            lines = self._lines_of(name)
+        except OSError as exc:
+            raise RuleError(f"the script {name[:80]} cannot be read: {exc}") from exc
+        if lines is None:
             raise RuleError(
                 f"there is no script {name[:80]}",
                 remedy="correct the statement, or add it to [scripts] or as a file",
             )
-        return self._file(path)
+        compiled = CompiledScript([self._line(line, 0) for line in lines])
+        with self._guard:
+            return self._compiled.setdefault(name, compiled)
+
+    def parse(self, text: str, dialect: Dialect) -> Line:
+        """Return the tree of a line, the same one until `forget_trees`."""
+        with self._guard:
+            known = self._trees.get((text, dialect))
+        if known is None:
+            known = parse_line(Text.whole(text), dialect)
+            with self._guard:
+                self._trees[text, dialect] = known
+        return known
+
+    def forget_trees(self) -> None:
+        """Give back the memory of the trees when everything has been compiled and checked."""
+        with self._guard:
+            self._trees.clear()
 
     def nested(self, skeleton: Skeleton, depth: int) -> Script:
         """Return the script inside a statement, at `depth` scripts inside each other."""
@@ -149,11 +181,8 @@ class Library:
         text = self._texts.get(name.lower())
         if text is not None:
             return [text]
-        path = self.find_file(name)
-        if path is None:
-            return None
         try:
-            return script_lines(read_script(path))
+            return self._lines_of(name)
         except OSError:
             return None
 
@@ -161,26 +190,26 @@ class Library:
         """Return the script file of that name: in the current folder, else in the base folder."""
         try:
             places = [folder / name for folder in self._folders]
+            self.places.update(place.absolute() for place in places)
             return next((place for place in places if place.is_file()), None)
         except (OSError, ValueError):
             # A name that no file can have, such as one with NUL.
             return None
 
-    def _file(self, path: Path) -> CompiledScript:
-        try:
-            state = path.stat()
-            stamp = (state.st_mtime_ns, state.st_size)
-            with self._guard:
-                known = self._files.get(path)
-            if known is not None and known[0] == stamp:
-                return known[1]
-            lines = script_lines(read_script(path))
-        except OSError as exc:
-            raise RuleError(f"the script {path} cannot be read: {exc}") from exc
-        compiled = CompiledScript([self._line(line, 0) for line in lines])
+    def _lines_of(self, name: str) -> list[str] | None:
+        """Return the lines of a script file, as they were when it was first asked for; None when
+        there is none. Raises OSError.
+        """
         with self._guard:
-            self._files[path] = (stamp, compiled)
-        return compiled
+            known = self._sources.get(name)
+        if known is not None:
+            return known
+        path = self.find_file(name)
+        if path is None:
+            return None
+        lines = script_lines(read_script(path))
+        with self._guard:
+            return self._sources.setdefault(name, lines)
 
     def _inline(self, text: str, outer: int) -> CompiledScript:
         return CompiledScript([self._line(line, outer) for line in text.split("\n") if line])
@@ -190,8 +219,11 @@ class Library:
 
 
 def read_script(path: Path) -> str:
-    """Return the text of a script file, which is UTF-8, else Latin-1."""
-    content = path.read_bytes()
+    """Return the text of a script file, which is UTF-8, else Latin-1.
+
+    Raises OSError: it cannot be read, or is longer than any configuration file may be.
+    """
+    content = read_file(path)
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError:

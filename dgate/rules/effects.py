@@ -57,6 +57,19 @@ class ImportVerdict:
     """Which converter destroyed or rejected the object, for log and error comment."""
 
 
+@dataclass(slots=True)
+class Decision:
+    """What an event converter decided (spec converters.md section 3); its table says the rest."""
+
+    outcome: Outcome = Outcome.KEEP
+    reason: str = ""
+    """Which statement destroyed or rejected, for log and error comment."""
+    retry: bool = False
+    """A refused object is to be tried once more."""
+    forwards: list[ImportForward] = field(default_factory=list)
+    """Forwards of a refused object; empty for all other events."""
+
+
 @dataclass(frozen=True, slots=True)
 class Captured:
     """The %-values captured when an object arrives (spec converters.md 2, steps 7 and 9)."""
@@ -81,3 +94,5 @@ class ExportPlan:
     converter: int
     forwards: tuple[Forward, ...] = ()
     deferred: bool = False
+    digest: str = field(default="", compare=False)
+    """Of the line that was deferred, so that it is found again should its number change."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import itertools
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -40,6 +41,14 @@ KEYWORDS: tuple[Keyword, ...] = (
     *scripts.KEYWORDS,
 )
 """Every keyword, in the order of recognition."""
+LONGEST_LINE = 64 << 10
+"""Characters; a tree takes a hundred times the memory of its text."""
+_BY_LETTER = {
+    letter: tuple(keyword for keyword in KEYWORDS if keyword.prefix[0] == letter)
+    for letter in {keyword.prefix[0] for keyword in KEYWORDS}
+}
+_MARKS = re.compile('[";]|lua:', re.IGNORECASE)
+"""What ends a statement, or hides what would."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +91,12 @@ class Line:
 
 def parse_line(text: Text, dialect: Dialect, outer: int = 0) -> Line:
     """Parse a line; `outer` says how many marks of outer values it may hold."""
+    if len(text.value) > LONGEST_LINE:
+        error = text.fail(
+            f"the line has more than {LONGEST_LINE} characters",
+            remedy="put it into a script file, in several lines",
+        )
+        return Line((Item(0, text.column, "", Broken(text.column, error), 1),), ())
     reading = Reading(dialect, outer)
     pieces = [_opening(piece) for piece in split(text)]
     braces = [brace for brace, _ in pieces]
@@ -99,6 +114,9 @@ def split(text: Text) -> Iterator[Text]:
     From `lua:` outside a string on, everything belongs to the statement.
     """
     value = text.value
+    if '""' not in value:
+        yield from _split_plain(text)
+        return
     kept: list[int] = []
     inside = False
     at = 0
@@ -124,6 +142,28 @@ def split(text: Text) -> Iterator[Text]:
         at += 1
     if kept:
         yield _pick(text, kept, len(value))
+
+
+def _split_plain(text: Text) -> Iterator[Text]:
+    """Split text without pairs of quotes, of which nothing vanishes."""
+    value = text.value
+    start = 0
+    inside = False
+    for found in _MARKS.finditer(value):
+        mark = found[0]
+        if mark == '"':
+            inside = not inside
+        elif inside:
+            continue
+        elif mark == ";":
+            yield text.cut(start, found.start())
+            start = found.end()
+            while start < len(value) and value[start] in BLANKS:
+                start += 1
+        else:
+            break
+    if start < len(value):
+        yield text.cut(start)
 
 
 def _pick(text: Text, kept: list[int], end: int) -> Text:
@@ -187,7 +227,7 @@ def _recognise(text: Text, reading: Reading) -> Statement:
     family = reading.dialect.family
     lowered = text.value.lower()
     elsewhere = None
-    for keyword in KEYWORDS:
+    for keyword in _BY_LETTER.get(lowered[:1], ()):
         if lowered.startswith(keyword.prefix):
             if family in keyword.families:
                 return keyword.parse(text, text.cut(len(keyword.prefix)), reading)

@@ -1,13 +1,14 @@
 """The rules of one configuration, ready to run: converters and scripts (spec converters.md 3).
 
-What becomes of their effects is decided by `archive.ingest` and `delivery`. A `Rules` is
-immutable and may be used by any number of threads.
+What becomes of their effects is decided by `archive.ingest` and `delivery`. Event converters are
+compiled here and run in `dgate.rules.events`. A `Rules` is immutable and may be used by any number
+of threads.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import reduce
 from operator import attrgetter
 from pathlib import Path
@@ -17,19 +18,20 @@ from dgate.dicom.table import ElementTable
 from dgate.errors import NotExecutable, RuleError
 from dgate.rules.compile import CompiledLine, Library, compile_line
 from dgate.rules.effects import Captured, ExportPlan, Forward, ImportVerdict, Outcome
-from dgate.rules.grammar import Line, is_executable, parse_line
+from dgate.rules.events import FORWARD_FAULT, FORWARDING, OUTCOMES, Converter, Event, Events, Test
+from dgate.rules.grammar import Line, is_executable
 from dgate.rules.opaque import lift
 from dgate.rules.patterns import Matcher, matcher
 from dgate.rules.problems import Checker, Gravity, RuleProblem
-from dgate.rules.run import DESTROY, REJECT, Environment, Run, log
+from dgate.rules.run import Environment, Run, log
 from dgate.rules.sqlfilter import check, is_no_filter
 from dgate.rules.statements.conditions import Condition
 from dgate.rules.statements.flow import Nop, Return, Stop
 from dgate.rules.statements.forwarding import DirectForward
-from dgate.rules.syntax import Dialect, Family, ParseError, Text
-from dgate.rules.values import needs_file
+from dgate.rules.statements.placement import Storage
+from dgate.rules.syntax import Dialect, Family, ParseError
+from dgate.rules.values import needs_file, reads_outside
 
-_OUTCOMES = {DESTROY: Outcome.DESTROY, REJECT: Outcome.REJECT}
 _DECIDABLE = (Nop, Stop, Return, Condition, DirectForward)
 """What an export line may consist of to be decided while the object is stored (rulings.md 9)."""
 _FILTER_KEYS = {
@@ -41,23 +43,14 @@ _FILTER_KEYS = {
 }
 _CAPTURED = (0x00080060, 0x00081010, 0x00080018, 0x00100020)
 
-Test = Callable[[Captured], bool]
+
+def _deferral(converter: Converter) -> ExportPlan:
+    return ExportPlan(converter.index, deferred=True, digest=converter.digest)
 
 
-@dataclass(frozen=True, slots=True)
-class _Converter:
-    """One converter that runs, compiled."""
-
-    name: str
-    index: int
-    where: str
-    passes: Test
-    line: CompiledLine
-    condition: str
-    """`ExportFilterN`; empty = none."""
-    condition_fault: str
-    """What is wrong with the condition; empty = nothing."""
-    decidable: bool
+def _digest(text: ConverterText) -> str:
+    content = repr((text.lua, text.text, text.filters))
+    return hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 def capture(table: ElementTable, calling: str, called: str) -> Captured:
@@ -71,8 +64,9 @@ class Rules:
 
     def __init__(
         self,
-        imports: list[_Converter],
-        exports: list[_Converter],
+        imports: list[Converter],
+        exports: list[Converter],
+        events: Events,
         library: Library,
         problems: list[RuleProblem],
         *,
@@ -81,13 +75,23 @@ class Rules:
         self._imports = tuple(imports)
         self._exports = tuple(exports)
         self._by_number = {converter.index: converter for converter in exports}
+        self._by_digest = {converter.digest: converter for converter in exports}
         self._library = library
         self._lenient = lenient
+        self.events = events
+        """The converters that run on requests, answers and refused objects."""
         self.problems = tuple(problems)
+        self.script_places = frozenset(library.places)
+        """Where the script files of the rules are, or were looked for in vain."""
         self.is_empty_import = not imports
         """Whether `run_import` need not be called at all."""
         self.is_empty_export = not exports
         """Whether `plan_exports` need not be called at all."""
+
+    @property
+    def library(self) -> Library:
+        """The scripts that the rules call, as they were read."""
+        return self._library
 
     @classmethod
     def build(cls, settings: Settings) -> Rules:
@@ -120,8 +124,8 @@ class Rules:
             except RuleError as exc:
                 log.error("An object was refused because a rule failed: %s", exc)
                 return ImportVerdict(Outcome.REJECT, reason=str(exc))
-            if code in _OUTCOMES:
-                verdict.outcome = _OUTCOMES[code]
+            if code in OUTCOMES:
+                verdict.outcome = OUTCOMES[code]
                 verdict.reason = run.reason
                 break
         verdict.device = run.device if run is not None else None
@@ -140,33 +144,42 @@ class Rules:
             if not converter.passes(captured):
                 continue
             if not converter.decidable:
-                plans.append(ExportPlan(converter.index, deferred=True))
+                plans.append(_deferral(converter))
                 continue
             try:
                 forwards = self._export(converter, table, captured, env)
             except RuleError:
                 # The dispatcher meets the same error, where it can be kept with the debt.
-                plans.append(ExportPlan(converter.index, deferred=True))
+                plans.append(_deferral(converter))
                 continue
             if forwards:
                 plans.append(ExportPlan(converter.index, tuple(forwards)))
         return plans
 
     def expand(
-        self, converter: int, table: ElementTable, captured: Captured, env: Environment
+        self,
+        converter: int,
+        table: ElementTable,
+        captured: Captured,
+        env: Environment,
+        digest: str = "",
     ) -> list[Forward]:
         """Return the forwards of one export converter for a stored object, filters applied.
 
-        `table` may be changed by scripts that the line calls. Raises RuleError, NotExecutable
-        among them, when the debt cannot be worked off before somebody corrects the rule.
+        The line with the digest runs, whatever its number is by now; one that was edited meanwhile
+        runs as it is now. `table` may be changed by scripts that the line calls. Raises RuleError,
+        NotExecutable among them, when the debt cannot be worked off before somebody corrects the
+        rule.
         """
         found = self._by_number.get(converter)
+        if digest and (found is None or found.digest != digest):
+            found = self._by_digest.get(digest, found)
         if found is None:
             raise RuleError(
                 f"ExportConverter{converter} no longer runs, so nobody knows where this object "
                 "was to go",
-                remedy=f"put the line back (ExportConverters must be more than {converter}), "
-                "restart and `dgate queue retry`; or send the object again and "
+                remedy=f"put the line back (ExportConverters must be more than {converter}) "
+                "and `dgate queue retry`; or send the object again and "
                 "`dgate queue cancel`",
             )
         if not found.passes(captured):
@@ -190,12 +203,12 @@ class Rules:
         run.label = "Importconverter-1"
         run.outer = values
         code = self._library.inline(skeleton, len(values)).run(run)
-        outcome = _OUTCOMES.get(code, Outcome.KEEP)
+        outcome = OUTCOMES.get(code, Outcome.KEEP)
         return ImportVerdict(outcome, run.device, run.forwards, run.reason)
 
     @staticmethod
     def _export(
-        converter: _Converter, table: ElementTable, captured: Captured, env: Environment
+        converter: Converter, table: ElementTable, captured: Captured, env: Environment
     ) -> list[Forward]:
         run = Run(table, captured, env, export=True)
         run.enter(converter.name, converter.where)
@@ -214,45 +227,72 @@ class _Builder:
 
     def build(self) -> Rules:
         """Compile everything."""
-        imports: list[_Converter] = []
-        exports: list[_Converter] = []
+        imports: list[Converter] = []
+        exports: list[Converter] = []
+        events: dict[tuple[Event, int], Converter] = {}
         for text in self._settings.converters:
             converter = self._converter(text)
-            if converter is not None and text.family == "Import":
+            if converter is None:
+                continue
+            if text.family == "Import":
                 imports.append(converter)
-            elif converter is not None and text.family == "Export":
+            elif text.family == "Export":
                 exports.append(converter)
+            else:
+                events[Event(text.family), text.index] = converter
         ini = self._settings.ini_path.name
         for name in self._settings.scripts:
             self._problems += self._checker.check_script(name, f"{ini} [scripts]")
+        lenient = not self._settings.script_errors_reject
         return Rules(
             sorted(imports, key=attrgetter("index")),
             sorted(exports, key=attrgetter("index")),
+            Events(events, lenient=lenient),
             self._library,
             self._problems,
-            lenient=not self._settings.script_errors_reject,
+            lenient=lenient,
         )
 
-    def _converter(self, text: ConverterText) -> _Converter | None:
+    def _converter(self, text: ConverterText) -> Converter | None:
         """Return the compiled converter, None when its filters never match."""
         name = f"{text.family}Converter{text.index}"
         if text.lua:
             self._problem(text, name, None, "Lua is not executable yet", Gravity.NOT_YET)
             line = CompiledLine([_no_lua], [1])
-            return _Converter(name, text.index, text.where, _always, line, "", "", False)
+            return Converter(name, text.index, text.where, _always, line, digest=_digest(text))
         family = Family.EXPORT if text.family == "Export" else Family.IMPORT
         dialect = Dialect(family, text.family, self._settings.allow_system_commands)
-        tree = parse_line(Text.whole(text.text), dialect)
+        tree = self._library.parse(text.text, dialect)
         self._problems += self._checker.check(tree, text.where, name, text.text)
+        if text.family not in ("Import", "Export"):
+            self._check_event(text, name, tree)
         passes = self._filters(text)
         if passes is None:
             return None
         condition, fault = self._condition(text)
         compiled = compile_line(tree, self._library)
         decidable = not condition and not fault and _is_decidable(tree)
-        return _Converter(
-            name, text.index, text.where, passes, compiled, condition, fault, decidable
+        return Converter(
+            name,
+            text.index,
+            text.where,
+            passes,
+            compiled,
+            condition,
+            fault,
+            decidable,
+            _digest(text),
         )
+
+    def _check_event(self, text: ConverterText, name: str, tree: Line) -> None:
+        """Report statements that have nothing to work on in an event converter."""
+        for _, statement in tree.statements():
+            if isinstance(statement, DirectForward) and Event(text.family) not in FORWARDING:
+                self._problem(text, name, statement.column, FORWARD_FAULT, Gravity.ERROR)
+            elif isinstance(statement, Storage):
+                message = f"storage has no effect in {name}"
+                advice = "write it in an import converter"
+                self._problem(text, name, statement.column, message, Gravity.WARNING, advice)
 
     def _filters(self, text: ConverterText) -> Test | None:
         """Return the test for the filters other than SQL, None when one is empty (spec S5)."""
@@ -304,6 +344,7 @@ def _is_decidable(tree: Line) -> bool:
         isinstance(statement, _DECIDABLE)
         and is_executable(statement)
         and not needs_file(statement.templates())
+        and not reads_outside(statement.templates())
         for _, statement in tree.statements()
     )
 

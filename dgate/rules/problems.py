@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 
 from dgate.config.problem import Problem, Severity
-from dgate.rules.compile import DEEPEST, SCRIPT, Library
+from dgate.rules.compile import DEEPEST, SCRIPT, Library, read_script
 from dgate.rules.grammar import (
     Broken,
     Line,
@@ -23,7 +23,6 @@ from dgate.rules.grammar import (
 )
 from dgate.rules.statements.base import Statement
 from dgate.rules.statements.scripts import Call
-from dgate.rules.syntax import Text
 
 
 class Gravity(Enum):
@@ -35,6 +34,11 @@ class Gravity(Enum):
     """The statement is right, and fails because this version does not execute it."""
     WARNING = "warning"
     """The statement runs, perhaps not as meant."""
+    NOTE = "note"
+    """The statement runs as meant, and that is good to know."""
+
+
+_SEVERITIES = {Gravity.WARNING: Severity.WARNING, Gravity.NOTE: Severity.INFO}
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +73,7 @@ class RuleProblem:
         """Return the finding as one of the configuration's, for `dgate check`."""
         path, _, number = self.where.rpartition(":")
         line = int(number) if path and number.isdecimal() else None
-        severity = Severity.WARNING if self.gravity is Gravity.WARNING else Severity.ERROR
+        severity = _SEVERITIES.get(self.gravity, Severity.ERROR)
         path = self.where if line is None else path
         statement = "" if self.statement is None else f".{self.statement}"
         message = f"{self.key}{statement}: {self.message}"
@@ -131,7 +135,7 @@ class Checker:
         if key in callers:
             yield RuleProblem("", "", None, call.column, f"the script {call.name} calls itself")
         elif self._library.source(call.name) is None:
-            what = f"there is no script {call.name[:80]}"
+            what = self._unreadable(call.name) or f"there is no script {call.name[:80]}"
             if call.bare:
                 what = f"unknown statement {first_word(call.name)}, and {what}"
             advice = "correct the statement, or add the name to [scripts] or as a file"
@@ -140,11 +144,22 @@ class Checker:
         else:
             yield from self._script(call.name, (*callers, key), call.name)
 
+    def _unreadable(self, name: str) -> str:
+        """Return why a script file that is there cannot be read; empty when there is none."""
+        path = self._library.find_file(name)
+        if path is None:
+            return ""
+        try:
+            read_script(path)
+        except OSError as exc:
+            return f"the script {name[:80]} cannot be read: {exc.strerror}"
+        return ""
+
     def _script(self, name: str, callers: tuple[str, ...], where: str) -> Iterator[RuleProblem]:
         if name.lower() in self._seen:
             return
         self._seen.add(name.lower())
         for source in self._library.source(name) or ():
-            line = parse_line(Text.whole(source), SCRIPT)
+            line = self._library.parse(source, SCRIPT)
             for problem in self._line(line, callers or (name.lower(),), 0):
                 yield self._placed(problem, where, f"script {name}", source)

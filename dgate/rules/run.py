@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from enum import Enum
 from pathlib import PurePath
 from typing import Final, Protocol
 
@@ -25,6 +27,15 @@ STOP: Final = 3
 FAILED: Final = 4
 RETURN: Final = 5
 REJECT: Final = 6
+
+
+class Record(Enum):
+    """The index row that a `%Q` token reads; the value is its letter."""
+
+    PATIENT = "p"
+    STUDY = "s"
+    SERIES = "e"
+    WORKLIST = "w"
 
 
 class Environment(Protocol):
@@ -52,6 +63,22 @@ class Environment(Protocol):
         """Return whether the stored object passes an `ExportFilterN` condition."""
         ...
 
+    def record(self, record: Record, table: ElementTable, tag: int) -> str:
+        """Return a column of the index row that the object belongs to, empty when there is none.
+
+        Raises StoreError when the index does not answer.
+        """
+        ...
+
+    def stored(
+        self, sop_instance: str, patient_id: str
+    ) -> AbstractContextManager[ElementTable | None]:
+        """Lend a stored object of the same patient, None when there is none.
+
+        Raises RuleError when its file cannot be read, StoreError when the index does not answer.
+        """
+        ...
+
 
 class Run:
     """The state of one line, or of a chain of lines, over one object."""
@@ -63,6 +90,7 @@ class Run:
         "env",
         "export",
         "forwards",
+        "is_request",
         "label",
         "lenient",
         "name",
@@ -70,6 +98,7 @@ class Run:
         "path",
         "prelude",
         "reason",
+        "retry",
         "table",
         "variables",
         "where",
@@ -95,6 +124,10 @@ class Run:
         self.forwards: list[ImportForward] = []
         self.device: str | None = None
         self.reason = ""
+        self.retry = False
+        """Only in the hooks of refused objects: try once more."""
+        self.is_request = False
+        """The table is the identifier of a query or retrieval."""
         self.where = ""
         self.name = ""
         """`ImportConverter0`: how errors and forwards name the line."""

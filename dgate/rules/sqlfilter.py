@@ -1,13 +1,15 @@
 """`ExportFilterN`: an SQL condition as text, checked before it meets an object (spec 3.1).
 
 It must be one expression that stays inside the parentheses that the query puts around it. Putting
-in the names of the database and running it is the archive's work (`archive.filters`), which refuses
-the same things. Pure functions.
+in the names of the database and running it is the archive's work (`archive.filters`). Pure
+functions.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from typing import NamedTuple
 
 from dgate.rules.syntax import ParseError
 
@@ -34,8 +36,18 @@ def is_no_filter(condition: str) -> bool:
     return condition.startswith("*")
 
 
-def check(condition: str) -> None:
-    """Raise ParseError for what is not one plain condition."""
+class Piece(NamedTuple):
+    """A part of a condition."""
+
+    kind: str
+    """`text` is what stands between quotation marks, with them; the rest is `paren` or `other`."""
+    text: str
+    at: int
+    """Its place, counted from 0."""
+
+
+def pieces(condition: str) -> Iterator[Piece]:
+    """Yield the parts of a condition; raises ParseError for what is not one plain condition."""
     open_at: list[int] = []
     for found in _PIECES.finditer(condition):
         kind, piece, at = found.lastgroup or "", found.group(), found.start()
@@ -47,5 +59,12 @@ def check(condition: str) -> None:
             if not open_at:
                 raise ParseError("the parenthesis closes nothing", at + 1)
             open_at.pop()
+        yield Piece(kind, piece, at)
     if open_at:
         raise ParseError("the parenthesis is not closed", open_at[-1] + 1)
+
+
+def check(condition: str) -> None:
+    """Raise ParseError for what is not one plain condition."""
+    for _ in pieces(condition):
+        pass

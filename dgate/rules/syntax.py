@@ -71,9 +71,14 @@ class Text:
 
     def cut(self, start: int, stop: int | None = None) -> Text:
         """Return the part from `start` up to `stop`."""
-        start = min(start, len(self.value))
-        stop = len(self.value) if stop is None else max(stop, start)
-        return Text(self.value[start:stop], self.columns[start : stop + 1])
+        value = self.value
+        if start > len(value):
+            start = len(value)
+        if stop is None:
+            return Text(value[start:], self.columns[start:])
+        if stop < start:
+            stop = start
+        return Text(value[start:stop], self.columns[start : stop + 1])
 
     def strip(self) -> Text:
         """Return the text without blanks at its ends."""
@@ -82,7 +87,8 @@ class Text:
 
     def rstrip(self) -> Text:
         """Return the text without blanks at its end."""
-        return self.cut(0, len(self.value.rstrip(BLANKS)))
+        length = len(self.value.rstrip(BLANKS))
+        return self if length == len(self.value) else self.cut(0, length)
 
     def starts(self, prefix: str) -> bool:
         """Return whether the text begins with a keyword, whatever the letter case."""

@@ -152,13 +152,28 @@ class Skeleton:
 
 def parse_template(text: Text, reading: Reading) -> Template:
     """Parse text with %-tokens."""
+    if "%" not in text.value and not reading.outer:
+        return Template((text.value,) if text.value else (), text.column)
+    value = text.value
     parts: list[str | Token] = []
-    for part, _ in _parts(text, reading):
-        if isinstance(part, str) and parts and isinstance(parts[-1], str):
-            parts[-1] += part
-        elif part != "":
-            parts.append(part)
+    start = 0
+    while start < len(value):
+        stop = _next_token(value, start, reading.outer)
+        if stop > start:
+            _join(parts, value[start:stop])
+        if stop == len(value):
+            break
+        part, start = _token(text, stop, reading)
+        _join(parts, part)
     return Template(tuple(parts), text.column)
+
+
+def _join(parts: list[str | Token], part: str | Token) -> None:
+    """Append a part; literal text next to literal text becomes one."""
+    if isinstance(part, str) and parts and isinstance(parts[-1], str):
+        parts[-1] += part
+    elif part != "":
+        parts.append(part)
 
 
 def parse_skeleton(text: Text, reading: Reading) -> Skeleton:

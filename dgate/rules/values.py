@@ -8,12 +8,24 @@ from __future__ import annotations
 import re
 import time
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from dgate.dicom.element import vr_of
+from dgate.dicom.table import ElementTable
 from dgate.errors import RuleError, StoreError
-from dgate.rules.run import Run, Value
-from dgate.rules.tokens import OUTER, QUEUED_ID, Descriptor, Modifiers, Template, Token
+from dgate.rules.run import Record, Run, Value
+from dgate.rules.tokens import (
+    OUTER,
+    QUEUED_ID,
+    Descriptor,
+    Modifiers,
+    Template,
+    Token,
+    element_tag,
+)
+
+ReadElement = Callable[[ElementTable], str]
+"""Reads one element of an object as text."""
 
 _MODALITY = 0x00080060
 _STATION = 0x00081010
@@ -27,8 +39,10 @@ _PIXELS = 0x7FE0
 _SURELY_SHORT = 40
 """No text of so few characters comes from more than `_LONGEST` bytes."""
 
-_UNAVAILABLE = frozenset(("e", "r", "q", "qp", "qs", "qe", "qw"))
-"""UID maps, database and alias files."""
+_UNAVAILABLE = frozenset(("e", "r", "q"))
+"""UID maps and alias files."""
+_RECORDS = {f"q{record.value}": record for record in Record}
+_TWO_OBJECTS = re.compile(r"\(([^)]*)\)(.*)", re.DOTALL)
 
 _INTEGER = re.compile(r"[ \t\n\v\f\r]*([+-]?[0-9]{1,400})")
 _NUMBER = re.compile(r"[ \t\n\v\f\r]*([+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)")
@@ -49,17 +63,25 @@ def leading_number(text: str) -> float:
 def refusal(templates: Iterable[Template]) -> str:
     """Return why one of the templates cannot be evaluated by this version; empty when all can."""
     for template in templates:
-        for token in template.tokens:
-            if token.code in _UNAVAILABLE:
-                return f"the token %{token.code.upper()} is not executable yet"
-            if token.descriptor is not None and token.descriptor.reads_other_object:
-                return f"reading another object, {token.descriptor.text}, is not executable yet"
+        for part in template.parts:
+            if type(part) is Token and part.code in _UNAVAILABLE:
+                return f"the token %{part.code.upper()} is not executable yet"
     return ""
 
 
 def needs_file(templates: Iterable[Template]) -> bool:
     """Return whether a template asks for the object's file name."""
     return any(token.code in "fbp" for template in templates for token in template.tokens)
+
+
+def reads_outside(templates: Iterable[Template]) -> bool:
+    """Return whether a template asks the index or another stored object."""
+    return any(
+        token.code in _RECORDS
+        or (token.descriptor is not None and token.descriptor.reads_other_object)
+        for template in templates
+        for token in template.tokens
+    )
 
 
 def compile_template(template: Template) -> Value:
@@ -77,29 +99,54 @@ def compile_descriptor(descriptor: Descriptor) -> Value:
     """Return the closure that reads an element as text."""
     if descriptor.unknown:
         return _constant("")
-    tag = descriptor.tag
-    if tag is not None:
-        return _constant_sequence(tag) if vr_of(tag) == "SQ" else _element(tag)
-    return _nested(descriptor.text)
+    if descriptor.reads_other_object:
+        return _other_object(descriptor.text)
+    reading = _reading(descriptor.text, descriptor.tag)
+    return lambda run: reading(run.table)
 
 
-def _nested(path: str) -> Value:
+def _other_object(text: str) -> Value:
+    """Return the closure for `(desc1)desc2`: desc2 of the stored object named by desc1."""
+    found = _TWO_OBJECTS.fullmatch(text)
+    assert found is not None, "the parser lets nothing else through"
+    own, other = (_reading(path, _top_level(path)) for path in found.groups())
+
     def value(run: Run) -> str:
+        sop_instance = own(run.table)
+        if not sop_instance:
+            return ""
+        with run.env.stored(sop_instance, run.table.text(_PATIENT_ID)) as table:
+            return "" if table is None else other(table)
+
+    return value
+
+
+def _top_level(path: str) -> int | None:
+    return None if path.startswith(("/", "*")) else element_tag(path)
+
+
+def _reading(path: str, tag: int | None) -> ReadElement:
+    if tag is None:
+        return _nested(path)
+    return _sequence_mark(tag) if vr_of(tag) == "SQ" else _element(tag)
+
+
+def _nested(path: str) -> ReadElement:
+    def value(table: ElementTable) -> str:
         try:
-            return run.table.element_path(path)
+            return table.element_path(path)
         except (StoreError, RecursionError) as exc:
             raise RuleError(f"{path} cannot be read: {exc}") from exc
 
     return value
 
 
-def _element(tag: int) -> Value:
+def _element(tag: int) -> ReadElement:
     if tag >> 16 == _PIXELS:
         # Never read: pixel data is as long as objects get.
-        return lambda run: _TOO_LONG if tag in run.table else ""
+        return lambda table: _TOO_LONG if tag in table else ""
 
-    def value(run: Run) -> str:
-        table = run.table
+    def value(table: ElementTable) -> str:
         text = table.text(tag)
         if not text:
             return _SEQUENCE if tag in table and table.vr(tag) == "SQ" else ""
@@ -110,8 +157,8 @@ def _element(tag: int) -> Value:
     return value
 
 
-def _constant_sequence(tag: int) -> Value:
-    return lambda run: _SEQUENCE if tag in run.table else ""
+def _sequence_mark(tag: int) -> ReadElement:
+    return lambda table: _SEQUENCE if tag in table else ""
 
 
 def _constant(text: str) -> Value:
@@ -137,8 +184,16 @@ def _plain(token: Token) -> Value:
         return lambda run: run.variables.get(code, "")
     if token.descriptor is None:
         return _SIMPLE[code]
+    if code in _RECORDS:
+        return _record(_RECORDS[code], token.descriptor.tag)
     value = compile_descriptor(token.descriptor)
     return value if code == "v" else lambda run: checksum(value(run))
+
+
+def _record(record: Record, tag: int | None) -> Value:
+    if tag is None:
+        return _constant("")
+    return lambda run: run.env.record(record, run.table, tag)
 
 
 def _outer(index: int) -> Value:

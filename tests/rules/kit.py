@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path, PurePath, PurePosixPath
 
 import pytest
@@ -18,6 +19,7 @@ from dgate.dicom.table import ElementTable
 from dgate.dicom.uids import EXPLICIT_LE
 from dgate.rules.effects import Captured, ImportVerdict
 from dgate.rules.hooks import Rules, capture
+from dgate.rules.run import Record
 
 NOON = 1_795_298_517.0
 """Sat Nov 21 2026, 22:01:57 UTC."""
@@ -44,6 +46,10 @@ class FakeEnvironment:
         self.names_made = 0
         self.conditions: list[str] = []
         self.passes_sql = passes_sql
+        self.records: dict[tuple[Record, int], str] = {}
+        """What `%Q` tokens find."""
+        self.objects: dict[tuple[str, str], ElementTable] = {}
+        """Stored objects by SOP instance and patient ID."""
 
     def new_uid(self) -> str:
         self.uids += 1
@@ -56,6 +62,13 @@ class FakeEnvironment:
     def sql_filter(self, condition: str, captured: Captured) -> bool:
         self.conditions.append(condition)
         return self.passes_sql
+
+    def record(self, record: Record, table: ElementTable, tag: int) -> str:
+        return self.records.get((record, tag), "")
+
+    @contextmanager
+    def stored(self, sop_instance: str, patient_id: str) -> Iterator[ElementTable | None]:
+        yield self.objects.get((sop_instance, patient_id))
 
 
 def data_set(**values: object) -> Dataset:

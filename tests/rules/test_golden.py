@@ -18,6 +18,7 @@ DIALECTS = {
     "import": IMPORT,
     "export": EXPORT,
     "programs": Dialect(Family.EXPORT, "Export", programs=True),
+    "query": Dialect(Family.IMPORT, "Query"),
     "rejected": Dialect(Family.IMPORT, "RejectedImage"),
 }
 

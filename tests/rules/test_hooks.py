@@ -166,15 +166,15 @@ def test_lua_converter_is_reported_and_refuses_objects_whatever_its_filters() ->
     assert kit.run_import(made)[0].outcome is Outcome.REJECT
 
 
-def test_converters_of_other_hooks_are_read_but_do_not_run() -> None:
+def test_converters_of_other_hooks_do_not_run_at_intake() -> None:
     made = kit.rules(
         kit.converter('set PatientNam to "x"', "Query"), kit.converter("retry", "RejectedImage")
     )
     assert [(problem.key, problem.gravity.value) for problem in made.problems] == [
         ("QueryConverter0", "error"),
-        ("RejectedImageConverter0", "not executable yet"),
     ]
     assert made.is_empty_import
+    assert made.is_empty_export
 
 
 # Export.
@@ -190,6 +190,25 @@ def plans(
 def expand(made: Rules, env: kit.FakeEnvironment | None = None) -> list[Forward]:
     """Expand export converter 0."""
     return made.expand(0, kit.table(), kit.captured(), env or kit.FakeEnvironment())
+
+
+def test_deferred_line_is_found_again_after_its_number_changed() -> None:
+    deferred = "Rows = 512"
+    [owed] = plans(kit.rules(kit.converter("forward to B", "Export", sql=deferred)))
+    now = kit.rules(
+        kit.converter("forward to NEW", "Export", sql=deferred),
+        kit.converter("forward to B", "Export", index=1, sql=deferred),
+    )
+
+    def targets(digest: str) -> list[str]:
+        env = kit.FakeEnvironment()
+        found = now.expand(0, kit.table(), kit.captured(), env, digest)
+        return [forward.target for forward in found]
+
+    assert owed.deferred
+    assert targets(owed.digest) == ["B"]
+    assert targets("of an edited line") == ["NEW"]
+    assert targets("") == ["NEW"], "a debt of an earlier version"
 
 
 DECIDED = [

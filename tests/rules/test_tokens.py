@@ -12,7 +12,7 @@ from pydicom.sequence import Sequence
 from dgate.rules.effects import Captured
 from dgate.rules.grammar import parse_line
 from dgate.rules.hooks import capture
-from dgate.rules.run import Run
+from dgate.rules.run import Record, Run
 from dgate.rules.syntax import IMPORT, Text
 from dgate.rules.tokens import Modifiers, Reading, parse_template
 from dgate.rules.values import checksum, compile_template, leading_integer, leading_number
@@ -190,11 +190,52 @@ def test_token_without_its_element_is_an_error(text: str) -> None:
     assert made.problems[0].column == 5
 
 
-@pytest.mark.parametrize("token", ["%E0010,0010", "%R0010,0010", "%QP0010,0010", "%QaPatientID"])
+@pytest.mark.parametrize("token", ["%E0010,0010", "%R0010,0010", "%QaPatientID"])
 def test_look_up_tokens_are_not_executable_yet(token: str) -> None:
     made = kit.importing(f'set PatientID to "{token}"')
     assert [problem.gravity.value for problem in made.problems] == ["not executable yet"]
     assert kit.run_import(made)[0].outcome.value == "reject"
+
+
+@pytest.mark.parametrize(
+    ("token", "record"),
+    [
+        ("%QP0010,0010", Record.PATIENT),
+        ("%qs0010,0010", Record.STUDY),
+        ("%QE0010,0010", Record.SERIES),
+        ("%QW0010,0010^", Record.WORKLIST),
+    ],
+)
+def test_record_tokens_ask_the_index(token: str, record: Record) -> None:
+    env = kit.FakeEnvironment()
+    env.records[record, 0x00100010] = "DOE^JANE"
+    _, table = kit.run_import(kit.importing(f'set StudyID to "{token}|%QP0010,0030"'), env=env)
+    assert table.text(0x00200010) == "DOE^JANE|"
+
+
+@pytest.mark.parametrize(
+    ("other", "value"),
+    [
+        ("StudyDescription", "Prior head"),
+        ("0008,1030", "Prior head"),
+        ("Rows", "512"),
+        ("*PatientName", "HEAD EXP2"),
+        ("PixelData", ""),
+        ("/ReferencedStudySequence/ReferencedSOPInstanceUID", ""),
+    ],
+)
+def test_value_of_another_object_of_the_patient(other: str, value: str) -> None:
+    env = kit.FakeEnvironment()
+    env.objects["1.2.3.4.5", "0009703828"] = kit.table(StudyDescription="Prior head")
+    line = f'set PatientComments to "<%V(SOPInstanceUID){other}>"'
+    assert kit.run_import(kit.importing(line), env=env)[1].text(0x00104000) == f"<{value}>"
+
+
+def test_no_other_object_reads_as_empty() -> None:
+    line = 'set StudyID to "<%V(/ReferencedStudySequence/ReferencedSOPInstanceUID)PatientName>"'
+    assert kit.run_import(kit.importing(line))[1].text(0x00200010) == "<>"
+    line = 'set StudyID to "<%V(SOPInstanceUID)PatientName>"'
+    assert kit.run_import(kit.importing(line))[1].text(0x00200010) == "<>"
 
 
 def test_statement_that_does_not_run_makes_no_uid() -> None:

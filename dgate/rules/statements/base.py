@@ -6,7 +6,6 @@ converters.md. Pure values.
 
 from __future__ import annotations
 
-import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -69,8 +68,10 @@ class Statement:
 
     def templates(self) -> Iterator[Template]:
         """Yield every template of the statement."""
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
+        # The names of a dataclass's fields; asking `dataclasses.fields` takes ten times as long.
+        names: tuple[str, ...] = self.__match_args__
+        for name in names:
+            value = getattr(self, name)
             if isinstance(value, Template):
                 yield value
             elif isinstance(value, Skeleton):

@@ -7,8 +7,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from pydicom.datadict import keyword_dict
-
+from dgate.dicom.dictionary import KEYWORDS as ELEMENT_KEYWORDS
 from dgate.dicom.element import vr_of
 from dgate.errors import RuleError, StoreError
 from dgate.rules.formats import Format, parse_format
@@ -226,7 +225,7 @@ def parse_target(text: Text) -> Target:
 def _known_tag(text: Text) -> int:
     tag = element_tag(text.value)
     if tag is None:
-        near = difflib.get_close_matches(text.value[:_SHOWN], keyword_dict, n=1)
+        near = difflib.get_close_matches(text.value[:_SHOWN], ELEMENT_KEYWORDS, n=1)
         remedy = f"did you mean {near[0]}?" if near else "write gggg,eeee or a DICOM keyword"
         raise text.fail(f"{text.value[:_SHOWN]} is not an element", remedy=remedy)
     if tag >> 16 in _NOT_IN_DATA_SET:

@@ -87,8 +87,17 @@ class Drop(Executable):
 
 
 @dataclass(frozen=True, slots=True)
-class Retry(NotYet):
+class Retry(Executable):
     """`retry`: enter the refused object once more; only in the hooks of refused objects (S7)."""
+
+    def build(self, scope: Scope) -> Step:
+        """Return the step that asks for another try; the line goes on."""
+        return _retry_once
+
+
+def _retry_once(run: Run) -> int:
+    run.retry = True
+    return CONTINUE
 
 
 @dataclass(frozen=True, slots=True)
