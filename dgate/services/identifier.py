@@ -7,13 +7,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from dgate.archive.query import QueryKey
+from dgate.archive.query import EVERYTHING, Page, QueryKey
 from dgate.archive.schema import Level
 from dgate.dicom.charset import encode
 from dgate.dicom.encode import QUERY_RETRIEVE_LEVEL, SPECIFIC_CHARACTER_SET, UTF_8
 from dgate.dicom.table import ElementTable
 from dgate.errors import DataSetMismatch, NotDicom
 from dgate.net import Message
+from dgate.services.question import CONTROL_TAGS, NOBODY, Question
 
 RETRIEVE_AE_TITLE = 0x00080054
 INSTANCE_AVAILABILITY = 0x00080056
@@ -35,7 +36,10 @@ UNIQUE_KEYS = {
 MOST_ELEMENTS = 1000
 """How many elements an identifier may have; each becomes part of a question to the index."""
 
-_CONTROL_TAGS = frozenset({SPECIFIC_CHARACTER_SET, QUERY_RETRIEVE_LEVEL})
+_CONTROL_GROUP = 0x9999
+"""Private elements of the original program that say how to answer (spec converters.md 11)."""
+_SORT, _LIMIT, _OFFSET = 0x99990C00, 0x99990C01, 0x99990C02
+_CONTROL_TAGS = CONTROL_TAGS | {SPECIFIC_CHARACTER_SET, QUERY_RETRIEVE_LEVEL}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,25 +49,43 @@ class Identifier:
     level: Level
     keys: tuple[QueryKey, ...]
     charset: str
-    """Specific Character Set of the request, its first value; empty when absent."""
+    """Specific Character Set of the request, all its values; empty when absent."""
     sequences: tuple[int, ...]
     """Sequence keys: not matched, answered empty."""
+    question: Question = NOBODY
+    """Who asks, and who may be asked in turn."""
+    page: Page = EVERYTHING
+    """Which answers are wanted, by the original's private elements."""
+    asks_items: bool = False
+    """A sequence key has items with values, which are not matched: answers are wider than asked
+    for."""
 
 
 def read_identifier(message: Message, levels: frozenset[Level]) -> Identifier:
-    """Decode the identifier of a request for an information model that has `levels`.
+    """Decode the identifier of a request: `identifier_table`, then `read_keys`."""
+    return read_keys(identifier_table(message), levels)
+
+
+def identifier_table(message: Message) -> ElementTable:
+    """Return the elements of a request's identifier.
 
     Raises:
         NotDicom: the identifier is missing, too large or not a data set, or has too many elements.
-        DataSetMismatch: its query/retrieve level is missing or not one of the model.
     """
     if message.payload is None or message.payload.overflowed:
         raise NotDicom("the identifier is missing or larger than 1 MiB")
-    syntax = message.context.transfer_syntax
-    table = ElementTable(message.payload.view(), syntax)
-    tags = table.tags()
-    if len(tags) > MOST_ELEMENTS:
+    table = ElementTable(message.payload.view(), message.context.transfer_syntax)
+    if len(table.tags()) > MOST_ELEMENTS:
         raise NotDicom(f"the identifier has more than {MOST_ELEMENTS} elements")
+    return table
+
+
+def read_keys(table: ElementTable, levels: frozenset[Level], calling: str = "") -> Identifier:
+    """Return the keys of an identifier for an information model that has `levels`.
+
+    Raises:
+        DataSetMismatch: its query/retrieve level is missing or not one of the model.
+    """
     name = table.text(QUERY_RETRIEVE_LEVEL).strip().upper()
     try:
         level = Level(name)
@@ -77,15 +99,38 @@ def read_identifier(message: Message, levels: frozenset[Level]) -> Identifier:
         raise DataSetMismatch(what)
     keys = []
     sequences = []
-    for tag in tags:
-        if tag & 0xFFFF == 0 or tag in _CONTROL_TAGS:
+    for tag in table.tags():
+        if tag & 0xFFFF == 0 or tag in _CONTROL_TAGS or tag >> 16 == _CONTROL_GROUP:
             continue
         if table.is_sequence(tag):
             sequences.append(tag)
         else:
             keys.append(QueryKey(tag, table.text(tag) or None))
-    charset = table.text(SPECIFIC_CHARACTER_SET).split("\\")[0].strip()
-    return Identifier(level, tuple(keys), charset, tuple(sequences))
+    charset = plain_charset(table.text(SPECIFIC_CHARACTER_SET))
+    asks_items = any(_has_values(table, tag) for tag in sequences)
+    question = Question.of(table, calling)
+    page = _page(table)
+    return Identifier(level, tuple(keys), charset, tuple(sequences), question, page, asks_items)
+
+
+def plain_charset(text: str) -> str:
+    """Return a value of (0008,0005) without blanks around its terms."""
+    return "\\".join(term.strip() for term in text.split("\\"))
+
+
+def _has_values(table: ElementTable, tag: int) -> bool:
+    return any(item.raw(inner) for item in table.items(tag) for inner in item.tags())
+
+
+def _page(table: ElementTable) -> Page:
+    """Return order, limit and offset; what is no number counts as absent."""
+    limit, offset = _number(table.text(_LIMIT)), _number(table.text(_OFFSET))
+    return Page(table.text(_SORT).strip(), limit, offset or 0)
+
+
+def _number(text: str) -> int | None:
+    text = text.strip()
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else None
 
 
 def check_unique_keys(identifier: Identifier) -> None:
@@ -120,12 +165,13 @@ def answer_charset(
     if text.isascii():
         return configured
     for candidate in (configured, requested, LATIN_1):
-        if candidate and _holds(candidate, text):
+        if candidate and holds(candidate, text):
             return candidate
     return UTF_8
 
 
-def _holds(charset: str, text: str) -> bool:
+def holds(charset: str, text: str) -> bool:
+    """Tell whether a character set, one defined term, can hold a text."""
     try:
         encode(text, charset.encode("ascii"), "LO")
     except (UnicodeError, LookupError, ValueError):

@@ -8,21 +8,29 @@ Association threads run the handler; the service holds no state of its own.
 from __future__ import annotations
 
 import logging
+from collections.abc import Generator
+from contextlib import closing
+from dataclasses import replace
 
 from dgate.archive.query import Finder
 from dgate.archive.schema import Level
 from dgate.config.settings import Settings
 from dgate.dicom.encode import QUERY_RETRIEVE_LEVEL, SPECIFIC_CHARACTER_SET, encode_data_set
-from dgate.errors import DataSetMismatch, StoreError
+from dgate.errors import DataSetMismatch, RuleError, StoreError
 from dgate.net import Association, Handler, Message, Status
+from dgate.rules.events import Event, EventHooks, NoEvents
+from dgate.services.events import converted, refusal
 from dgate.services.identifier import (
     INSTANCE_AVAILABILITY,
     RETRIEVE_AE_TITLE,
     Identifier,
     answer_charset,
-    read_identifier,
+    identifier_table,
+    plain_charset,
+    read_keys,
 )
 from dgate.services.statuses import comment
+from dgate.services.virtual import Match, VirtualServers
 
 log = logging.getLogger(__name__)
 
@@ -30,9 +38,19 @@ log = logging.getLogger(__name__)
 class QueryService:
     """Answers C-FIND requests from the index."""
 
-    def __init__(self, settings: Settings, finder: Finder) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        finder: Finder,
+        events: EventHooks | None = None,
+        virtual: VirtualServers | None = None,
+    ) -> None:
         self._settings = settings
         self._finder = finder
+        self._virtual = virtual
+        events = events or NoEvents()
+        self._request_hook = events.hook(Event.QUERY)
+        self._result_hook = events.hook(Event.QUERY_RESULT)
 
     def handler(self, levels: frozenset[Level]) -> Handler:
         """Return the handler of an information model."""
@@ -44,7 +62,16 @@ class QueryService:
 
     def _answer(self, association: Association, message: Message, levels: frozenset[Level]) -> None:
         try:
-            identifier = read_identifier(message, levels)
+            table = identifier_table(message)
+            charset = table.text(SPECIFIC_CHARACTER_SET)
+            refused = refusal(self._request_hook, association, table)
+            if refused is not None:
+                association.respond(message, Status.BLOCKED_QUERY, comment=refused[:64])
+                return
+            # What a converter adds does not change what the requester understands.
+            identifier = replace(
+                read_keys(table, levels, association.calling), charset=plain_charset(charset)
+            )
         except DataSetMismatch as exc:
             status = (
                 Status.UNABLE_TO_PROCESS
@@ -58,6 +85,10 @@ class QueryService:
             return
         try:
             cancelled = self._stream(association, message, identifier)
+        except RuleError as exc:
+            log.error("A query of %s was given up, its rule failed: %s", association.calling, exc)
+            association.respond(message, Status.UNABLE_TO_PROCESS, comment=comment(exc))
+            return
         except StoreError as exc:
             log.error("A query of %s could not be answered: %s", association.calling, exc)
             status = (
@@ -73,11 +104,29 @@ class QueryService:
         """Send every match; return whether the peer cancelled."""
         pending = self._pending_status(identifier)
         message_id = message.command.message_id
-        for match in self._finder.find(identifier.level, identifier.keys):
-            if association.cancelled(message_id):
-                return True
-            association.respond(message, pending, data=[self._encode(identifier, match, message)])
+        with closing(self._matches(identifier)) as matches:
+            for match in matches:
+                if association.cancelled(message_id):
+                    return True
+                if match is None:
+                    continue
+                answer = converted(
+                    self._result_hook,
+                    association,
+                    self._encode(identifier, match, message),
+                    message.context.transfer_syntax,
+                )
+                if answer is not None:
+                    association.respond(message, pending, data=[answer])
         return False
+
+    def _matches(self, identifier: Identifier) -> Generator[Match | None, None, None]:
+        """Yield every match, those of virtual servers too; None while these are waited for."""
+        level, keys, page = identifier.level, identifier.keys, identifier.page
+        if self._virtual is None:
+            yield from self._finder.find(level, keys, page)
+        else:
+            yield from self._virtual.find(identifier.question, level, keys, page, self._finder.find)
 
     def _pending_status(self, identifier: Identifier) -> Status:
         """Return FF01 when a key with a value to match is not in the index: the answer is wider
@@ -85,6 +134,8 @@ class QueryService:
         """
         # The level's own bookkeeping is answered, not matched.
         ours = {RETRIEVE_AE_TITLE, INSTANCE_AVAILABILITY}
+        if identifier.asks_items:
+            return Status.PENDING_KEYS_UNSUPPORTED
         for key in identifier.keys:
             if (
                 key.value

@@ -8,7 +8,6 @@ thread runs one retrieval; nothing is shared between them.
 from __future__ import annotations
 
 import logging
-from collections import deque
 from dataclasses import replace
 
 from dgate.archive.export import Exporter
@@ -18,30 +17,23 @@ from dgate.archive.schema import Level
 from dgate.config.nodes import NodeMap
 from dgate.config.settings import Settings
 from dgate.delivery.destination import Destination, resolve
-from dgate.delivery.sender import Sender
-from dgate.dicom.transcode import can_convert
-from dgate.errors import (
-    ConfigError,
-    DataSetMismatch,
-    NoContext,
-    PeerError,
-    Rejected,
-    StoreError,
-    Unreachable,
-)
-from dgate.net import Association, Handler, Message, PresentationContext, Status, store
+from dgate.delivery.sender import CompressionScripts, Sender
+from dgate.dicom.table import ElementTable
+from dgate.errors import ConfigError, DataSetMismatch, StoreError
+from dgate.net import Association, Handler, Message, Status
 from dgate.ops.log import UserLog
-from dgate.services.identifier import check_unique_keys, read_identifier
+from dgate.rules.events import Event, EventHooks, NoEvents
+from dgate.services.events import refusal, result_rewrite
+from dgate.services.getting import Getting
+from dgate.services.identifier import Identifier, check_unique_keys, identifier_table, read_keys
+from dgate.services.moving import Moving
+from dgate.services.progress import Progress
 from dgate.services.statuses import comment
-from dgate.services.suboperations import SubOperations
+from dgate.services.suboperations import End, SubOperations
+from dgate.services.supply import Supply
+from dgate.services.virtual import Fetch, VirtualRetrieval
 
 log = logging.getLogger(__name__)
-
-PREPARE_AHEAD = 2000
-"""How many objects are looked at before the association to the destination is opened."""
-MOST_LOSSES = 2
-"""So many associations lost one after another, with no object sent between, end a C-MOVE."""
-_NOT_OPENED = (Unreachable, Rejected)
 
 
 class RetrieveService:
@@ -54,7 +46,15 @@ class RetrieveService:
         finder: Finder,
         exporter: Exporter,
         user_log: UserLog,
+        events: EventHooks | None = None,
+        compress: CompressionScripts | None = None,
+        virtual: VirtualRetrieval | None = None,
     ) -> None:
+        events = events or NoEvents()
+        self._request_hook = events.hook(Event.RETRIEVE)
+        self._result_hook = events.hook(Event.RETRIEVE_RESULT)
+        self._compress = compress
+        self._virtual = virtual
         self._settings = settings
         self._nodes = nodes
         self._finder = finder
@@ -79,54 +79,105 @@ class RetrieveService:
 
         return handle
 
+    def _request(
+        self, association: Association, message: Message, destination: str = ""
+    ) -> ElementTable | None:
+        """Return the identifier as its converter left it, or answer why not and return None."""
+        try:
+            table = identifier_table(message)
+        except StoreError as exc:
+            association.respond(message, Status.UNABLE_TO_PROCESS, comment=comment(exc))
+            return None
+        refused = refusal(self._request_hook, association, table, destination)
+        if refused is not None:
+            association.respond(message, Status.BLOCKED_RETRIEVE, comment=refused[:64])
+            return None
+        return table
+
     def _select(
-        self, association: Association, message: Message, levels: frozenset[Level]
-    ) -> list[InstanceRef] | None:
+        self,
+        association: Association,
+        message: Message,
+        table: ElementTable,
+        levels: frozenset[Level],
+    ) -> Supply | None:
         """Return the objects asked for, or answer the request's fault and return None."""
         classic = self._settings.classic_status_codes
         try:
-            identifier = read_identifier(message, levels)
+            identifier = read_keys(table, levels, association.calling)
             check_unique_keys(identifier)
         except DataSetMismatch as exc:
             status = Status.CLASSIC_NO_MATCHES if classic else Status.IDENTIFIER_MISMATCH
             association.respond(message, status, comment=comment(exc))
             return None
-        except StoreError as exc:
-            association.respond(message, Status.UNABLE_TO_PROCESS, comment=comment(exc))
-            return None
         try:
-            return self._finder.select(identifier.keys, identifier.level)
+            refs = self._finder.select(identifier.keys, identifier.level)
+            return Supply(refs, self._elsewhere(association, message, identifier, refs))
         except StoreError as exc:
             log.error("A retrieval of %s could not be answered: %s", association.calling, exc)
             status = Status.CLASSIC_NO_MATCHES if classic else Status.CANNOT_COUNT_MATCHES
             association.respond(message, status, comment=comment(exc))
             return None
 
+    def _elsewhere(
+        self,
+        association: Association,
+        message: Message,
+        identifier: Identifier,
+        here: list[InstanceRef],
+    ) -> Fetch | None:
+        """Return how to get what is asked for and not here; None = there is nothing of that kind.
+
+        Raises PeerError when the requester has gone meanwhile.
+        """
+        if self._virtual is None:
+            return None
+        return self._virtual.missing(
+            identifier.question,
+            {key.tag: key.value for key in identifier.keys if key.value},
+            [ref.sop_instance for ref in here],
+            lambda: not association.cancelled(message.command.message_id),
+        )
+
     # C-MOVE
 
     def _move(self, association: Association, message: Message, levels: frozenset[Level]) -> None:
-        destination = self._destination(association, message)
-        if destination is None:
+        title = (message.command.move_destination or "").strip()
+        table = self._request(association, message, title)
+        destination = None if table is None else self._destination(association, message)
+        if table is None or destination is None:
             return
-        refs = self._select(association, message, levels)
-        if refs is None:
+        supply = self._select(association, message, table, levels)
+        if supply is None or self._is_nothing(association, message, supply):
             return
-        classic = self._settings.classic_status_codes
-        if not refs and classic:
-            association.respond(message, Status.CLASSIC_NO_MATCHES, comment="no matching objects")
-            return
-        operations = SubOperations(len(refs))
-        sender = Sender(destination, self._exporter, self._settings)
+        progress = Progress(association, message, supply, self._operations(supply))
+        rewrite = result_rewrite(self._result_hook, association, title)
+        sender = Sender(destination, self._exporter, self._settings, compress=self._compress)
         try:
-            status, text = self._send_all(association, message, refs, sender, operations)
+            ahead = self._settings.read_ahead > 0
+            end, text = Moving(progress, sender, rewrite, reads_ahead=ahead).run()
         finally:
+            left = supply.close()
             sender.close()
-        if classic and status in (
-            Status.SUBOPERATIONS_FAILED,
-            Status.CANNOT_PERFORM_SUBOPERATIONS,
-        ):
-            status = Status.CLASSIC_NO_CONNECTION if text else Status.SUCCESS
-        operations.respond_final(association, message, status, text)
+        self._finish(progress, end, left, text)
+
+    def _operations(self, supply: Supply) -> SubOperations:
+        return SubOperations(supply.total, classic=self._settings.classic_status_codes)
+
+    def _is_nothing(self, association: Association, message: Message, supply: Supply) -> bool:
+        """Answer a request that means no objects as the original does, where that is asked for."""
+        if supply.total or not self._settings.classic_status_codes:
+            return False
+        association.respond(message, Status.CLASSIC_NO_MATCHES, comment="no matching objects")
+        return True
+
+    def _finish(self, progress: Progress, end: End, left: list[str], text: str = "") -> None:
+        """Send the final response; `left` are the objects that were not tried."""
+        operations = progress.operations
+        if end is not End.CANCELLED or operations.classic:
+            operations.give_up(left)
+        status = operations.final_status(end)
+        operations.respond_final(progress.association, progress.message, status, text)
 
     def _destination(self, association: Association, message: Message) -> Destination | None:
         """Resolve the move destination, or answer the fault and return None."""
@@ -160,120 +211,21 @@ class RetrieveService:
         association.respond(message, status, comment="move destination not in acrnema.map")
         return None
 
-    def _send_all(
-        self,
-        association: Association,
-        message: Message,
-        refs: list[InstanceRef],
-        sender: Sender,
-        operations: SubOperations,
-    ) -> tuple[int, str]:
-        """Send every object; return the final status and an error comment.
-
-        An object whose association was lost is sent once more when all others have been, so that
-        one which the peer cannot bear costs none of them.
-        """
-        message_id = message.command.message_id
-        originator = (association.calling, message_id)
-        sender.prepare(refs[:PREPARE_AHEAD])
-        waiting = deque(refs)
-        again: set[str] = set()
-        losses = 0
-        has_sent = False
-        while waiting:
-            if association.cancelled(message_id):
-                return Status.CANCEL, ""
-            ref = waiting.popleft()
-            try:
-                upcoming = waiting[0] if waiting else None
-                result = sender.send(ref, originator=originator, upcoming=upcoming)
-                operations.count(ref.sop_instance, result.status)
-                losses = 0
-                has_sent = True
-            except (StoreError, NoContext) as exc:
-                # This object only: the next one goes out on the same association, or a new one.
-                log.warning("Object %s could not be sent: %s", ref.sop_instance, exc)
-                operations.count(ref.sop_instance, Status.PROCESSING_FAILURE)
-            except PeerError as exc:
-                losses += 1
-                is_nobody_there = losses == 1 and not has_sent and isinstance(exc, _NOT_OPENED)
-                if losses == MOST_LOSSES or is_nobody_there:
-                    log.warning("C-MOVE to %s ended early: %s", sender.destination.called, exc)
-                    for left in (ref, *waiting):
-                        operations.count(left.sop_instance, Status.PROCESSING_FAILURE)
-                    return operations.final_status(), comment(exc)
-                log.warning("C-MOVE to %s opens a new association: %s", sender.destination, exc)
-                if ref.sop_instance not in again:
-                    again.add(ref.sop_instance)
-                    waiting.append(ref)
-                    continue
-                operations.count(ref.sop_instance, Status.PROCESSING_FAILURE)
-            operations.respond_pending(association, message)
-        return operations.final_status(), ""
-
     # C-GET
 
     def _get(self, association: Association, message: Message, levels: frozenset[Level]) -> None:
-        refs = self._select(association, message, levels)
-        if refs is None:
+        table = self._request(association, message)
+        supply = None if table is None else self._select(association, message, table, levels)
+        if supply is None or self._is_nothing(association, message, supply):
             return
-        if not refs and self._settings.classic_status_codes:
-            association.respond(message, Status.CLASSIC_NO_MATCHES, comment="no matching objects")
-            return
-        operations = SubOperations(len(refs))
-        for ref in refs:
-            if association.cancelled(message.command.message_id):
-                operations.respond_final(association, message, Status.CANCEL)
-                return
-            try:
-                status = self._store_back(association, ref)
-            except StoreError as exc:
-                log.warning("Object %s could not be sent: %s", ref.sop_instance, exc)
-                status = Status.PROCESSING_FAILURE
-            operations.count(ref.sop_instance, status)
-            operations.respond_pending(association, message)
-        operations.respond_final(association, message, operations.final_status())
-
-    def _store_back(self, association: Association, ref: InstanceRef) -> int:
-        """Send one object to the requester under a context it offered; return the C-STORE status.
-
-        Raises:
-            StoreError: no context fits, or the object cannot be read or converted.
-            PeerError: the association is lost.
-        """
-        stored = self._exporter.peek(ref)
-        contexts = [each for each in association.contexts_for(stored.sop_class) if each.scu_role]
-        context = _best_context(contexts, stored.syntax)
-        if context is None:
-            raise StoreError(
-                f"the requester offered no presentation context for SOP class {stored.sop_class}"
-                f" in a syntax that {stored.syntax} can be sent in"
-            )
-        outgoing = self._exporter.open(ref, context.transfer_syntax)
+        progress = Progress(association, message, supply, self._operations(supply))
+        rewrite = result_rewrite(self._result_hook, association)
+        ahead = self._settings.read_ahead > 0
         try:
-            response = store(
-                association,
-                context.id,
-                outgoing.sop_class,
-                outgoing.sop_instance,
-                outgoing.chunks(),
-            )
+            end = Getting(progress, self._exporter, rewrite, reads_ahead=ahead).run()
         finally:
-            outgoing.close()
-        return Status.PROCESSING_FAILURE if response.status is None else response.status
-
-
-def _best_context(
-    contexts: list[PresentationContext], stored_syntax: str
-) -> PresentationContext | None:
-    """Prefer the stored transfer syntax, then one that it can be converted to."""
-    for context in contexts:
-        if context.transfer_syntax == stored_syntax:
-            return context
-    for context in contexts:
-        if can_convert(stored_syntax, context.transfer_syntax):
-            return context
-    return None
+            left = supply.close()
+        self._finish(progress, end, left)
 
 
 def _with_suffix(destination: Destination, called: str) -> Destination:

@@ -16,6 +16,7 @@ from dgate.errors import StoreError
 from dgate.net import Association, Command, Message, PresentationContext, Status
 from dgate.ops.log import UserLog
 from dgate.services.statuses import comment, storage_status
+from dgate.services.virtual import Fetches
 
 log = logging.getLogger(__name__)
 
@@ -23,10 +24,18 @@ log = logging.getLogger(__name__)
 class StorageService:
     """Takes objects in. Stateless, so every association thread may use it at once."""
 
-    def __init__(self, settings: Settings, ingest: Ingest, user_log: UserLog) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        ingest: Ingest,
+        user_log: UserLog,
+        fetches: Fetches | None = None,
+    ) -> None:
+        """`fetches` are the retrievals that wait for objects of virtual servers."""
         self._settings = settings
         self._ingest = ingest
         self._user_log = user_log
+        self._fetches = fetches
 
     def payload(
         self, association: Association, context: PresentationContext, command: Command
@@ -48,6 +57,9 @@ class StorageService:
                 message, Status.DATA_SET_MISMATCH, comment="affected SOP class or instance missing"
             )
             return
+        if self._fetches is not None and self._fetches.accept(association, message):
+            self._user_log.write("C-Store", association.calling)
+            return
         arrival = Arrival(
             payload=message.payload or Payload(),
             syntax=message.context.transfer_syntax,
@@ -55,6 +67,7 @@ class StorageService:
             called=association.called,
             sop_class=command.sop_class,
             sop_instance=command.sop_instance,
+            variables=association.variables,
         )
         try:
             self._ingest.store(arrival)

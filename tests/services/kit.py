@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from dgate.archive.query import QueryKey
+from dgate.archive.query import EVERYTHING, Page, QueryKey
 from dgate.archive.records import InstanceRef
 from dgate.archive.schema import Level
 from dgate.dicom.encode import encode_data_set
@@ -28,12 +28,16 @@ class TwinFinder:
     answers: list[Answer] = field(default_factory=list)
     refs: list[InstanceRef] = field(default_factory=list)
     asked: list[Sequence[QueryKey]] = field(default_factory=list)
+    pages: list[Page] = field(default_factory=list)
     produced: int = 0
     """How many answers have been asked for."""
 
-    def find(self, level: Level, keys: Sequence[QueryKey]) -> Iterator[Answer]:
+    def find(
+        self, level: Level, keys: Sequence[QueryKey], page: Page = EVERYTHING
+    ) -> Iterator[Answer]:
         """Yield the answers, with every key that was asked for."""
         self.asked.append(keys)
+        self.pages.append(page)
         unknown: Answer = {key.tag: None for key in keys}
         for answer in self.answers:
             self.produced += 1

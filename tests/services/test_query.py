@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from dgate.archive.query import Page
 from dgate.config.settings import default_settings
 from dgate.dicom.table import ElementTable
 from dgate.dicom.uids import EXPLICIT_BE, EXPLICIT_LE, IMPLICIT_LE
@@ -93,9 +94,37 @@ def test_sequence_keys_with_items_are_answered_empty(tmp_path: Path, vr: str) ->
 
     (status, answer), _ = ask(service(tmp_path, finder), data, syntax)
 
-    assert status == Status.PENDING
+    # What the items ask for is not matched, and the requester is told.
+    assert status == Status.PENDING_KEYS_UNSUPPORTED
     assert decoded(answer, syntax)[STUDY] == "1.2"
     assert ElementTable(answer, syntax).raw(PROCEDURE_CODES) == b""
+
+
+def test_sequence_key_with_an_empty_item_asks_for_nothing(tmp_path: Path) -> None:
+    head = identifier("STUDY", {}, EXPLICIT_LE)
+    inner = explicit(CODE_VALUE, "SH", b"")
+    data = head + explicit(PROCEDURE_CODES, "SQ", item(inner)) + explicit(STUDY, "UI", b"")
+
+    (status, _), _ = ask(service(tmp_path, TwinFinder([{STUDY: "1.2"}])), data)
+
+    assert status == Status.PENDING
+
+
+@pytest.mark.parametrize(
+    ("asked", "page"),
+    [
+        ({0x99990C00: "StudyDate"}, Page("StudyDate")),
+        ({0x99990C01: "10 ", 0x99990C02: "20"}, Page("", 10, 20)),
+        ({0x99990C01: "many", 0x99990C02: "-1"}, Page()),
+    ],
+    ids=["order", "limit and offset", "no numbers"],
+)
+def test_order_limit_and_offset_come_as_private_elements(
+    tmp_path: Path, asked: dict[int, str], page: Page
+) -> None:
+    finder = TwinFinder([{STUDY: "1.2"}])
+    ask(service(tmp_path, finder), identifier("STUDY", {STUDY: None, **asked}))
+    assert finder.pages == [page]
 
 
 @pytest.mark.parametrize(
@@ -105,8 +134,10 @@ def test_sequence_keys_with_items_are_answered_empty(tmp_path: Path, vr: str) ->
         ("ISO_IR 192", "SMITH^JOHN", "ISO_IR 192"),
         ("", "Müller", "ISO_IR 100"),
         ("ISO_IR 100", "山田", "ISO_IR 192"),
+        ("ISO 2022 IR 6\\ISO 2022 IR 87", "Yamada=山田", "ISO 2022 IR 6\\ISO 2022 IR 87"),
+        ("\\ISO 2022 IR 87", "Yamada=山田", "\\ISO 2022 IR 87"),
     ],
-    ids=["ASCII", "asked in UTF-8", "Latin-1", "fits none but UTF-8"],
+    ids=["ASCII", "asked in UTF-8", "Latin-1", "fits none but UTF-8", "extensions", "first empty"],
 )
 def test_answer_tells_a_character_set_that_holds_it(
     tmp_path: Path, asked_in: str, name: str, answered_in: str | None

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from dgate.config.nodes import NodeMap
+from dgate.delivery.sender import Sender
 from dgate.dicom.uids import EXPLICIT_LE
 from dgate.net import Association, Command, CommandField, Message, Status, move
 from dgate.ops.log import UserLog
@@ -34,11 +36,20 @@ def peer() -> Iterator[Peer]:
         yield running
 
 
-def move_all(store: Store, port: int, finder: TwinFinder, folder: Path) -> Command:
+def move_all(
+    store: Store, port: int, finder: TwinFinder, folder: Path, **settings: object
+) -> Command:
     """Move what the finder selects to a port and return the final response."""
+    return responses_of_move(store, port, finder, folder, **settings)[-1]
+
+
+def responses_of_move(
+    store: Store, port: int, finder: TwinFinder, folder: Path, **settings: object
+) -> list[Command]:
+    """Move what the finder selects to a port and return every response."""
     nodes, _ = NodeMap.parse(f"SINK 127.0.0.1 {port} as\n".encode(), "acrnema.map")
     service = RetrieveService(
-        store.settings,
+        replace(store.settings, **settings),  # type: ignore[arg-type]
         nodes,
         finder,  # type: ignore[arg-type]
         store.exporter,
@@ -47,8 +58,7 @@ def move_all(store: Store, port: int, finder: TwinFinder, folder: Path) -> Comma
     handler = service.move_handler(STUDY_ROOT)
     with asking(CommandField.C_MOVE_RQ, STUDY_MOVE, handler) as association:
         data = identifier("STUDY", {STUDY: "1.2.3"})
-        *_, final = move(association, 1, "SINK", data)
-    return final
+        return list(move(association, 1, "SINK", data))
 
 
 def counters(response: Command) -> tuple[int | None, int | None, int | None]:
@@ -136,3 +146,99 @@ def test_destination_where_nobody_listens_is_tried_once(store: Store, tmp_path: 
 
     assert counters(final) == (Status.CANNOT_PERFORM_SUBOPERATIONS, 0, 3)
     assert "no connection" in final.error_comment
+
+
+# StatusCodes = classic (spec dimse.md 5.2)
+
+
+def told(response: Command) -> tuple[int | None, ...]:
+    return response.status, response.completed, response.failed, response.warning
+
+
+def test_classic_move_that_is_broken_in_the_middle_ends_with_fe00(
+    store: Store, peer: Peer, tmp_path: Path
+) -> None:
+    refs = [store.add(number) for number in range(1, 6)]
+
+    def crash_from_the_third_on(message: Message, association: Association) -> None:
+        if len(peer.arrived) >= 2:
+            association.abort("the peer crashed")
+            raise ConnectionAbortedError("the peer crashed")
+
+    peer.before_answer = crash_from_the_third_on
+
+    pending = responses_of_move(
+        store, port_of(peer), TwinFinder(refs=refs), tmp_path, classic_status_codes=True
+    )
+
+    assert told(pending[-1]) == (Status.CANCEL, 5, 3, 0)
+    assert [each.completed for each in pending[:-1]] == [1, 2]
+
+
+def test_classic_move_with_an_object_that_is_refused_ends_with_fe00(
+    store: Store, peer: Peer, tmp_path: Path
+) -> None:
+    refs = [store.add(number) for number in range(1, 4)]
+    peer.statuses = {"1.2.3.2": Status.OUT_OF_RESOURCES}
+
+    final = move_all(
+        store, port_of(peer), TwinFinder(refs=refs), tmp_path, classic_status_codes=True
+    )
+
+    assert told(final) == (Status.CANCEL, 3, 1, 0)
+
+
+def test_classic_move_with_a_class_that_is_not_taken_ends_with_success(
+    store: Store, tmp_path: Path
+) -> None:
+    refs = [store.add(1), store.add(2, sop_class=MR, series="1.2.3.9")]
+    with provider(abstract=frozenset({CT})) as peer:
+        final = move_all(
+            store, port_of(peer), TwinFinder(refs=refs), tmp_path, classic_status_codes=True
+        )
+
+    assert told(final) == (Status.SUCCESS, 2, 1, 0)
+
+
+def test_classic_move_counts_warnings_as_completed(
+    store: Store, peer: Peer, tmp_path: Path
+) -> None:
+    refs = [store.add(1), store.add(2)]
+    peer.statuses = {"1.2.3.1": Status.COERCED}
+
+    final = move_all(
+        store, port_of(peer), TwinFinder(refs=refs), tmp_path, classic_status_codes=True
+    )
+
+    assert told(final) == (Status.SUCCESS, 2, 0, 0)
+
+
+def test_classic_move_to_nobody_ends_with_c005(store: Store, tmp_path: Path) -> None:
+    refs = [store.add(1), store.add(2)]
+    with provider() as peer:
+        port = port_of(peer)
+
+    final = move_all(store, port, TwinFinder(refs=refs), tmp_path, classic_status_codes=True)
+
+    assert told(final) == (Status.CLASSIC_NO_CONNECTION, 2, 2, 0)
+
+
+def test_next_object_is_read_ahead_unless_that_is_switched_off(
+    store: Store, peer: Peer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refs = [store.add(number) for number in range(1, 4)]
+    upcoming: list[object] = []
+    send = Sender.send
+
+    def watched(self: Sender, *words: object, **options: object) -> object:
+        upcoming.append(options["upcoming"])
+        return send(self, *words, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Sender, "send", watched)
+    finder = TwinFinder(refs=refs)
+
+    move_all(store, port_of(peer), finder, tmp_path, read_ahead=1)
+    move_all(store, port_of(peer), finder, tmp_path, read_ahead=0)
+
+    assert upcoming == [refs[1], refs[2], None, None, None, None]
+    assert len(peer.arrived) == 6
