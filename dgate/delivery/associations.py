@@ -39,15 +39,47 @@ class Associations:
         settings: Settings,
         make_sender: Callable[[Destination], Sender],
     ) -> None:
+        self._senders: dict[_Key, Sender] = {}
+        self._targets: dict[_Key, str] = {}
+        self._levels: dict[_Key, str] = {}
+        self._found: dict[_Key, Destination | DgateError] = {}
+        self._take(nodes, settings, make_sender)
+
+    def change(
+        self,
+        nodes: NodeMap,
+        settings: Settings,
+        make_sender: Callable[[Destination], Sender],
+    ) -> None:
+        """Work by another configuration from now on.
+
+        Associations stay open, except those whose destination has another address, or is none, by
+        the new configuration.
+        """
+        level_of = self._level_of
+        self._take(nodes, settings, make_sender)
+        if level_of is not self._level_of:
+            # An open association was filled by another measure.
+            self._levels.clear()
+        self._found.clear()
+        for key, sender in list(self._senders.items()):
+            found = self._resolved(key, self._targets[key])
+            if isinstance(found, DgateError) or not sender.go_on_as(make_sender(found)):
+                sender.close(release=self._release)
+                del self._senders[key]
+
+    def _take(
+        self,
+        nodes: NodeMap,
+        settings: Settings,
+        make_sender: Callable[[Destination], Sender],
+    ) -> None:
         self._nodes = nodes
         self._settings = settings
         self._make_sender = make_sender
         self._release = settings.forward_association_release
         self._one_object_each = settings.forward_association_level.startswith("IMAGE")
         self._level_of = _level_function(settings.forward_association_level)
-        self._senders: dict[_Key, Sender] = {}
-        self._levels: dict[_Key, str] = {}
-        self._found: dict[_Key, Destination | DgateError] = {}
 
     def ready(self, debt: Debt, ahead: Sequence[Debt]) -> Sender:
         """Return the sender for a debt, prepared for those that can follow it.
@@ -97,6 +129,7 @@ class Associations:
         for sender in self._senders.values():
             sender.close(release=self._release)
         self._senders.clear()
+        self._targets.clear()
 
     def cut(self) -> None:
         """Drop all connections at once; wakes the worker if it waits for a peer."""
@@ -104,26 +137,29 @@ class Associations:
             sender.cut()
 
     def _new_sender(self, key: _Key, debt: Debt) -> Sender:
-        found = self._found.get(key)
-        if found is None:
-            try:
-                found = resolve(
-                    debt.destination,
-                    self._nodes,
-                    self._settings,
-                    debt.calling or None,
-                    debt.called or None,
-                )
-            except DgateError as exc:
-                # Kept for the batch: asking a name service for each of its debts takes too long.
-                found = exc
-            self._found[key] = found
+        found = self._resolved(key, debt.destination)
         if isinstance(found, DgateError):
             raise found
         if len(self._senders) >= MOST_SENDERS:
             self.close()
         sender = self._senders[key] = self._make_sender(found)
+        self._targets[key] = debt.destination
         return sender
+
+    def _resolved(self, key: _Key, target: str) -> Destination | DgateError:
+        """Return where a target is to be reached, or why that cannot be told."""
+        found = self._found.get(key)
+        if found is None:
+            calling, called = key
+            try:
+                found = resolve(
+                    target, self._nodes, self._settings, calling or None, called or None
+                )
+            except DgateError as exc:
+                # Kept for the batch: asking a name service for each of its debts takes too long.
+                found = exc
+            self._found[key] = found
+        return found
 
     def _prepare(self, sender: Sender, debt: Debt, ahead: Sequence[Debt]) -> None:
         """Announce what can follow the debt; its own needs `send` finds out by itself."""
@@ -145,4 +181,8 @@ def _level_function(level: str) -> Callable[[InstanceRef], str]:
     for name, value_of in _LEVELS.items():
         if level.startswith(name):
             return value_of
-    return lambda ref: ""
+    return _same_for_all
+
+
+def _same_for_all(ref: InstanceRef) -> str:
+    return ""

@@ -6,7 +6,6 @@ Debts that a gateway is working on are never changed here. Any thread may call a
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -24,10 +23,10 @@ from dgate.delivery.records import (
     Entry,
     Selection,
     State,
+    batches,
 )
 from dgate.errors import DgateError
 
-_IDS_AT_ONCE = 500
 _AFRESH = (
     "due = 0, attempts = 0, last_status = CASE WHEN last_status < 0 THEN NULL ELSE last_status END"
 )
@@ -207,14 +206,8 @@ def _parts(selection: Selection) -> Iterator[Selection]:
     if selection.ids is None:
         yield selection
         return
-    for batch in _batches(selection.ids):
+    for batch in batches(selection.ids):
         yield Selection(tuple(batch), selection.destination, selection.states)
-
-
-def _batches(items: Iterable[Any]) -> Iterator[list[Any]]:
-    iterator = iter(items)
-    while batch := list(itertools.islice(iterator, _IDS_AT_ONCE)):
-        yield batch
 
 
 def _entry(row: Sequence[Any]) -> Entry:

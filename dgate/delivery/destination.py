@@ -95,7 +95,7 @@ def _check_host(target: str, host: str) -> None:
     unknown = ConfigError(
         f"{target!r} is neither a node of acrnema.map nor the name of a host",
         where="forward target",
-        remedy=f"add a line for {target} to acrnema.map, restart, then `dgate queue retry`",
+        remedy=f"add a line for {target} to acrnema.map, then `dgate queue retry`",
     )
     if ":" in host:
         return

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Container
+from collections.abc import Callable, Container
 from dataclasses import dataclass
+from operator import itemgetter
 
 from dgate.delivery.ledger import LEASE_S
 from dgate.delivery.worker import Lane, Toolbox, Worker
@@ -44,16 +45,23 @@ class LaneStatus:
 class Dispatcher:
     """Keeps every destination's debts moving, each independent of the others."""
 
-    def __init__(self, tools: Toolbox) -> None:
+    def __init__(self, tools: Callable[[], Toolbox]) -> None:
+        """`tools` returns what to work with from now on: a changed configuration has other tools,
+        on the same ledger.
+        """
         self._tools = tools
-        self._clock = tools.clock
-        tools.ledger.longest_pause_s = tools.policy.most_s
+        first = tools()
+        self._ledger = first.ledger
+        self._clock = first.clock
+        self._ledger.longest_pause_s = first.policy.most_s
+        self._notices = self._ledger.notices(self.wake)
         self._signal = threading.Condition()
         """Guards `_woken`, `_stopping`, `_workers` and `_lanes`."""
         self._woken = False
         self._stopping = threading.Event()
-        self._workers: dict[str, Worker] = {}
-        self._lanes: dict[str, Lane] = {}
+        # By destination and slot.
+        self._workers: dict[tuple[str, int], Worker] = {}
+        self._lanes: dict[tuple[str, int], Lane] = {}
         self._thread: threading.Thread | None = None
         self._renew_at = 0.0
         self._prune_at = 0.0
@@ -63,7 +71,7 @@ class Dispatcher:
 
         Raises StoreError when the ledger cannot be reached.
         """
-        recovered = self._tools.ledger.recover()
+        recovered = self._ledger.recover()
         if recovered:
             log.warning(
                 "%d deliveries were under way when a server ended; they start again, and what had "
@@ -72,6 +80,7 @@ class Dispatcher:
             )
         self._thread = threading.Thread(target=self._run, name="dispatcher", daemon=True)
         self._thread.start()
+        self._notices.start()
         return recovered
 
     def stop(self, drain_s: float = 10.0) -> None:
@@ -79,6 +88,7 @@ class Dispatcher:
 
         A worker that still waits for its peer after `drain_s` loses its connection.
         """
+        self._notices.stop()
         self._stopping.set()
         with self._signal:
             self._signal.notify()
@@ -131,12 +141,12 @@ class Dispatcher:
             return [
                 LaneStatus(
                     lane.destination,
-                    name in self._workers,
+                    key in self._workers,
                     lane.failures,
                     max(0.0, lane.paused_until - now),
                     lane.last_error if lane.failures else "",
                 )
-                for name, lane in sorted(self._lanes.items())
+                for key, lane in sorted(self._lanes.items(), key=itemgetter(0))
             ]
 
     # The dispatcher's own thread.
@@ -162,18 +172,22 @@ class Dispatcher:
 
     def _survey(self) -> float:
         """Start what is due and return how long nothing else can be."""
-        ledger = self._tools.ledger
+        ledger = self._ledger
+        # Never less than before: what is due late by an earlier configuration was no fault of a
+        # clock.
+        ledger.longest_pause_s = max(ledger.longest_pause_s, self._tools().policy.most_s)
         self._keep_house()
         waits = []
         lanes = ledger.lanes()
         now = ledger.now()
         with self._signal:
             monotonic = self._clock.monotonic()
-            wanted = {name: 0.0 for name, lane in self._lanes.items() if lane.abandoned}
-            wanted |= {due.destination: due.due - now for due in lanes}
-            for name, wait in wanted.items():
-                lane = self._lanes.setdefault(name, Lane(name))
-                worker = self._workers.get(name)
+            wanted = {key: 0.0 for key, lane in self._lanes.items() if lane.abandoned}
+            slots = range(self._tools().settings.delayed_forwarder_threads)
+            wanted |= {(due.destination, slot): due.due - now for due in lanes for slot in slots}
+            for key, wait in wanted.items():
+                lane = self._lanes.setdefault(key, Lane(*key))
+                worker = self._workers.get(key)
                 if worker is None:
                     wait = max(wait, lane.paused_until - monotonic)
                 if wait > 0:
@@ -195,32 +209,33 @@ class Dispatcher:
         worker = Worker(lane, self._tools, self._may_end, self.wake)
         worker.start()
         # It cannot end before this: ending needs the lock that is held here.
-        self._workers[lane.destination] = worker
+        self._workers[lane.destination, lane.slot] = worker
 
     def _may_end(self, worker: Worker, must: bool) -> bool:
         """Let a worker end, unless it was told of debts meanwhile and can go on."""
         with self._signal:
             if worker.is_nudged and not must:
                 return False
-            if self._workers.get(worker.lane.destination) is worker:
-                del self._workers[worker.lane.destination]
+            key = worker.lane.destination, worker.lane.slot
+            if self._workers.get(key) is worker:
+                del self._workers[key]
         # Its lane may have to be waited for, or another one may have waited for a place.
         self.wake()
         return True
 
-    def _forget_idle(self, wanted: Container[str]) -> None:
+    def _forget_idle(self, wanted: Container[tuple[str, int]]) -> None:
         idle = [
-            name
-            for name, lane in self._lanes.items()
-            if name not in wanted and name not in self._workers and not lane.failures
+            key
+            for key, lane in self._lanes.items()
+            if key not in wanted and key not in self._workers and not lane.failures
         ]
-        for name in idle:
-            del self._lanes[name]
+        for key in idle:
+            del self._lanes[key]
 
     def _keep_house(self) -> None:
         """Renew leases and prune the history when it is time."""
         now = self._clock.monotonic()
-        ledger = self._tools.ledger
+        ledger = self._ledger
         if now >= self._renew_at:
             self._renew_at = now + LEASE_S / 3
             if self._workers:

@@ -14,27 +14,27 @@ is thereby found: see `MOST_CRASHES`.
 
 from __future__ import annotations
 
-import itertools
 import logging
 import math
 import os
-import platform
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
-from dgate.archive.database import Connection, Database
+from dgate.archive.connection import Connection
+from dgate.archive.database import Database
 from dgate.archive.records import DebtDraft, DebtKind, InstanceRef
 from dgate.archive.writer import Transaction, Writer
 from dgate.clock import Clock
-from dgate.config.settings import Engine
+from dgate.delivery.notices import Notices
 from dgate.delivery.records import (
     CLOSED_STATES,
     Debt,
     Lane,
     Settlement,
     State,
+    batches,
 )
 from dgate.delivery.texts import LONGEST_ERROR, fitting, fitting_draft
 from dgate.errors import DatabaseAway, OutOfSpace, StoreError
@@ -48,7 +48,6 @@ MOST_CRASHES = 5
 SUSPECT_CRASHES = 2
 """After so many a debt is claimed alone, so that it is the only one leased at the next."""
 _CLOCK_SLACK_S = 60.0
-_IDS_AT_ONCE = 500
 
 _CANDIDATES = (
     "SELECT id, kind, destination, rule, calling, called, compression, script, sop_class, "
@@ -78,7 +77,9 @@ _ORPHANS = (
     "UPDATE dgate_debts SET state = 'queued', repeats = repeats + 1, owner = NULL, "
     "lease_until = NULL WHERE state = 'leased' AND owner = ? AND destination = ?"
 )
-_RENEW = "UPDATE dgate_debts SET lease_until = ? WHERE state = 'leased' AND owner = ?"
+_RENEW = (
+    "UPDATE dgate_debts SET lease_until = ? WHERE state = 'leased' AND (owner = ? OR owner LIKE ?)"
+)
 _RECOVER = (
     "UPDATE dgate_debts SET state = 'queued', repeats = repeats + 1, owner = NULL, "
     "lease_until = NULL, "
@@ -129,16 +130,14 @@ class Ledger:
         self._clock = clock
         self._add_debts = add_debts
         self._release_spool = release_spool
-        self.owner = f"{platform.node()}/{os.getpid()}/{secrets.token_hex(6)}"
+        self.owner = f"{database.home}/{os.getpid()}/{secrets.token_hex(6)}"
         self.shared = not database.embedded
         """Whether other gateways may work on the same ledger."""
         self.longest_pause_s = math.inf
         """What is due later than this from now was written by a clock that was wrong, and counts
         as due. Set by the dispatcher, before its threads start."""
         sql = database.sql
-        # An embedded database has one writer at a time anyway; MariaDB learned SKIP LOCKED late.
-        locking = {Engine.POSTGRES: " FOR UPDATE SKIP LOCKED", Engine.MYSQL: " FOR UPDATE"}
-        lock = locking.get(database.engine, "")
+        lock = database.claim_lock
         self._claim_sql, self._claim_beyond_sql = sql(_CLAIM) + lock, sql(_CLAIM_BEYOND) + lock
         self._lease_sql = sql(_LEASE)
         self._close_sql = sql(_CLOSE)
@@ -164,6 +163,10 @@ class Ledger:
                 row = connection.execute(self._next_lane_sql, (row[0],)).fetchone()
         return found
 
+    def notices(self, wake: Callable[[], None]) -> Notices:
+        """Return what calls `wake` when another gateway enters debts here."""
+        return Notices(self._database, wake)
+
     def now(self) -> float:
         """Return the time by which debts are due: the database's (rulings.md 18)."""
         if self._database.clock_sql is None:
@@ -178,6 +181,7 @@ class Ledger:
         limit: int,
         *,
         orphans: bool = False,
+        slot: int = 0,
     ) -> list[Debt]:
         """Write down what became of debts and claim the next due ones, in one commit.
 
@@ -186,16 +190,19 @@ class Ledger:
         settlements after an error; what was written already is not written again. When the database
         refuses one of them, the others are written all the same. Spool copies whose last debt was
         paid are removed after the commit; a crash before that leaves the copy to be swept at start.
+        `slot` tells the workers of one destination apart: each has leases of its own.
         """
         if not settlements and limit <= 0 and not orphans:
             return []
 
+        owner = self._owner_of(slot)
+
         def work(transaction: Transaction) -> tuple[list[Debt], list[str]]:
             now = self._time(transaction)
-            spool = self._settle(transaction, settlements, now)
+            spool = self._settle(transaction, settlements, now, owner)
             if orphans:
-                transaction.execute(self._database.sql(_ORPHANS), (self.owner, destination))
-            return self._claim(transaction, destination, now, limit), spool
+                transaction.execute(self._database.sql(_ORPHANS), (owner, destination))
+            return self._claim(transaction, destination, now, limit, owner), spool
 
         try:
             debts, spool = self._writer.transact(work)
@@ -205,30 +212,36 @@ class Ledger:
             # Drivers raise ValueError for text that they cannot encode.
             if not settlements:
                 raise
-            self._settle_singly(settlements, destination)
-            return self.exchange((), destination, limit, orphans=orphans)
+            self._settle_singly(settlements, destination, slot)
+            return self.exchange((), destination, limit, orphans=orphans, slot=slot)
         for name in spool:
             self._release_spool(name)
         return debts
 
-    def _settle_singly(self, settlements: Sequence[Settlement], destination: str) -> None:
+    def _owner_of(self, slot: int) -> str:
+        return f"{self.owner}/{slot}" if slot else self.owner
+
+    def _settle_singly(
+        self, settlements: Sequence[Settlement], destination: str, slot: int
+    ) -> None:
         """Write settlements one by one, in plain words where the database refuses its text."""
         if len(settlements) > 1:
             for settled in settlements:
-                self.exchange((settled,), destination, 0)
+                self.exchange((settled,), destination, 0, slot=slot)
             return
         [settled] = settlements
         plain = _in_plain_words(settled)
         if settled == plain:
             raise StoreError(f"the database refuses to write down what became of {settled.debt.id}")
         log.error("The ledger refused the outcome of debt %d as it was.", settled.debt.id)
-        self.exchange((plain,), destination, 0)
+        self.exchange((plain,), destination, 0, slot=slot)
 
     def renew(self) -> None:
         """Extend the lease of everything that is claimed by us."""
         self._writer.transact(
             lambda transaction: transaction.execute(
-                self._database.sql(_RENEW), (self._time(transaction) + LEASE_S, self.owner)
+                self._database.sql(_RENEW),
+                (self._time(transaction) + LEASE_S, self.owner, f"{self.owner}/%"),
             )
         )
 
@@ -250,7 +263,7 @@ class Ledger:
             ).fetchall()
         statement = self._database.sql("DELETE FROM dgate_debts WHERE id = ?")
         # In small transactions: intake shares them, and must not wait for a year of history.
-        for batch in _batches(rows):
+        for batch in batches(rows):
             self._writer.transact(partial(_run_many, statement, batch))
         return len(rows)
 
@@ -269,7 +282,7 @@ class Ledger:
         return database_time(self._database, self._clock, transaction)
 
     def _claim(
-        self, transaction: Transaction, destination: str, now: float, limit: int
+        self, transaction: Transaction, destination: str, now: float, limit: int, owner: str
     ) -> list[Debt]:
         if limit <= 0:
             return []
@@ -280,14 +293,13 @@ class Ledger:
             rows += transaction.execute(self._claim_beyond_sql, values).fetchall()
         rows = _without_suspects(rows)
         until = now + LEASE_S
-        transaction.executemany(self._lease_sql, [(self.owner, until, row[0]) for row in rows])
+        transaction.executemany(self._lease_sql, [(owner, until, row[0]) for row in rows])
         return [_debt(row) for row in rows]
 
     def _settle(
-        self, transaction: Transaction, settlements: Iterable[Settlement], now: float
+        self, transaction: Transaction, settlements: Iterable[Settlement], now: float, owner: str
     ) -> list[str]:
         """Write the settlements; return the spool copies that may have no debt left."""
-        owner = self.owner
         closed, retried, returned = [], [], []
         spool: dict[str, None] = {}
         for settled in settlements:
@@ -326,7 +338,8 @@ def recover_leases(
     """Give back the debts of gateways that are gone and return how many there were.
 
     In a ledger that is not shared everybody but `owner` is gone, since the caller holds the lock of
-    its folder; in a shared one those whose lease has run out. Debts that `MOST_CRASHES` servers in
+    its folder; in a shared one earlier gateways of this folder, and those whose lease has run out.
+    Debts that `MOST_CRASHES` servers in
     a row ended at become stuck, and are not counted.
     """
 
@@ -334,10 +347,9 @@ def recover_leases(
         gone: tuple[Any, ...] = (owner,)
         more = ""
         if shared:
-            gone, more = (
-                (owner, database_time(database, clock, transaction)),
-                " AND lease_until < ?",
-            )
+            home = f"{database.home}/"
+            gone = (owner, database_time(database, clock, transaction), home)
+            more = f" AND (lease_until < ? OR substr(owner, 1, {len(home)}) = ?)"
         given_up = transaction.execute(database.sql(_GIVE_UP + more), (_CRASHED, *gone)).rowcount
         return transaction.execute(database.sql(_RECOVER + more), gone).rowcount, given_up
 
@@ -363,12 +375,6 @@ def unowed_copies(database: Database, transaction: Transaction, names: Iterable[
     """Return those of the spool copies that no open debt needs any more."""
     statement = database.sql(_STILL_OWED)
     return [name for name in names if transaction.execute(statement, (name,)).fetchone() is None]
-
-
-def _batches(items: Iterable[Any]) -> Iterator[list[Any]]:
-    iterator = iter(items)
-    while batch := list(itertools.islice(iterator, _IDS_AT_ONCE)):
-        yield batch
 
 
 def _without_suspects(rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:

@@ -5,12 +5,18 @@ Not for how they are stored (`dgate.delivery.ledger`). Pure data, safe between t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
+from dgate.archive import schema
 from dgate.archive.records import DebtDraft, DebtKind, InstanceRef
+
+_T = TypeVar("_T")
+_AT_ONCE = 500
+"""Numbers in one statement, since databases limit its parameters."""
 
 
 class State(StrEnum):
@@ -28,7 +34,7 @@ class State(StrEnum):
     CANCELLED = "cancelled"
 
 
-OPEN_STATES = (State.QUEUED, State.LEASED, State.HELD, State.STUCK)
+OPEN_STATES = tuple(State(state) for state in schema.OPEN_STATES)
 """The states in which something is still owed."""
 CLOSED_STATES = (State.DONE, State.CANCELLED)
 
@@ -181,3 +187,10 @@ class Count:
     def as_dict(self) -> dict[str, Any]:
         """Return the values by name, for JSON."""
         return asdict(self)
+
+
+def batches(items: Iterable[_T]) -> Iterator[list[_T]]:
+    """Yield the items in lists that are short enough for one statement or transaction."""
+    iterator = iter(items)
+    while batch := list(itertools.islice(iterator, _AT_ONCE)):
+        yield batch

@@ -29,6 +29,8 @@ from dgate.net.requestor import ContextProposal
 from dgate.net.stream import Bytes, Timeouts
 
 Rewrite = Callable[[ElementTable], None]
+CompressionScripts = Callable[[str], Rewrite | None]
+"""Returns what a compression code `s0` to `s9` does to the copy that is sent, None for others."""
 
 MOST_CONTEXTS = 127
 MOST_PEEKS = 200
@@ -112,7 +114,9 @@ class Sender:
         settings: Settings,
         *,
         connect: Connect = requestor.connect,
+        compress: CompressionScripts | None = None,
     ) -> None:
+        self._compress = compress
         self.destination = destination
         self._exporter = exporter
         self._connect = connect
@@ -125,6 +129,8 @@ class Sender:
         self._routes: dict[_Need, _Route | str] = {}
         self._staged: _Staged | None = None
         self._used_at = 0.0
+        self._refresh_s = settings.forward_association_refresh_delay_s
+        self._opened_at = 0.0
         self.in_doubt = False
         """After an error of `send`: whether the peer may have the object all the same."""
 
@@ -132,6 +138,22 @@ class Sender:
     def is_open(self) -> bool:
         """Whether an association is open."""
         return self._association is not None
+
+    def go_on_as(self, fresh: Sender) -> bool:
+        """Take the place of a sender that was made by another configuration; False when the
+        association that may be open does not fit it.
+
+        Not while `send` runs.
+        """
+        if self._manner() != fresh._manner():
+            return False
+        self._exporter = fresh._exporter
+        self._compress = fresh._compress
+        self._refresh_s = fresh._refresh_s
+        return True
+
+    def _manner(self) -> tuple[Destination, Timeouts, int, bool]:
+        return self.destination, self._timeouts, self._max_pdu, self._pad_with_zeros
 
     def prepare(self, refs: Iterable[InstanceRef], code: str | None = None) -> None:
         """Note what is about to be sent, so that one association proposes all of it.
@@ -173,6 +195,10 @@ class Sender:
         """
         self.in_doubt = False
         code = self.destination.code if code is None else code
+        script = None if self._compress is None else self._compress(code)
+        if script is not None:
+            rewrite = script if rewrite is None else _both(rewrite, script)
+            upcoming = None
         opened = self._take_staged(ref, code) if rewrite is None else None
         if opened is None:
             opened = self._open(ref, rewrite, code)
@@ -255,6 +281,9 @@ class Sender:
             found = self._routes.get(need)
             if found is None and self._proposed.issuperset(self._add(need)):
                 found = self._routes[need] = self._choose(association, need)
+            if isinstance(found, str) and time.monotonic() - self._opened_at >= self._refresh_s:
+                # The peer may take by now what it refused when the association was opened.
+                found = None
         else:
             found = None
         if found is None:
@@ -312,7 +341,7 @@ class Sender:
             pad_with_zeros=self._pad_with_zeros,
         )
         self._association = association
-        self._used_at = time.monotonic()
+        self._used_at = self._opened_at = time.monotonic()
         self._routes = {need: self._choose(association, need) for need in self._needs}
         return self._routes
 
@@ -372,6 +401,14 @@ class Sender:
         if self._staged is not None:
             self._staged.opened.outgoing.close()
             self._staged = None
+
+
+def _both(first: Rewrite, second: Rewrite) -> Rewrite:
+    def rewrite(table: ElementTable) -> None:
+        first(table)
+        second(table)
+
+    return rewrite
 
 
 def _proposals(need: _Need) -> list[ContextProposal]:

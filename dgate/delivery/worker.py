@@ -28,13 +28,15 @@ from dgate.delivery.ledger import Ledger
 from dgate.delivery.records import Debt, Settlement, State
 from dgate.delivery.schedule import RetryPolicy
 from dgate.delivery.sender import Rewrite, Sender
-from dgate.errors import DgateError, PeerError, StoreError
+from dgate.errors import ConfigError, DgateError, PeerError, StoreError
 from dgate.net.dimse import describe
 from dgate.rules.effects import Forward
 
 log = logging.getLogger(__name__)
 
 BATCH = 128
+SHARED_BATCH = 8
+"""The same where several workers share a destination: what one has claimed the others cannot."""
 GATHER_S = 0.05
 """Least time between two claims that find less than a batch: while objects stream in, claims of one
 or two would cost a commit each."""
@@ -60,6 +62,8 @@ class Toolbox:
     """Compiles the script of a DELIVER debt; raises RuleError."""
     make_sender: Callable[[Destination], Sender]
     policy: RetryPolicy
+    mirror: Callable[[str], None] | None = None
+    """Brings the mirror copy of a stored object up to date; raises StoreError."""
 
 
 @dataclass(slots=True)
@@ -70,6 +74,8 @@ class Lane:
     """
 
     destination: str
+    slot: int = 0
+    """Which of the destination's workers it is for (`DelayedForwarderThreads`)."""
     failures: int = 0
     """Failures of the destination itself in a row."""
     paused_until: float = 0.0
@@ -90,13 +96,14 @@ class Worker(threading.Thread):
     def __init__(
         self,
         lane: Lane,
-        tools: Toolbox,
+        tools: Callable[[], Toolbox],
         may_end: Callable[[Worker, bool], bool],
         on_new_debts: Callable[[], None],
     ) -> None:
-        super().__init__(name=f"deliver-{lane.destination}", daemon=True)
+        number = f"-{lane.slot}" if lane.slot else ""
+        super().__init__(name=f"deliver-{lane.destination}{number}", daemon=True)
         self.lane = lane
-        self._tools = tools
+        self._current_tools = tools
         self._may_end = may_end
         self._on_new_debts = on_new_debts
         self._signal = threading.Condition()
@@ -105,7 +112,8 @@ class Worker(threading.Thread):
         self._refresh = False
         self._stopping = False
         # The rest belongs to the worker's own thread.
-        self._associations = Associations(tools.nodes, tools.settings, tools.make_sender)
+        self._tools = first = tools()
+        self._associations = Associations(first.nodes, first.settings, first.make_sender)
         self._unsaved = lane.unsaved
         self._saved_at = 0.0
         self._flush_s = FLUSH_S
@@ -163,7 +171,7 @@ class Worker(threading.Thread):
             ending = self._stopping or self._pause_s is not None
             self._heed_signals()
             try:
-                debts = self._exchange(0 if ending else BATCH, orphans=orphans)
+                debts = self._exchange(0 if ending else self._batch, orphans=orphans)
             except StoreError as exc:
                 orphans = True
                 if not self._wait_for_database(exc):
@@ -186,16 +194,29 @@ class Worker(threading.Thread):
         with self._signal:
             self._nudged = False
             refresh, self._refresh = self._refresh, False
+        self._change_tools()
         self._associations.forget_addresses()
         if refresh:
             self._associations.close()
+
+    def _change_tools(self) -> None:
+        """Go on by the configuration that counts now; what it leaves as it was is not touched."""
+        tools = self._current_tools()
+        if tools is not self._tools:
+            self._tools = tools
+            self._associations.change(tools.nodes, tools.settings, tools.make_sender)
+
+    @property
+    def _batch(self) -> int:
+        """How many debts are claimed at once."""
+        return BATCH if self._tools.settings.delayed_forwarder_threads == 1 else SHARED_BATCH
 
     def _exchange(self, limit: int, *, orphans: bool = False) -> list[Debt]:
         """Commit the marks so far and claim more; marks stay in memory until that succeeded."""
         clock = self._tools.clock
         started = clock.monotonic()
         debts = self._tools.ledger.exchange(
-            self._unsaved, self.lane.destination, limit, orphans=orphans
+            self._unsaved, self.lane.destination, limit, orphans=orphans, slot=self.lane.slot
         )
         self._saved_at = clock.monotonic()
         bearable_s = (self._saved_at - started) / COMMIT_SHARE
@@ -227,7 +248,7 @@ class Worker(threading.Thread):
 
     def _gather(self, streaming: bool, delivered: int) -> bool:
         """Let some debts come together if small batches follow each other; return if one did."""
-        is_small = delivered < BATCH
+        is_small = delivered < self._batch
         passed = self._tools.clock.monotonic() - self._saved_at
         if streaming and is_small and passed < GATHER_S and self._pause_s is None:
             with self._signal:
@@ -280,7 +301,13 @@ class Worker(threading.Thread):
         """Do what one debt asks for; `ahead` begins with it."""
         sender: Sender | None = None
         self._unreached = False
+        self._change_tools()
         try:
+            if debt.kind is DebtKind.MIRROR:
+                if self._tools.mirror is None:
+                    raise ConfigError("there are no mirrors", remedy="set MIRRORDevices")
+                self._tools.mirror(debt.ref.sop_instance)
+                return Settlement(debt, None)
             if debt.kind is DebtKind.EXPORT:
                 drafts = tuple(_draft(forward) for forward in self._tools.expand(debt))
                 return Settlement(debt, None, drafts=drafts)

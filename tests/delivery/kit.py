@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from dgate.archive.records import DebtDraft, DebtKind, InstanceRef
 from dgate.delivery.desk import Desk
 from dgate.delivery.ledger import Ledger
 from dgate.delivery.records import Debt, Settlement, State
-from tests.archive.database_kit import Archive, open_archive, setup
+from tests.archive.database_kit import Archive, Setup, open_archive, setup
+from tests.servers import USER, DatabaseServer
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
 MR = "1.2.840.10008.5.1.4.1.1.4"
@@ -109,8 +112,45 @@ class Books:
 
 
 def open_books(folder: Path, clock: Any = None) -> Books:
-    """Open an empty archive with its ledger."""
+    """Open an empty archive with its ledger on an SQLite file."""
     return Books(open_archive(setup(folder)), clock or StillClock())
+
+
+class ServersClock(StillClock):
+    """The clock of a database server, which only the test moves: a table with one row."""
+
+    SQL = "(SELECT at FROM still_clock)"
+
+    def __init__(self, server: DatabaseServer, database: str, now: float = 1000.0) -> None:
+        self._server = server
+        self._database = database
+        server.administer("CREATE TABLE still_clock (at double precision)", database)
+        server.administer(f"INSERT INTO still_clock VALUES ({now})", database)
+        server.administer(f"GRANT SELECT ON still_clock TO {USER}", database)
+
+    @property
+    def time(self) -> float:  # type: ignore[override]
+        """Return the server's time."""
+        [(now,)] = self._server.query(self._database, "SELECT at FROM still_clock")
+        return float(now)
+
+    @time.setter
+    def time(self, now: float) -> None:
+        self._server.administer(f"UPDATE still_clock SET at = {now}", self._database)
+
+
+def open_on(request: pytest.FixtureRequest, folder: Path) -> Books:
+    """Open an empty archive with its ledger on the engine that a fixture's parameter names."""
+    if request.param == "sqlite":
+        return open_books(folder)
+    return open_shared_books(folder, request.getfixturevalue(request.param))
+
+
+def open_shared_books(folder: Path, server: DatabaseServer) -> Books:
+    """Open an empty archive with its ledger on a database server."""
+    settings = replace(Setup(folder), **server.settings())
+    clock = ServersClock(server, settings.sql_server)
+    return Books(open_archive(settings, clock_sql=clock.SQL), clock)
 
 
 def done(debt: Debt, status: int = 0, text: str = "") -> Settlement:

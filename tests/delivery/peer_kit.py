@@ -18,7 +18,16 @@ from dgate.dicom.part10 import file_meta
 from dgate.dicom.table import ElementTable
 from dgate.dicom.transcode import convert
 from dgate.dicom.uids import EXPLICIT_LE
-from dgate.net import STORAGE, Association, CommandField, Listener, Message, Policy, Router
+from dgate.net import (
+    STORAGE,
+    Association,
+    CommandField,
+    Listener,
+    Message,
+    Policy,
+    Router,
+    Terms,
+)
 from tests.archive.database_kit import image
 from tests.delivery.kit import CT, ref
 
@@ -101,7 +110,7 @@ def provider(
         router.run(association)
 
     lists = SopList(abstract=abstract, transfer=transfer)
-    peer.listener = Listener("127.0.0.1", 0, Policy(lists), serve)
+    peer.listener = Listener("127.0.0.1", 0, lambda: Terms(Policy(lists), serve))
     peer.listener.start()
     try:
         yield peer

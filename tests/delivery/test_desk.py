@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
 
 from dgate.archive.records import DebtKind
 from dgate.delivery.records import Changed, Count, Selection, Settlement, State
 from dgate.errors import DgateError
-from tests.delivery.kit import Books, done, draft, ref
+from tests.archive.database_kit import ENGINES
+from tests.delivery.kit import Books, done, draft, open_on, ref
+
+
+@pytest.fixture(params=ENGINES)
+def books(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Books]:
+    """Return an empty ledger, on each engine in turn."""
+    opened = open_on(request, tmp_path)
+    yield opened
+    opened.archive.close()
+
 
 EVERYTHING = Selection()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ class Floor:
     def __init__(self, books: Books, folder: Path, **settings: Any) -> None:
         self.shop = Workshop(books, folder, **settings)
         self.books = books
-        self.dispatcher = Dispatcher(self.shop.tools)
+        self.dispatcher = Dispatcher(lambda: self.shop.tools)
         self._changed = threading.Condition()
         self.sent: list[tuple[str, str]] = []
         self.hang: dict[str, threading.Event] = {}
@@ -47,7 +48,7 @@ class Floor:
     def rebuild(self, **changes: Any) -> None:
         """Use another toolbox."""
         self.shop.tools = dataclasses.replace(self.shop.tools, **changes)
-        self.dispatcher = Dispatcher(self.shop.tools)
+        self.dispatcher = Dispatcher(lambda: self.shop.tools)
 
     def _send(self, called: str, sop_instance: str, sender: TwinSender) -> Answer:
         with self._changed:
@@ -355,7 +356,9 @@ def test_debts_of_another_gateway_that_is_gone_are_taken_up(
     monkeypatch.setattr(module, "LEASE_S", 0.03)
     floor.books.ledger.shared = True
     floor.books.owe(draft("SINK"))
-    floor.books.reopen().exchange([], "SINK", 10)
+    other = floor.books.reopen()
+    other.owner = "another machine/1"
+    other.exchange([], "SINK", 10)
     floor.dispatcher.start()
     assert floor.books.states() == ["leased"]
 
@@ -379,7 +382,7 @@ def test_old_history_is_forgotten_at_start(floor: Floor, caplog: pytest.LogCaptu
     floor.dispatcher.start()
 
     _await(lambda: floor.books.rows() == [])
-    assert "left the history" in caplog.text
+    _await(lambda: "left the history" in caplog.text)
 
 
 def test_claims_of_a_worker_that_died_are_taken_up_by_another(
@@ -398,7 +401,7 @@ def test_claims_of_a_worker_that_died_are_taken_up_by_another(
 
 
 def test_worker_that_was_told_of_debts_does_not_end(floor: Floor) -> None:
-    worker = Worker(Lane("SINK"), floor.shop.tools, floor.dispatcher._may_end, lambda: None)
+    worker = Worker(Lane("SINK"), lambda: floor.shop.tools, floor.dispatcher._may_end, lambda: None)
     worker.nudge()
 
     assert not floor.dispatcher._may_end(worker, False)
@@ -441,3 +444,56 @@ def _await(condition: Callable[[], Any]) -> None:
             return
         tick.wait(0.01)
     raise AssertionError("it did not happen in time")
+
+
+@pytest.fixture
+def wide_floor(tmp_path: Path) -> Iterator[Floor]:
+    books = open_books(tmp_path, SystemClock())
+    opened = Floor(books, tmp_path, delayed_forwarder_threads=3)
+    yield opened
+    for event in opened.hang.values():
+        event.set()
+    opened.dispatcher.stop()
+    books.archive.close()
+
+
+def test_several_workers_deliver_to_one_destination_at_once(wide_floor: Floor) -> None:
+    floor = wide_floor
+    at_work = threading.Barrier(3)
+    floor.answers["SINK"] = lambda: (at_work.wait(PATIENCE_S), OK)[1]
+    for number in range(30):
+        floor.books.owe(draft("SINK"), to=ref(number))
+    floor.dispatcher.start()
+
+    # No answer comes before three workers have sent: with fewer this would never end.
+    floor.await_sent(*(("SINK", f"1.2.3.{number}") for number in range(24)))
+    at_work.abort()
+
+
+def test_no_debt_is_delivered_twice_by_several_workers(wide_floor: Floor) -> None:
+    floor = wide_floor
+    for number in range(100):
+        floor.books.owe(draft("SINK"), to=ref(number))
+    floor.dispatcher.start()
+
+    floor.await_sent(*(("SINK", f"1.2.3.{number}") for number in range(100)))
+    floor.dispatcher.stop()
+    assert len(floor.sent) == 100
+    assert set(floor.books.states()) == {"done"}
+
+
+def test_idle_association_is_closed_after_its_delay(tmp_path: Path) -> None:
+    books = open_books(tmp_path, SystemClock())
+    floor = Floor(books, tmp_path, forward_association_close_delay_s=0.2)
+    floor.dispatcher.start()
+    floor.owe("SINK")
+    floor.await_sent(("SINK", "1.2.3.1"))
+    sent = time.monotonic()
+    while ("release",) not in floor.shop.journal and time.monotonic() < sent + PATIENCE_S:
+        time.sleep(0.005)
+    took = time.monotonic() - sent
+    floor.dispatcher.stop()
+    books.archive.close()
+
+    assert ("release",) in floor.shop.journal
+    assert took >= 0.15

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,24 @@ from dgate.archive.records import DebtKind
 from dgate.delivery.ledger import LEASE_S, MOST_CRASHES, SUSPECT_CRASHES
 from dgate.delivery.records import Lane, Selection, Settlement, State
 from dgate.errors import DatabaseAway, StoreError
-from tests.delivery.kit import Books, done, draft, ref
+from tests.archive.database_kit import ENGINES
+from tests.delivery.kit import Books, done, draft, open_books, open_on, ref
+
+
+@pytest.fixture(params=ENGINES)
+def books(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Books]:
+    """Return an empty ledger, on each engine in turn."""
+    opened = open_on(request, tmp_path)
+    yield opened
+    opened.archive.close()
+
+
+@pytest.fixture
+def embedded(tmp_path: Path) -> Iterator[Books]:
+    """Return an empty ledger on an SQLite file."""
+    opened = open_books(tmp_path)
+    yield opened
+    opened.archive.close()
 
 
 def test_claimed_debt_carries_everything_that_its_rule_said(books: Books) -> None:
@@ -291,12 +309,23 @@ def test_start_takes_up_what_a_dead_server_had_claimed_and_counts_it(books: Book
 def test_shared_ledger_takes_up_only_leases_that_have_run_out(books: Books) -> None:
     books.owe()
     books.claim()
+    books.archive.database.home = "another machine/0"
     other = books.reopen()
     other.shared = True
 
     assert other.recover() == 0
     books.clock.time += LEASE_S + 1
     assert other.recover() == 1
+
+
+def test_shared_ledger_takes_up_at_once_what_this_folders_server_left(books: Books) -> None:
+    books.owe()
+    books.claim()
+    other = books.reopen()
+    other.shared = True
+
+    assert other.recover() == 1
+    assert books.rows("state, repeats") == [("queued", 1)]
 
 
 def crash(books: Books, limit: int = 100) -> None:
@@ -425,14 +454,14 @@ def test_rows_that_a_failed_claim_left_behind_come_back(books: Books) -> None:
     assert books.claim("OTHER") == []
 
 
-def test_nothing_to_write_costs_no_transaction(books: Books) -> None:
-    books.archive.writer.close()
-    books.archive.database.close()
-    before = books.archive.database.path
+def test_nothing_to_write_costs_no_transaction(embedded: Books) -> None:
+    embedded.archive.writer.close()
+    embedded.archive.database.close()
+    before = embedded.archive.database.path
     assert before is not None
     before.rename(before.with_suffix(".away"))
 
-    assert books.ledger.exchange([], "SINK", 0) == []
+    assert embedded.ledger.exchange([], "SINK", 0) == []
 
 
 def test_spool_copy_goes_with_its_last_debt(books: Books) -> None:
@@ -478,9 +507,9 @@ def test_history_is_forgotten_by_age_and_open_debts_never(books: Books) -> None:
     assert books.states() == ["done", "stuck", "leased"]
 
 
-def test_time_is_the_clocks_in_an_embedded_database(books: Books) -> None:
-    assert books.ledger.now() == 1000.0
-    assert not books.ledger.shared
+def test_time_is_the_clocks_in_an_embedded_database(embedded: Books) -> None:
+    assert embedded.ledger.now() == 1000.0
+    assert not embedded.ledger.shared
 
 
 def test_time_is_the_servers_where_the_database_has_one(books: Books) -> None:
@@ -494,21 +523,31 @@ def test_time_is_the_servers_where_the_database_has_one(books: Books) -> None:
     assert books.rows("finished") == [(7000.5,)]
 
 
-def test_claim_on_a_missing_database_says_that_it_is_away(books: Books) -> None:
-    path = books.archive.database.path
+def test_claim_on_a_missing_database_says_that_it_is_away(embedded: Books) -> None:
+    path = embedded.archive.database.path
     assert path is not None
     path.unlink()
 
     with pytest.raises(DatabaseAway):
-        books.claim()
+        embedded.claim()
 
 
 def _refuse(books: Books, text: str) -> None:
     """Make the database refuse reasons that contain a text."""
-    books.archive.writer.transact(
-        lambda transaction: transaction.execute(
-            "CREATE TRIGGER refusal BEFORE UPDATE ON dgate_debts "
-            f"WHEN NEW.last_error LIKE '%{text}%' "
-            "BEGIN SELECT RAISE(ABORT, 'a row like this'); END"
+    refuses = f"NEW.last_error LIKE '%{text}%'"
+    if books.archive.database.embedded:
+        raised = "SELECT RAISE(ABORT, 'a row like this'); "
+        statements = [
+            f"CREATE TRIGGER refusal BEFORE UPDATE ON dgate_debts WHEN {refuses} BEGIN {raised}END"
+        ]
+    else:
+        statements = [
+            "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS "
+            "$$BEGIN RAISE check_violation USING MESSAGE = 'a row like this'; END$$",
+            "CREATE TRIGGER refusal BEFORE UPDATE ON dgate_debts FOR EACH ROW "
+            f"WHEN ({refuses}) EXECUTE FUNCTION refuse()",
+        ]
+    for statement in statements:
+        books.archive.writer.transact(
+            lambda transaction, statement=statement: transaction.execute(statement)
         )
-    )

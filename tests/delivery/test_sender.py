@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -240,6 +241,27 @@ def test_refused_class_is_remembered_until_the_association_is_closed(store: Stor
             sender.send(refused)
         sender.close()
         assert len(peer.proposed) == 2
+
+
+@pytest.mark.parametrize(("delay_s", "associations"), [(3600.0, 1), (0.0, 4)])
+def test_peer_is_asked_again_when_its_refusal_is_old(
+    store: Store, delay_s: float, associations: int
+) -> None:
+    store.settings = dataclasses.replace(
+        store.settings, forward_association_refresh_delay_s=delay_s
+    )
+    with provider(abstract=frozenset({MR})) as peer:
+        sender = sender_to(peer, store)
+        accepted, refused = store.add(1, sop_class=MR), store.add(2)
+        sender.prepare([accepted, refused])
+        sender.send(accepted)
+        for _ in range(3):
+            with pytest.raises(NoContext, match="refused SOP class"):
+                sender.send(refused)
+        sender.send(accepted)
+        sender.close()
+
+        assert len(peer.proposed) == associations
 
 
 def test_class_refused_in_the_objects_syntax_says_so(

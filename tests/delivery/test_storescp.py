@@ -113,7 +113,7 @@ class Gate:
             make_sender=lambda destination: Sender(destination, exporter, self.settings),
             policy=RetryPolicy.of(self.settings),
         )
-        return Dispatcher(tools)
+        return Dispatcher(lambda: tools)
 
     def owe(self, *refs: InstanceRef, **changes: Any) -> None:
         """Commit one delivery for each object, as intake does, and wake the dispatcher."""

@@ -460,7 +460,7 @@ def test_outcome_that_cannot_be_written_at_the_end_is_reported(
 ) -> None:
     owe(shop, 2)
     lane = Lane("SINK")
-    worker = Worker(lane, shop.tools, lambda *_: True, shop.wake)
+    worker = Worker(lane, lambda: shop.tools, lambda *_: True, shop.wake)
     path = shop.books.archive.database.path
     assert path is not None
 

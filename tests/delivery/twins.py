@@ -36,6 +36,10 @@ class TwinSender:
         self.on_cut: Callable[[], None] = lambda: None
         self._journal = journal
 
+    def go_on_as(self, fresh: TwinSender) -> bool:
+        """Stay where the address is the same."""
+        return self.destination == fresh.destination
+
     def prepare(self, refs: Iterable[InstanceRef], code: str | None = None) -> None:
         """Note what was announced."""
         names = [ref.sop_instance for ref in refs]
@@ -122,7 +126,7 @@ class Workshop:
     def work(self, destination: str = "SINK", lane: Lane | None = None) -> Lane:
         """Run a worker to its end in this thread and return its lane."""
         lane = lane or Lane(destination)
-        worker = Worker(lane, self.tools, lambda _worker, _must: True, self.wake)
+        worker = Worker(lane, lambda: self.tools, lambda _worker, _must: True, self.wake)
         worker.run()
         return lane
 
