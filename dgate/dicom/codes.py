@@ -5,6 +5,8 @@ Not the check whether a code is known (`dgate.config.codes`). Pure functions.
 
 from __future__ import annotations
 
+import re
+
 from dgate.dicom.uids import (
     EXPLICIT_BE,
     EXPLICIT_LE,
@@ -24,6 +26,8 @@ from dgate.dicom.uids import (
 
 _AS_STORED = frozenset(("", "as", "is"))
 _KEEPING_JPEG = frozenset(("uj", "nj"))
+_SCRIPT = re.compile("s[0-9]")
+"""A script decides what becomes of the object; its transfer syntax stays."""
 
 _UNCOMPRESSED_OFFERS = {
     "ul": [EXPLICIT_LE, IMPLICIT_LE],
@@ -68,7 +72,11 @@ def proposed_syntaxes(code: str, stored_syntax: str) -> list[list[str]]:
     that a peer that takes it cannot choose another.
     """
     text = code.strip().lower()
-    if text in _AS_STORED or (text in _KEEPING_JPEG and _is_kept(stored_syntax)):
+    if (
+        text in _AS_STORED
+        or _SCRIPT.fullmatch(text)
+        or (text in _KEEPING_JPEG and _is_kept(stored_syntax))
+    ):
         others = [syntax for syntax in (EXPLICIT_LE, IMPLICIT_LE) if syntax != stored_syntax]
         return [[stored_syntax], others]
     if text in _KEEPING_JPEG:

@@ -9,9 +9,8 @@ from __future__ import annotations
 import re
 import struct
 
-from pydicom import datadict
-
 from dgate.dicom import charset as charsets
+from dgate.dicom import dictionary
 from dgate.dicom.scan import DELIMITERS, LONG_VRS, UNDEFINED, Encoding, show
 from dgate.errors import NotDicom
 
@@ -76,20 +75,20 @@ _LEADING_FLOAT = re.compile(r"\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)")
 
 def vr_of(tag: int) -> str:
     """Return the VR that the dictionary gives a tag; `UN` for what it does not know."""
-    entry = datadict.DicomDictionary.get(tag)
+    entry = dictionary.ROWS.get(tag)
     vr = str(entry[0]) if entry else _vr_beyond_dictionary(tag)
     return vr if len(vr) == 2 else _AMBIGUOUS.get(vr, "UN")
 
 
 def dictionary_code(tag: int) -> bytes | None:
     """Return the VR as it is encoded, where the dictionary gives one of characters or US."""
-    entry = datadict.DicomDictionary.get(tag)
+    entry = dictionary.ROWS.get(tag)
     return None if entry is None else _COMMON_CODES.get(entry[0])
 
 
 def is_signed_dependent(tag: int) -> bool:
     """Tell whether the tag is US or SS depending on Pixel Representation."""
-    entry = datadict.DicomDictionary.get(tag)
+    entry = dictionary.ROWS.get(tag)
     return entry is not None and entry[0].startswith("US or SS")
 
 
@@ -100,25 +99,26 @@ def _vr_beyond_dictionary(tag: int) -> str:
         return _CONTROL[tag][0]
     if tag >> 16 & 1:
         return "LO" if 0x10 <= tag & 0xFFFF <= 0xFF else "UN"
-    try:
-        # Groups that repeat: overlays, curves.
-        return str(datadict.dictionary_VR(tag))
-    except KeyError:
-        return "UN"
+    # Groups that repeat: overlays, curves.
+    row = dictionary.repeated(tag)
+    return "UN" if row is None else row[0]
 
 
 def tag_of(keyword: str) -> int | None:
     """Return the tag of a dictionary keyword, None when there is none."""
     # The dictionary has retired elements without a keyword.
-    tag = datadict.tag_for_keyword(keyword) if keyword else None
-    return _CONTROL_TAGS.get(keyword) if tag is None else int(tag)
+    tag = dictionary.KEYWORDS.get(keyword) if keyword else None
+    return _CONTROL_TAGS.get(keyword) if tag is None else tag
 
 
 def keyword_of(tag: int) -> str:
     """Return the keyword of a tag, empty when the dictionary does not know it."""
     if tag in _CONTROL:
         return _CONTROL[tag][1]
-    return str(datadict.keyword_for_tag(tag))
+    row = dictionary.ROWS.get(tag)
+    if row is None and not tag >> 16 & 1:
+        row = dictionary.repeated(tag)
+    return "" if row is None else row[4]
 
 
 def parse_tag(text: str) -> int | None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dgate.net.association import Association, Message, PayloadFactory
 from dgate.net.dimse import Command, CommandField, Status, StatusCategory, category, describe
-from dgate.net.listener import Listener
+from dgate.net.listener import Listener, Terms
 from dgate.net.negotiation import Policy, PresentationContext
 from dgate.net.requestor import ContextProposal, connect
 from dgate.net.router import STORAGE, Handler, Router
@@ -30,6 +30,7 @@ __all__ = [
     "Router",
     "Status",
     "StatusCategory",
+    "Terms",
     "Timeouts",
     "category",
     "connect",

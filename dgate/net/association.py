@@ -14,7 +14,7 @@ from typing import Protocol
 
 from dgate.dicom.payload import Payload
 from dgate.errors import Aborted, PeerError
-from dgate.net import pdu
+from dgate.net import pdu, trace
 from dgate.net.dimse import (
     RESPONSE_BIT,
     Command,
@@ -96,6 +96,7 @@ class Association:
         "peer_implementation",
         "peer_max_pdu",
         "refused",
+        "variables",
     )
 
     def __init__(self, stream: Stream, parties: Parties, label: str) -> None:
@@ -109,6 +110,8 @@ class Association:
         self.peer_max_pdu = parties.peer_max_pdu
         self.peer_implementation = parties.peer_implementation
         self.label = label
+        self.variables: dict[str, str] = {}
+        """What rules remember for the length of the association (`%x %y %z`)."""
         self._stream = stream
         self._reader = MessageReader(stream, parties.contexts, parties.own_max_pdu)
         self._fragment_bytes = pdu.max_fragment(parties.peer_max_pdu)
@@ -152,6 +155,8 @@ class Association:
         self._answered = None
         if self._cancels and not command.is_response:
             self._cancels.discard(command.message_id)
+        if trace.is_on():
+            trace.received(self.label, context, command, payload)
         return Message(context, command, payload)
 
     def send(
@@ -169,6 +174,8 @@ class Association:
         else:
             command.has_data_set = data is not None
             encoded = encode_command(command)
+        if trace.is_on():
+            trace.sent(self.label, self.contexts[context_id], command, data)
         self._transmit(context_id, encoded, data)
         status = command.status
         if (
@@ -194,7 +201,10 @@ class Association:
         """Answer `message` with the ids and UIDs of the request; raises what `send` raises."""
         request = message.command
         if request.command_field == _STORE and not (comment or offending):
-            self._transmit(message.context.id, store_response(request, status), None)
+            encoded = store_response(request, status)
+            if trace.is_on():
+                trace.sent(self.label, message.context, decode_command(encoded), None)
+            self._transmit(message.context.id, encoded, None)
             self._answered = request.message_id
             return
         response = Command(

@@ -39,13 +39,15 @@ def accept(
 ) -> Association | None:
     """Answer an A-ASSOCIATE-RQ; return None when it was refused, which is logged.
 
-    `admit` is asked for a place once a well-formed request is there. Raises TimedOut, Aborted,
-    ProtocolError.
+    `admit` is asked for a place for a request that the policy accepts: who is refused for good
+    must not be told to come again later. Raises TimedOut, Aborted, ProtocolError.
     """
     deadline = time.monotonic() + stream.timeouts.artim_s
     request = _read_request(stream, deadline)
     stream.where = f"{_printable(request.calling)} at {peer[0]}"
-    decision = policy.judge(request) if admit() else TOO_MANY
+    decision = policy.judge(request)
+    if not isinstance(decision, Rejection) and not admit():
+        decision = TOO_MANY
     if isinstance(decision, Rejection):
         log.warning(
             "The association of %s with %s was rejected: %s",

@@ -1,7 +1,8 @@
 """The listening port: a thread per association, a limit on their number, and an orderly end.
 
-What is served is a function given by the owner. Idle threads sleep in the kernel. `start` and
-`stop` belong to the owner's thread; everything shared with association threads sits behind `_lock`.
+On what terms is asked for each connection, so that they can change while associations run. Idle
+threads sleep in the kernel. `start` and `stop` belong to the owner's thread; everything shared with
+association threads sits behind `_lock`.
 """
 
 from __future__ import annotations
@@ -13,13 +14,14 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from dgate.errors import DgateError, PeerError
 from dgate.net import handshake
 from dgate.net.association import Association
 from dgate.net.negotiation import Policy
 from dgate.net.stream import BufferPool, Stream, Timeouts
+from dgate.net.surplus import Surplus
 
 log = logging.getLogger(__name__)
 
@@ -31,10 +33,22 @@ _CUT_GRACE_S = 2.0
 _EXHAUSTED_PAUSE_S = 0.2
 
 
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """Everything that decides about an association and serves it, from its begin to its end."""
+
+    policy: Policy
+    serve: Callable[[Association], None]
+    """Runs in the association's thread."""
+    max_associations: int = 100
+    timeouts: Timeouts = field(default_factory=Timeouts)
+
+
 @dataclass(slots=True, eq=False)
 class _Connection:
     """One accepted connection and the thread that serves it."""
 
+    terms: Terms
     stream: Stream
     peer: tuple[str, int]
     label: str
@@ -49,26 +63,20 @@ class Listener:
         self,
         bind: str,
         port: int,
-        policy: Policy,
-        serve: Callable[[Association], None],
+        terms: Callable[[], Terms],
         *,
-        max_associations: int = 100,
-        timeouts: Timeouts | None = None,
         on_error: Callable[[PeerError, str], None] | None = None,
         name: str = "dicom",
     ) -> None:
-        """`bind` "" = all IPv6 and IPv4 addresses; `serve` runs in the association's thread.
+        """`bind` "" = all IPv6 and IPv4 addresses.
 
+        `terms` is called for each accepted connection, which keeps what it returned until its end.
         `on_error(error, peer)` is told what ended an association badly, after it has been logged;
-        called by association threads. `policy` may be replaced while running: the next association
-        is judged by the new one.
+        called by association threads.
         """
-        self.policy = policy
+        self._terms = terms
         self._bind = bind
         self._wanted_port = port
-        self._serve = serve
-        self._max_associations = max_associations
-        self._timeouts = timeouts or Timeouts()
         self._on_error = on_error
         self._name = name
         self._pool = BufferPool()
@@ -80,6 +88,7 @@ class Listener:
         self._connections: dict[_Connection, threading.Thread] = {}
         self._admitted = 0
         self._stopping = threading.Event()
+        self._surplus: Surplus | None = None
 
     @property
     def port(self) -> int:
@@ -98,6 +107,7 @@ class Listener:
         """Open the port and start accepting; raises DgateError when the port cannot be had."""
         self._socket = _open(self._bind, self._wanted_port)
         self._stopping.clear()
+        self._surplus = Surplus(f"{self._name}-surplus")
         self._thread = threading.Thread(
             target=self._accept_connections, args=(self._socket,), name=f"{self._name}-listener"
         )
@@ -117,6 +127,8 @@ class Listener:
         listening.shutdown(socket.SHUT_RDWR)
         thread.join()
         listening.close()
+        if self._surplus is not None:
+            self._surplus.stop()
         self._socket = self._thread = None
         with self._lock:
             for connection in self._connections:
@@ -156,29 +168,37 @@ class Listener:
         """Start a thread for a new connection, unless there are far too many of them."""
         label = f"assoc-{next(self._numbers)}"
         where = f"{peer[0]}:{peer[1]}"
+        terms = self._terms()
+        with self._lock:
+            full = len(self._connections) >= terms.max_associations + _SPARE_CONNECTIONS
+        if full:
+            # Only this thread adds connections, so there cannot be more of them by now.
+            self._turn_away(connected, where)
+            return
         try:
-            stream = Stream(connected, self._timeouts, self._pool, where)
+            stream = Stream(connected, terms.timeouts, self._pool, where)
         except OSError as exc:
             log.debug("%s was gone before it was served: %s", where, exc)
             connected.close()
             return
-        connection = _Connection(stream, peer, label)
+        connection = _Connection(terms, stream, peer, label)
         # A thread stuck in a handler must not keep the process from ending: `stop` reports it
         # instead.
         thread = threading.Thread(
             target=self._run, args=(connection,), name=f"{self._name}-{label}", daemon=True
         )
         with self._lock:
-            full = len(self._connections) >= self._max_associations + _SPARE_CONNECTIONS
-            if not full:
-                self._connections[connection] = thread
-        if full:
-            log.warning("The connection of %s was closed: too many are open", where)
-            stream.close()
-            return
+            self._connections[connection] = thread
         if not _start_small(thread):
             log.error("The connection of %s was closed: the system has no thread left", where)
             self._end(connection)
+
+    def _turn_away(self, connected: socket.socket, where: str) -> None:
+        assert self._surplus is not None, "nothing is accepted before the start"
+        if self._surplus.turn_away(connected):
+            log.warning("The connection of %s is told that too many are open", where)
+        else:
+            log.warning("The connection of %s was closed: far too many are open", where)
 
     def _run(self, connection: _Connection) -> None:
         """Serve one connection; the outermost function of its thread."""
@@ -188,13 +208,13 @@ class Listener:
                 stream,
                 connection.peer,
                 connection.label,
-                self.policy,
+                connection.terms.policy,
                 lambda: self._admit(connection),
             )
             if association is not None:
                 self._announce(connection, association)
                 with association:
-                    self._serve(association)
+                    connection.terms.serve(association)
         except PeerError as exc:
             log.warning(
                 "An association ended badly: %s",
@@ -215,7 +235,7 @@ class Listener:
 
     def _admit(self, connection: _Connection) -> bool:
         with self._lock:
-            connection.admitted = self._admitted < self._max_associations
+            connection.admitted = self._admitted < connection.terms.max_associations
             self._admitted += connection.admitted
             return connection.admitted
 

@@ -20,6 +20,7 @@ from dgate.net import (
     Message,
     Policy,
     Router,
+    Terms,
     Timeouts,
 )
 from dgate.net.associate import (
@@ -221,13 +222,11 @@ class Server:
             (CommandField.C_STORE_RQ, STORAGE): self._store,
         }
         self.router = Router(standard | (handlers or {}))
+        self.terms = Terms(policy, self._serve, max_associations, timeouts)
         self.listener = Listener(
             bind,
             port,
-            policy,
-            self._serve,
-            max_associations=max_associations,
-            timeouts=timeouts,
+            lambda: self.terms,
             on_error=self._note,
         )
         self.listener.start()

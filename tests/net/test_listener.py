@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import resource
 import socket
@@ -14,7 +15,16 @@ import pytest
 from dgate.config.soplist import SopList
 from dgate.dicom.uids import EXPLICIT_LE, VERIFICATION
 from dgate.errors import Aborted, DgateError, ProtocolError, TimedOut
-from dgate.net import STORAGE, Association, CommandField, Listener, Message, Policy, Timeouts
+from dgate.net import (
+    STORAGE,
+    Association,
+    CommandField,
+    Listener,
+    Message,
+    Policy,
+    Terms,
+    Timeouts,
+)
 from dgate.net.associate import Proposal, decode_accept, encode_request
 from tests.net.kit import (
     ABORT_BY_USER,
@@ -32,6 +42,8 @@ from tests.net.kit import (
 )
 
 pytestmark = pytest.mark.integration
+
+IDLE = Terms(EVERYTHING, lambda association: None)
 
 
 def resident_bytes() -> int:
@@ -184,9 +196,10 @@ def test_an_unknown_caller_cannot_store_through_its_verification_context() -> No
     assert server.objects == []
 
 
-def test_a_policy_can_be_replaced_while_running(server: Server) -> None:
+def test_terms_can_be_replaced_while_running(server: Server) -> None:
     with server.associate() as before:
-        server.listener.policy = Policy(SopList(abstract=frozenset({VERIFICATION})))
+        policy = Policy(SopList(abstract=frozenset({VERIFICATION})))
+        server.terms = dataclasses.replace(server.terms, policy=policy)
         with server.connect() as after:
             reply = after.associate()
             after.release()
@@ -228,6 +241,7 @@ def test_connections_without_a_request_do_not_take_the_place_of_associations() -
 def test_a_flood_of_silent_connections_is_cut_off() -> None:
     with serving(max_associations=1) as server:
         silent = [server.connect() for _ in range(40)]
+        # It is waited for a while for its request, which could still be answered.
         assert silent[-1].is_ended()
         for raw in silent:
             raw.close()
@@ -271,14 +285,14 @@ def test_an_ipv6_address_can_be_given() -> None:
 
 
 def test_a_port_in_use_is_named_in_the_error(server: Server) -> None:
-    second = Listener("127.0.0.1", server.port, EVERYTHING, lambda association: None)
+    second = Listener("127.0.0.1", server.port, lambda: IDLE)
 
     with pytest.raises(DgateError, match=f"port {server.port} cannot be opened: it is in use"):
         second.start()
 
 
 def test_an_address_that_is_not_ours_is_named_in_the_error() -> None:
-    listener = Listener("192.0.2.1", 0, EVERYTHING, lambda association: None)
+    listener = Listener("192.0.2.1", 0, lambda: IDLE)
 
     with pytest.raises(DgateError, match=r"listening on 192\.0\.2\.1"):
         listener.start()
@@ -286,7 +300,7 @@ def test_an_address_that_is_not_ours_is_named_in_the_error() -> None:
 
 def test_an_impossible_port_is_an_error_of_dgate() -> None:
     with pytest.raises(DgateError, match="port 70000"):
-        Listener("", 70000, EVERYTHING, lambda association: None).start()
+        Listener("", 70000, lambda: IDLE).start()
 
 
 def test_a_port_comes_back_at_once_after_a_restart(server: Server) -> None:
@@ -399,7 +413,7 @@ def test_stop_tells_when_a_handler_hangs() -> None:
 def test_stop_is_safe_to_call_twice_and_before_start(server: Server) -> None:
     assert server.listener.stop(0.0)
     assert server.listener.stop(0.0)
-    assert Listener("", 0, EVERYTHING, lambda association: None).stop(0.0)
+    assert Listener("", 0, lambda: IDLE).stop(0.0)
 
 
 def test_no_thread_is_left_after_stop(server: Server) -> None:
@@ -422,7 +436,7 @@ def test_an_error_of_a_service_aborts_only_its_association(
     def broken(association: Association) -> None:
         raise ValueError("a bug")
 
-    listener = Listener("127.0.0.1", 0, EVERYTHING, broken)
+    listener = Listener("127.0.0.1", 0, lambda: Terms(EVERYTHING, broken))
     listener.start()
     try:
         for _ in range(2):
