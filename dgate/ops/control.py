@@ -212,6 +212,18 @@ class ControlClient:
         self._path = path
         self._timeout_s = timeout_s
 
+    def is_served(self) -> bool:
+        """Tell whether a server listens; a busy one does."""
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+                connection.settimeout(self._timeout_s)
+                connection.connect(os.fspath(self._path))
+        except (BlockingIOError, TimeoutError):
+            return True
+        except OSError:
+            return False
+        return True
+
     def call(self, name: str, arguments: Mapping[str, Any] | None = None) -> Answer:
         """Run a command to its end and return its last answer (empty when it gave none).
 

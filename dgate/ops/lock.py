@@ -29,6 +29,21 @@ class Holder:
     socket: Path | None = None
     """Control socket of a running server; None for a command that only works for a moment."""
 
+    def is_alive(self) -> bool:
+        """Tell whether the process that wrote this may still be there."""
+        if self.pid is None:
+            return False
+        if self.host not in ("", platform.node()):
+            return True
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return False
+        except PermissionError:
+            # Another user's process is one, too.
+            return True
+        return True
+
     def __str__(self) -> str:
         """Name the holder for a message."""
         what = "server" if self.socket else "command"
@@ -76,12 +91,38 @@ class FolderLock:
         self._descriptor = descriptor
         return None
 
+    def is_held(self) -> bool:
+        """Tell whether somebody has the lock, without creating or changing anything."""
+        try:
+            descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return False
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(descriptor)
+        return False
+
     def release(self) -> None:
         """Give the lock back; safe to call twice. The file stays: removing it would be a race."""
         if self._descriptor is not None:
             os.ftruncate(self._descriptor, 0)
             os.close(self._descriptor)
             self._descriptor = None
+
+
+def holder_of(base_folder: Path) -> Holder | None:
+    """Return whom the lock file names, without touching the lock; None without such a file.
+
+    The holder may have ended without a word: whoever needs to know has to ask it.
+    """
+    try:
+        return _holder((base_folder / LOCK_NAME).read_bytes()[:4096])
+    except OSError:
+        # Nobody ever locked this folder, or another user's server keeps the file to itself.
+        return None
 
 
 def _holder(text: bytes) -> Holder:

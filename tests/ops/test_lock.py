@@ -62,3 +62,14 @@ def test_unreadable_lock_file_names_an_unknown_holder(tmp_path: Path, text: byte
 def test_missing_base_folder_is_an_error_with_advice(tmp_path: Path) -> None:
     with pytest.raises(DgateError, match="must exist and be writable"):
         FolderLock(tmp_path / "nowhere").acquire()
+
+
+def test_lock_can_be_asked_after_without_a_trace(tmp_path: Path) -> None:
+    lock = FolderLock(tmp_path)
+
+    assert not FolderLock(tmp_path).is_held()
+    assert list(tmp_path.iterdir()) == []
+    assert lock.acquire() is None
+    assert FolderLock(tmp_path).is_held()
+    lock.release()
+    assert not FolderLock(tmp_path).is_held()
