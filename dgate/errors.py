@@ -47,6 +47,10 @@ class DatabaseAway(StoreError):
     """The index database does not answer; nothing was stored."""
 
 
+class OutcomeUnknown(DatabaseAway):
+    """The database server went away while it committed; the object may be indexed or not."""
+
+
 class NotDicom(StoreError):
     """The data set cannot be parsed as DICOM."""
 

@@ -1,58 +1,48 @@
-"""The composition root: builds every part from a configuration, starts and stops them in order.
+"""The composition root: starts and stops one archive with its services, and changes its
+configuration while it runs.
 
-The only module that knows all parts. Owned by the thread that calls `start` and `stop`; the
-commands of the control socket run in threads of their own.
+The parts are in four modules, by how long they live:
+
+- `dgate.foundation`: what stays until the gateway stops (database, writer, index, ledger, spool).
+- `dgate.generation`: what one configuration shapes (rules, nodes, intake, services, delivery's
+  tools). A reload builds another one completely and puts it in its place by one assignment, to
+  `Gateway._generation`; nothing of it is changed afterwards.
+- `dgate.parts`: what works in the background beside the services. **To add one**, write a class
+  with `start`, `apply(generation)` and `stop` (`dgate.parts.Part`) and name it in
+  `background_parts`; commands for the control socket go into `control_commands` there. Both get
+  the foundation and a function that returns the generation that counts now.
+- this module: the listener, the dispatcher, the control socket, and their order.
+
+Owned by the thread that calls `start` and `stop`; the commands of the control socket run in threads
+of their own.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path, PurePath
+from pathlib import Path
 
 from dgate.archive.database import Database
-from dgate.archive.devices import Devices
-from dgate.archive.export import Exporter
-from dgate.archive.importer import import_files
-from dgate.archive.index import Index
-from dgate.archive.ingest import Ingest
-from dgate.archive.naming import Naming
-from dgate.archive.query import Finder
-from dgate.archive.records import InstanceRef
-from dgate.archive.recovery import recover
-from dgate.archive.schema import prepare
-from dgate.archive.writer import Writer
 from dgate.clock import Clock, SystemClock
-from dgate.config.settings import Configuration
+from dgate.config.reload import Watcher
+from dgate.config.settings import Configuration, Settings
 from dgate.delivery.commands import queue_commands
-from dgate.delivery.desk import Desk
 from dgate.delivery.dispatcher import Dispatcher
-from dgate.delivery.ledger import Ledger
-from dgate.delivery.records import Debt
-from dgate.delivery.schedule import RetryPolicy
-from dgate.delivery.sender import Sender
 from dgate.delivery.worker import Toolbox
-from dgate.dicom.table import ElementTable
-from dgate.dicom.uids import VERIFICATION, UidGenerator
-from dgate.errors import DgateError, RuleError
-from dgate.net import STORAGE, CommandField, Handler, Listener, Policy, Router, Timeouts
+from dgate.errors import DgateError
+from dgate.foundation import Foundation
+from dgate.generation import Generation
+from dgate.net import Listener, Terms
+from dgate.ops import health
 from dgate.ops.control import Answer, Command, ControlServer, socket_path
 from dgate.ops.lock import FolderLock
 from dgate.ops.log import UserLog
-from dgate.rules.effects import Captured, ExportPlan, Forward, ImportVerdict
-from dgate.rules.effects import Outcome as RuleOutcome
-from dgate.rules.hooks import Rules, capture
-from dgate.rules.problems import Gravity
-from dgate.services.identifier import PATIENT_ROOT, PATIENT_STUDY_ONLY, STUDY_ROOT
-from dgate.services.query import QueryService
-from dgate.services.retrieve import RetrieveService
-from dgate.services.storage import StorageService
-from dgate.services.verification import answer_echo
-from dgate.surroundings import Surroundings, World
+from dgate.parts import Part, background_parts, control_commands
+from dgate.reloading import Reloaded, Reloader
+from dgate.rules.hooks import Rules
 
 log = logging.getLogger(__name__)
 
@@ -61,24 +51,6 @@ DRAIN_S = 5.0
 MEGABYTE = 1 << 20
 
 _OWN_FOLDERS = frozenset({"dgate", "dbase", "incoming", "printer_files", "bin", "lost+found"})
-_QUERY_RETRIEVE = "1.2.840.10008.5.1.4.1.2"
-_PRIVATE_RETRIEVE = "1.2.826.0.1.3680043.2.135.1066.5.1.4.1.2"
-"""Aliases of the C-MOVE classes under the original vendor's root (spec dgatesop-lst.md, appendix).
-"""
-_MODELS = {"1": PATIENT_ROOT, "2": STUDY_ROOT, "3": PATIENT_STUDY_ONLY}
-
-
-@dataclass(frozen=True, slots=True)
-class _Archive:
-    """The open archive: everything below the services."""
-
-    writer: Writer
-    index: Index
-    finder: Finder
-    devices: Devices
-    exporter: Exporter
-    ingest: Ingest
-    world: World
 
 
 class Gateway:
@@ -87,23 +59,36 @@ class Gateway:
     `start` serves; `offline` opens the archive for a command while no server runs.
     """
 
-    def __init__(self, configuration: Configuration, clock: Clock | None = None) -> None:
-        """Build every part; opens nothing.
+    def __init__(
+        self,
+        configuration: Configuration,
+        clock: Clock | None = None,
+        *,
+        beside: Sequence[Part] = (),
+    ) -> None:
+        """Prepare; opens nothing. `beside` are parts that live longer than the gateway and are to
+        hear of changed configurations.
 
         Raises:
             ConfigError: a setting cannot be used.
         """
         settings = configuration.settings
         self._configuration = configuration
-        self._settings = settings
         self._clock = clock or SystemClock()
         self._started_at = 0.0
         self._lock = FolderLock(settings.base_folder)
         self._socket = socket_path(settings.base_folder)
-        self._rules = Rules.build(settings)
-        self._user_log = UserLog(settings.user_log)
+        self.rules = Rules.build(settings)
+        """The rules of the configuration that it starts with."""
         self._database = Database(settings)
-        self._archive: _Archive | None = None
+        self._foundation: Foundation | None = None
+        self._generation: Generation | None = None
+        self._beside = tuple(beside)
+        self._parts: list[Part] = []
+        self._old_logs: list[UserLog] = []
+        """User logs of earlier settings, which associations of that time may still write."""
+        self._reloader: Reloader | None = None
+        self._watcher: Watcher | None = None
         self._listener: Listener | None = None
         self._dispatcher: Dispatcher | None = None
         self._control: ControlServer | None = None
@@ -114,6 +99,23 @@ class Gateway:
         assert self._listener is not None, "the gateway has not been started"
         return self._listener.port
 
+    @property
+    def foundation(self) -> Foundation:
+        """What stays as long as the archive is open."""
+        assert self._foundation is not None, "the archive is not open"
+        return self._foundation
+
+    @property
+    def generation(self) -> Generation:
+        """What the configuration that counts now has made."""
+        assert self._generation is not None, "the archive is not open"
+        return self._generation
+
+    @property
+    def settings(self) -> Settings:
+        """The settings that count now."""
+        return self.generation.settings
+
     def start(self) -> None:
         """Take the folder, recover what a crash left, and serve.
 
@@ -123,25 +125,34 @@ class Gateway:
         """
         self._take_folder(self._socket)
         try:
-            self._log_rule_problems()
-            archive = self._open_archive()
-            self._dispatcher = Dispatcher(self._toolbox(archive))
-            self._listener = self._make_listener(archive)
-            self._control = ControlServer(self._socket, self._commands(archive, self._dispatcher))
+            foundation = self._open()
+            self._dispatcher = Dispatcher(self._toolbox)
+            self._listener = Listener("", self.settings.tcp_port, self._terms)
+            self._reloader = reloader = Reloader(
+                self._configuration, self.rules, self._put_into_effect, self._clock
+            )
+            self._watcher = Watcher(reloader.seen, reloader.check_files)
+            commands = self._commands(self._dispatcher, reloader)
+            self._control = ControlServer(self._socket, commands)
             # The port first: when it is taken, no delivery may have begun.
             self._listener.start()
             self._dispatcher.start()
+            for part in (*self._beside, *background_parts(foundation, self._current)):
+                self._parts.append(part)
+                part.start()
+            self._watcher.start()
             self._control.start()
-            counts = archive.index.counts()
+            reloader.note_start()
+            counts = foundation.index.counts()
         except BaseException:
             self.stop()
             raise
         self._started_at = self._clock.monotonic()
         log.info(
             "%s is listening on port %d for %s; %d objects in the archive.",
-            self._settings.ae_title,
+            self.settings.ae_title,
             self._listener.port,
-            self._settings.base_folder,
+            self.settings.base_folder,
             counts.instances,
         )
         if self._database.has_index and not counts.instances:
@@ -154,14 +165,27 @@ class Gateway:
         if self._control is not None:
             self._control.stop()
             self._control = None
+        if self._watcher is not None:
+            self._watcher.stop()
+            self._watcher = None
+        while self._parts:
+            self._parts.pop().stop()
         if self._listener is not None:
             self._listener.stop(DRAIN_S)
             self._listener = None
         if self._dispatcher is not None:
             self._dispatcher.stop(DRAIN_S)
             self._dispatcher = None
-        self._close_archive()
+        self._close()
         self._lock.release()
+
+    def reload(self, why: str) -> Reloaded:
+        """Read the files anew and put them into effect, or keep what runs and say why; any thread.
+
+        Associations and deliveries that have begun end under the configuration they began with.
+        """
+        assert self._reloader is not None, "the gateway has not been started"
+        return self._reloader.reload(why)
 
     @contextmanager
     def offline(self) -> Iterator[Gateway]:
@@ -172,16 +196,15 @@ class Gateway:
         """
         self._take_folder(None)
         try:
-            self._open_archive()
+            self._open()
             yield self
         finally:
-            self._close_archive()
+            self._close()
             self._lock.release()
 
     def import_files(self, paths: Iterable[Path]) -> Iterator[Answer]:
         """Store files; yields path and error (empty when stored) of each."""
-        assert self._archive is not None, "the archive is not open"
-        for result in import_files(self._archive.ingest, paths):
+        for result in self.generation.import_files(paths):
             yield {"path": str(result.path), "error": result.error}
 
     # building
@@ -191,100 +214,67 @@ class Gateway:
         if holder is not None:
             raise DgateError(
                 f"{holder} is working on this folder already",
-                where=str(self._settings.base_folder),
+                where=str(self._configuration.settings.base_folder),
                 remedy="stop it first, or give this server a folder of its own",
             )
 
-    def _open_archive(self) -> _Archive:
-        settings = self._settings
-        self._database.open()
-        schema = prepare(self._database, self._configuration.layout, settings)
-        for note in schema.notes:
-            log.info("Database: %s.", note)
-        clock = self._clock
-        writer = Writer(self._database, settings.durability)
-        index = Index(self._database, schema, settings)
-        finder = Finder(self._database, schema, settings)
-        devices = Devices.from_settings(settings, clock)
-        ingest = Ingest(
-            settings,
-            index,
-            writer,
-            devices,
-            Naming(settings, clock),
-            None if self._rules.is_empty_import else self._import_rules,
-            None if self._rules.is_empty_export else self._export_plans,
-            clock,
-            self._wake,
+    def _open(self) -> Foundation:
+        foundation = self._foundation = Foundation.open(
+            self._configuration, self._database, self._clock, self._wake
         )
-        uids = UidGenerator(settings.uid_prefix, clock)
-        world = World(settings.ae_title, clock, uids, ingest.file_name, finder)
-        exporter = Exporter(devices, settings, finder.instance)
-        self._archive = _Archive(writer, index, finder, devices, exporter, ingest, world)
-        log.info("Recovery: %s.", recover(devices, index, writer))
-        return self._archive
+        self._generation = Generation.build(foundation, self._configuration, self.rules)
+        return foundation
+
+    def _close(self) -> None:
+        if self._generation is not None:
+            for user_log in (*self._old_logs, self._generation.user_log):
+                user_log.close()
+            self._old_logs.clear()
+            self._generation = None
+        if self._foundation is not None:
+            self._foundation.close()
+            self._foundation = None
+        self._database.close()
+
+    def _put_into_effect(self, configuration: Configuration, rules: Rules) -> None:
+        """Build another generation and let it count; raises DgateError before anything changed."""
+        former = self.generation
+        new_login = _login(configuration.settings) != _login(former.settings)
+        if new_login:
+            # Connections that are open would hide for a while that it does not work.
+            Database(configuration.settings).open()
+        generation = Generation.build(self.foundation, configuration, rules, former)
+        self._generation = generation
+        if new_login:
+            self._database.log_in(generation.settings)
+        if generation.user_log is not former.user_log:
+            former.user_log.close()
+            self._old_logs.append(former.user_log)
+        for part in self._parts:
+            try:
+                part.apply(generation)
+            except Exception:
+                # The new configuration counts already: one part must not keep it from the others.
+                log.exception("A part of the server did not take up the changed configuration.")
+        self._wake()
 
     def _wake(self) -> None:
         """Tell the dispatcher of new debts; without one they wait for the next server."""
         if self._dispatcher is not None:
             self._dispatcher.wake()
 
-    def _close_archive(self) -> None:
-        if self._archive is not None:
-            self._archive.writer.close()
-            self._archive.index.close()
-            self._archive = None
-        self._database.close()
-        self._user_log.close()
+    def _current(self) -> Generation:
+        return self.generation
 
-    def _make_listener(self, archive: _Archive) -> Listener:
-        settings = self._settings
-        policy = Policy(
-            lists=self._configuration.sop_list,
-            max_pdu=settings.pdu_size,
-            allow_unknown=settings.allow_unknown,
-            is_known=self._configuration.nodes.names,
-            accept_unknown_sop_classes=settings.accept_unknown_sop_classes,
-        )
-        storage = StorageService(settings, archive.ingest, self._user_log)
-        router = Router(self._handlers(archive, storage), storage.payload)
-        timeouts = Timeouts.of(settings.tcpip_timeout_s)
-        return Listener(
-            "",
-            settings.tcp_port,
-            policy,
-            router.run,
-            max_associations=settings.max_associations,
-            timeouts=timeouts,
-        )
+    def _terms(self) -> Terms:
+        return self.generation.terms
 
-    def _handlers(
-        self, archive: _Archive, storage: StorageService
-    ) -> dict[tuple[CommandField, str], Handler]:
-        query = QueryService(self._settings, archive.finder)
-        retrieve = RetrieveService(
-            self._settings,
-            self._configuration.nodes,
-            archive.finder,
-            archive.exporter,
-            self._user_log,
-        )
-        handlers: dict[tuple[CommandField, str], Handler] = {
-            (CommandField.C_ECHO_RQ, VERIFICATION): answer_echo,
-            (CommandField.C_STORE_RQ, STORAGE): storage.store,
-        }
-        for number, levels in _MODELS.items():
-            root = f"{_QUERY_RETRIEVE}.{number}"
-            move = retrieve.move_handler(levels)
-            handlers[CommandField.C_FIND_RQ, f"{root}.1"] = query.handler(levels)
-            handlers[CommandField.C_MOVE_RQ, f"{root}.2"] = move
-            handlers[CommandField.C_MOVE_RQ, f"{_PRIVATE_RETRIEVE}.{number}.2"] = move
-            handlers[CommandField.C_GET_RQ, f"{root}.3"] = retrieve.get_handler(levels)
-        return handlers
+    def _toolbox(self) -> Toolbox:
+        return self.generation.toolbox
 
     def _warn_of_files_without_index(self) -> None:
         """Say so when a device is full of files that an empty index does not know."""
-        for device in self._settings.mag_devices:
+        for device in self.settings.mag_devices:
             found = {entry.name for entry in device.iterdir() if entry.is_dir()} - _OWN_FOLDERS
             if found:
                 log.warning(
@@ -294,104 +284,43 @@ class Gateway:
                     min(found),
                 )
 
-    def _log_rule_problems(self) -> None:
-        for problem in self._rules.problems:
-            level = logging.WARNING if problem.gravity is Gravity.WARNING else logging.ERROR
-            log.log(level, "%s", problem)
-
-    # rules
-
-    def _surroundings(
-        self, captured: Captured, ref: InstanceRef | None = None, path: PurePath | None = None
-    ) -> Surroundings:
-        assert self._archive is not None, "the archive is not open"
-        return Surroundings(self._archive.world, captured, ref, path)
-
-    def _import_rules(self, table: ElementTable, captured: Captured) -> ImportVerdict:
-        return self._rules.run_import(table, captured, self._surroundings(captured))
-
-    def _export_plans(self, table: ElementTable, captured: Captured) -> list[ExportPlan]:
-        return self._rules.plan_exports(table, captured, self._surroundings(captured))
-
-    # deliveries
-
-    def _toolbox(self, archive: _Archive) -> Toolbox:
-        settings = self._settings
-        exporter = archive.exporter
-        return Toolbox(
-            ledger=Ledger(
-                self._database,
-                archive.writer,
-                self._clock,
-                archive.index.add_debts,
-                exporter.release_spool,
-            ),
-            exporter=exporter,
-            settings=settings,
-            nodes=self._configuration.nodes,
-            clock=self._clock,
-            expand=self._expand,
-            rewrite=lambda debt: lambda table: self._run_script(debt, table),
-            make_sender=lambda destination: Sender(destination, exporter, settings),
-            policy=RetryPolicy.of(settings),
-        )
-
-    def _expand(self, debt: Debt) -> list[Forward]:
-        """Run the export converter that an EXPORT debt names over the stored object.
-
-        Raises:
-            RuleError: the converter failed; the debt has to wait for a person.
-            StoreError: the object or the database cannot be read.
-        """
-        assert self._archive is not None
-        exporter = self._archive.exporter
-        number = int(debt.destination.removeprefix("ExportConverter"))
-        captured = Captured(**json.loads(debt.context))
-        surroundings = self._surroundings(captured, debt.ref, exporter.path(debt.ref))
-        with exporter.table(debt.ref) as table:
-            return self._rules.expand(number, table, captured, surroundings)
-
-    def _run_script(self, debt: Debt, table: ElementTable) -> None:
-        """Run the `script` clause of a forward over the copy that is sent.
-
-        Raises:
-            RuleError: the script failed or refused the copy, which must then not be sent.
-        """
-        captured = capture(table, debt.calling, debt.called)
-        verdict = self._rules.run_script(debt.script, table, captured, self._surroundings(captured))
-        if verdict.outcome is not RuleOutcome.KEEP:
-            raise RuleError(
-                verdict.reason or "the script of the forward refused the object",
-                where=debt.rule,
-            )
-
     # the control socket
 
-    def _commands(self, archive: _Archive, dispatcher: Dispatcher) -> dict[str, Command]:
-        desk = Desk(self._database, archive.writer, self._clock, archive.exporter.release_spool)
-
+    def _commands(self, dispatcher: Dispatcher, reloader: Reloader) -> dict[str, Command]:
         def import_command(arguments: Answer) -> Iterator[Answer]:
             return self.import_files(Path(path) for path in arguments["paths"])
 
         return {
             "import": import_command,
-            "status": lambda arguments: self._status(archive, desk),
-            **queue_commands(desk, dispatcher.retry_now),
+            "status": lambda arguments: self._status() | {"configuration": reloader.state()},
+            **reloader.commands(),
+            **queue_commands(self.foundation.desk, dispatcher.retry_now),
+            **control_commands(self.foundation, self._current),
         }
 
-    def _status(self, archive: _Archive, desk: Desk) -> Answer:
-        listener = self._listener
+    def _status(self) -> Answer:
+        listener, generation, foundation = self._listener, self.generation, self.foundation
+        settings = generation.settings
         return {
-            "ae_title": self._settings.ae_title,
+            "ae_title": settings.ae_title,
             "port": listener.port if listener else None,
             "pid": os.getpid(),
             "up_s": self._clock.monotonic() - self._started_at,
             "associations": listener.active if listener else 0,
-            "max_associations": self._settings.max_associations,
-            "archive": archive.index.counts()._asdict(),
-            "devices": [
-                {"name": device.name, "free_mb": device.free_bytes() // MEGABYTE}
-                for device in archive.devices
-            ],
-            "queue": [count.as_dict() for count in desk.counts()],
+            "max_associations": settings.max_associations,
+            **health.report(
+                counts=lambda: foundation.index.counts()._asdict(),
+                queue=lambda: [count.as_dict() for count in foundation.desk.counts()],
+                devices=[
+                    {"name": device.name, "free_mb": device.free_bytes() // MEGABYTE}
+                    for device in generation.devices
+                ],
+                full_mb=None
+                if settings.ignore_mag_device_threshold
+                else settings.mag_device_full_threshold_mb,
+            ),
         }
+
+
+def _login(settings: Settings) -> tuple[str, str]:
+    return settings.username, settings.password

@@ -6,17 +6,22 @@ hook.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import PurePath
 
+from dgate.archive.export import Exporter
+from dgate.archive.lookup import Lookup
 from dgate.archive.query import Finder
 from dgate.archive.records import InstanceRef
 from dgate.clock import Clock
 from dgate.dicom.table import ElementTable
 from dgate.dicom.uids import UidGenerator
-from dgate.errors import RuleError
-from dgate.rules.effects import Captured
+from dgate.errors import DatabaseAway, RuleError, StoreError
+from dgate.rules.effects import Captured, Decision
+from dgate.rules.events import Event, EventHook, Events
+from dgate.rules.run import Record
 
 NameFile = Callable[[ElementTable, str, str], PurePath]
 """Path that an object (table, calling, called) would be stored under now."""
@@ -31,6 +36,8 @@ class World:
     uids: UidGenerator
     name_file: NameFile
     finder: Finder
+    exporter: Exporter
+    lookup: Lookup
 
 
 class Surroundings:
@@ -81,3 +88,45 @@ class Surroundings:
                 "an SQL filter needs a stored object", remedy="use it with export converters only"
             )
         return self._world.finder.sql_filter(condition, self._ref)
+
+    def record(self, record: Record, table: ElementTable, tag: int) -> str:
+        """Return a column of the index row that the object belongs to (`%QP` and its like)."""
+        return self._world.lookup.value(record, table, tag)
+
+    @contextmanager
+    def stored(self, sop_instance: str, patient_id: str) -> Iterator[ElementTable | None]:
+        """Lend a stored object of the same patient, None when there is none."""
+        ref = self._world.lookup.of_patient(sop_instance, patient_id)
+        if ref is None:
+            yield None
+            return
+        try:
+            with self._world.exporter.table(ref) as table:
+                yield table
+        except DatabaseAway:
+            raise
+        except StoreError as exc:
+            raise RuleError(f"the object {sop_instance} cannot be read: {exc}") from exc
+
+
+class RuleEvents:
+    """The event converters of one configuration, each run with what it may learn from outside."""
+
+    def __init__(self, events: Events, surroundings: Callable[[Captured], Surroundings]) -> None:
+        self._events = events
+        self._surroundings = surroundings
+
+    def hook(self, event: Event, index: int = 0) -> EventHook | None:
+        """Return what runs the converter of an event, None when none is configured."""
+        if not self._events.has(event, index):
+            return None
+
+        def run(
+            table: ElementTable, captured: Captured, variables: dict[str, str] | None
+        ) -> Decision:
+            outside = self._surroundings(captured)
+            return self._events.run(
+                event, table, captured, outside, index=index, variables=variables
+            )
+
+        return run

@@ -26,6 +26,8 @@ class Kind(Enum):
 
     SMALL = (MRImageStorage, "MR", 32, 42)
     CT = (CTImageStorage, "CT", 512, 512)
+    LARGE = (CTImageStorage, "CT", 1024, 768)
+    """1.5 MiB of pixels: more than is kept in memory while an object arrives."""
 
     @property
     def sop_class(self) -> str:

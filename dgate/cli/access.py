@@ -22,7 +22,7 @@ from dgate.delivery.desk import Desk
 from dgate.delivery.ledger import recover_leases
 from dgate.errors import ConfigError, DgateError
 from dgate.ops.control import ControlClient
-from dgate.ops.lock import FolderLock, Holder
+from dgate.ops.lock import FolderLock, Holder, holder_of
 
 
 def running_server(settings: Settings) -> ControlClient | None:
@@ -30,14 +30,20 @@ def running_server(settings: Settings) -> ControlClient | None:
 
     Raises DgateError when another command is at work on the folder.
     """
-    lock = FolderLock(settings.base_folder)
-    if not lock.path.exists():
+    return server_in(settings.base_folder)
+
+
+def server_in(base_folder: Path) -> ControlClient | None:
+    """Return the server that runs on a base folder, None when there is none.
+
+    Looks, and never takes the lock: a server that starts at this moment must find it free. Raises
+    DgateError when another command is at work on the folder.
+    """
+    holder = holder_of(base_folder)
+    if holder is None or not holder.is_alive():
         return None
-    holder = lock.acquire()
-    if holder is None:
-        lock.release()
-        return None
-    return _client(holder, settings)
+    client = client_of(holder, base_folder)
+    return client if client.is_served() else None
 
 
 @contextmanager
@@ -53,7 +59,7 @@ def open_ledger(config_path: Path) -> Iterator[QueueAccess]:
     lock = FolderLock(settings.base_folder)
     holder = lock.acquire()
     if holder is not None:
-        yield RemoteDesk(_client(holder, settings))
+        yield RemoteDesk(client_of(holder, settings.base_folder))
         return
     try:
         with _own_desk(configuration) as desk:
@@ -90,11 +96,12 @@ def _own_desk(configuration: Configuration) -> Iterator[Desk]:
         database.close()
 
 
-def _client(holder: Holder, settings: Settings) -> ControlClient:
+def client_of(holder: Holder, base_folder: Path) -> ControlClient:
+    """Return the way to the server that holds a folder; raises DgateError when it is none."""
     if holder.socket is None:
         raise DgateError(
             f"{holder} is at work there",
-            where=str(settings.base_folder),
+            where=str(base_folder),
             remedy="try again when it has ended",
         )
     return ControlClient(holder.socket)

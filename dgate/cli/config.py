@@ -11,21 +11,32 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from dgate.cli import config_edit
+from dgate.cli.history import history_command, reload_command, rollback_command
 from dgate.cli.options import config_option
+from dgate.config.compatibility import compatibility_page
 from dgate.config.key_table import REGISTRY
 from dgate.config.keys import ANY_KEY, MAIN, Key, KeyType, Mark
-from dgate.config.reference import effect, markdown, written
+from dgate.config.reference import effect, kind_of, markdown, written
 from dgate.config.settings import Configuration, Settings, Value, load
 from dgate.errors import ConfigError
 
 _HIDDEN = "(hidden)"
 _TYPED = (KeyType.INT, KeyType.BOOL, KeyType.SECONDS, KeyType.PORT, KeyType.PATH, KeyType.AE)
 _COMPOSED = ("engine", "mag_devices")
+_CHANGES = {
+    True: "take effect a second or two after the file was saved, or on SIGHUP",
+    False: "take effect when the server is started again",
+}
 
 
 @click.group("config")
 def config_group() -> None:
-    """Show and explain settings."""
+    """Show, explain and change settings."""
+
+
+for _command in config_edit.COMMANDS.values():
+    config_group.add_command(_command)
 
 
 @config_group.command("show")
@@ -63,13 +74,17 @@ def show_command(config: Path, everything: bool, changed: bool, as_json: bool) -
 @click.argument("key", required=False)
 @config_option
 @click.option("--markdown", "as_markdown", is_flag=True, help="Print the page of all settings.")
-def explain_command(key: str | None, config: Path, as_markdown: bool) -> None:
+@click.option("--compatibility", is_flag=True, help="Print the page of what differs from Conquest.")
+def explain_command(key: str | None, config: Path, as_markdown: bool, compatibility: bool) -> None:
     """Explain the setting KEY; without KEY, list all settings with one line each.
 
     KEY may be written in any letter case, with a number (MAGDevice0) or with N (MAGDeviceN).
     """
     if as_markdown:
         click.echo(markdown(), nl=False)
+        return
+    if compatibility:
+        click.echo(compatibility_page(), nl=False)
         return
     if key is None:
         _list_keys()
@@ -84,6 +99,11 @@ def explain_command(key: str | None, config: Path, as_markdown: bool) -> None:
         if place:
             click.echo()
         _explain(found, key, configuration)
+
+
+config_group.add_command(history_command)
+config_group.add_command(rollback_command)
+config_group.add_command(reload_command)
 
 
 def value_table(configuration: Configuration, values: Sequence[Value]) -> Table:
@@ -158,17 +178,21 @@ def _explain(key: Key, asked: str, configuration: Configuration | None) -> None:
     click.secho(written(key), bold=True)
     click.echo(f"  {key.meaning}")
     default = _HIDDEN if key.secret else key.default or "(empty)"
-    rows = [("Value", " or ".join(key.choices) or key.type.value)]
+    rows = [("Value", kind_of(key))]
     if key.least is not None or key.most is not None:
         rows.append(("Range", _range(key)))
     rows.append(("Default", default))
     rows += [("Now", text) for text in _current(key, asked, configuration)]
     rows.append(("Effect", effect(key)))
     if key.effective:
-        rows.append(("Changes", "take effect when the server is started again"))
+        rows.append(("Changes", _CHANGES[key.live]))
     if key.aliases:
         rows.append(("Also read", ", ".join(key.aliases)))
     rows.append(("From", "dgate's own" if key.mark is Mark.OWN else "Conquest"))
+    if key.differs:
+        rows.append(("Differs", key.differs))
+    if key.effective and key.has_sample:
+        rows.append(("Example", key.sample))
     for title, text in rows:
         click.echo(f"  {title:<10} {text}")
     for line in key.details.splitlines():

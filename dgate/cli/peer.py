@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 
-from dgate.config.settings import Configuration, load
+from dgate.config.settings import Configuration, Settings, default_settings, load
 from dgate.delivery.destination import Destination, resolve
 from dgate.errors import ConfigError
 from dgate.net import Association, ContextProposal, Timeouts, connect
@@ -26,9 +26,11 @@ class Peer:
     destination: Destination
     configuration: Configuration | None
     timeouts: Timeouts
+    settings: Settings
+    """Those of the configuration, else the defaults."""
 
     def connect(self, contexts: Sequence[ContextProposal]) -> Association:
-        """Open an association that proposes `contexts`.
+        """Open an association that proposes `contexts`, by PDUSize and PadAEWithZeros.
 
         Raises:
             PeerError: the node cannot be reached, rejects, or does not answer in time.
@@ -41,6 +43,8 @@ class Peer:
             found.called,
             contexts,
             timeouts=self.timeouts,
+            max_pdu=self.settings.pdu_size,
+            pad_with_zeros=self.settings.pad_ae_with_zeros,
         )
 
 
@@ -59,7 +63,8 @@ def find_peer(
         timeouts = Timeouts.of(configuration.settings.tcpip_timeout_s)
     else:
         timeouts = Timeouts()
-    ours = calling or (configuration.settings.ae_title if configuration else DEFAULT_CALLING)
+    settings = configuration.settings if configuration else default_settings(Path.cwd())
+    ours = calling or (settings.ae_title if configuration else DEFAULT_CALLING)
     title, at, address = target.rpartition("@")
     if at:
         host, colon, port = address.rpartition(":")
@@ -68,14 +73,14 @@ def find_peer(
                 f"{target!r} is not AE@host:port", remedy="for example STORESCP@127.0.0.1:104"
             )
         destination = Destination(host.strip("[]"), int(port), ours, title, "as")
-        return Peer(destination, configuration, timeouts)
+        return Peer(destination, configuration, timeouts, settings)
     if configuration is None:
         raise ConfigError(
             f"{target!r} needs a configuration to be looked up in",
             remedy="give -c PATH, or write the target as AE@host:port",
         )
     destination = resolve(target, configuration.nodes, configuration.settings, org=calling)
-    return Peer(destination, configuration, timeouts)
+    return Peer(destination, configuration, timeouts, settings)
 
 
 def _load(config: Path | None) -> Configuration | None:

@@ -1,22 +1,32 @@
-"""`dgate serve`: the server in the foreground, until SIGTERM or SIGINT."""
+"""`dgate serve`: the server in the foreground, until SIGTERM or SIGINT; SIGHUP reloads."""
 
 from __future__ import annotations
 
 import logging
+import queue
 import signal
-import threading
 from pathlib import Path
 from types import FrameType
 
 import click
 
 from dgate.cli.options import config_option
+from dgate.config.history import History
 from dgate.config.settings import Configuration, Severity, load
 from dgate.errors import ConfigError
 from dgate.gateway import Gateway
-from dgate.ops.log import set_up_logging
+from dgate.inspection import blocking, inspect
+from dgate.ops.log import Logs
+from dgate.parts import LogPart, log_settings
+from dgate.rules.hooks import Rules
 
 log = logging.getLogger("dgate.serve")
+
+_LEVELS = {
+    Severity.ERROR: logging.ERROR,
+    Severity.WARNING: logging.WARNING,
+    Severity.INFO: logging.INFO,
+}
 
 
 @click.command("serve")
@@ -29,46 +39,46 @@ def serve_command(config: Path, verbose: bool) -> None:
     it: running associations may finish, nothing that was acknowledged is lost (not even by
     SIGKILL).
 
+    Changed files take effect within seconds of being saved, or at once on SIGHUP; with an error in
+    them the server goes on as before and says why.
+
     Exit code 0: it was stopped; 1: it did not start.
     """
+    folder = config if config.is_dir() else config.parent
+    History(folder.absolute()).finish()
     configuration = load(config)
-    set_up_logging(configuration.settings.trouble_log, verbose=verbose)
-    _report_problems(configuration)
-    stop = threading.Event()
+    logs = Logs(log_settings(configuration.settings), verbose=verbose)
+    logs.start()
+    gateway = Gateway(configuration, beside=[LogPart(logs)])
+    _report_problems(configuration, gateway.rules)
+    signals: queue.SimpleQueue[int] = queue.SimpleQueue()
 
     def on_signal(number: int, _frame: FrameType | None) -> None:
-        log.info("Signal %s: the server is stopping.", signal.Signals(number).name)
-        stop.set()
+        # Handlers interrupt this thread anywhere: the work is done in the loop below.
+        signals.put(number)
 
-    def on_hangup(_number: int, _frame: FrameType | None) -> None:
-        log.warning("SIGHUP was ignored: restart the server to apply changed files.")
-
-    signal.signal(signal.SIGTERM, on_signal)
-    signal.signal(signal.SIGINT, on_signal)
-    signal.signal(signal.SIGHUP, on_hangup)
-    gateway = Gateway(configuration)
+    for heeded in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(heeded, on_signal)
     gateway.start()
     try:
-        stop.wait()
+        while (number := signals.get()) == signal.SIGHUP:
+            gateway.reload("SIGHUP")
+        log.info("Signal %s: the server is stopping.", signal.Signals(number).name)
     finally:
         gateway.stop()
     log.info("The server has stopped.")
+    logs.stop()
 
 
-def _report_problems(configuration: Configuration) -> None:
-    """Log every problem of the four files; an error among them stops the start."""
-    levels = {
-        Severity.ERROR: logging.ERROR,
-        Severity.WARNING: logging.WARNING,
-        Severity.INFO: logging.INFO,
-    }
-    errors = 0
-    for problem in configuration.problems:
-        log.log(levels[problem.severity], "%s", problem)
-        errors += problem.severity is Severity.ERROR
+def _report_problems(configuration: Configuration, rules: Rules) -> None:
+    """Log every problem of the configuration; an error among them stops the start."""
+    problems = inspect(configuration, rules)
+    for problem in problems:
+        log.log(_LEVELS[problem.severity], "%s", problem)
+    errors = blocking(problems, rules)
     if errors:
         raise ConfigError(
-            f"{errors} error(s) in the configuration, the server does not start",
+            f"{len(errors)} error(s) in the configuration, the server does not start",
             where=str(configuration.settings.ini_path),
             remedy="dgate check -c PATH shows them all",
         )

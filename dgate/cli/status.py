@@ -14,6 +14,7 @@ from rich.table import Table
 from dgate.cli.access import running_server
 from dgate.cli.options import config_option
 from dgate.config.settings import load
+from dgate.ops import health
 
 
 @click.command("status")
@@ -22,7 +23,8 @@ from dgate.config.settings import load
 def status_command(config: Path, as_json: bool) -> None:
     """Show the state of the running server.
 
-    Exit code 0: it runs; 1: no server runs on this configuration.
+    Exit code 0: it runs and is well; 1: no server runs on this configuration, or it does not
+    answer; 2: it runs, but something is wrong that a person has to look after.
     """
     server = running_server(load(config).settings)
     if server is None:
@@ -31,8 +33,10 @@ def status_command(config: Path, as_json: bool) -> None:
     status = server.call("status")
     if as_json:
         click.echo(json.dumps(status, ensure_ascii=False))
-        return
-    print_status(status)
+    else:
+        print_status(status)
+    if status["health"]["state"] != health.OK:
+        sys.exit(2)
 
 
 def print_status(status: dict[str, Any]) -> None:
@@ -41,10 +45,13 @@ def print_status(status: dict[str, Any]) -> None:
     table.add_row(
         "Server", f"{status['ae_title']} on port {status['port']}, process {status['pid']}"
     )
+    table.add_row("Health", status["health"]["state"])
+    for problem in status["health"]["problems"]:
+        table.add_row("", problem)
     table.add_row("Up", f"{status['up_s']:.0f} s")
     table.add_row("Associations", f"{status['associations']} of {status['max_associations']}")
-    archive = status["archive"].items()
-    table.add_row("Archive", ", ".join(_counted(number, what) for what, number in archive))
+    archive = ", ".join(_counted(number, what) for what, number in status["archive"].items())
+    table.add_row("Archive", archive or "not known")
     for device in status["devices"]:
         table.add_row(device["name"], f"{device['free_mb']} MB free")
     for queued in status["queue"]:

@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from importlib import resources
+from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
 import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from dgate.archive.devices import Devices
+from dgate.archive.export import Exporter
+from dgate.archive.files import FileReader
 from dgate.archive.importer import files_below
+from dgate.archive.records import InstanceRef
+from dgate.archive.spool import Spool
 from dgate.cli.keys import KeyList
 from dgate.cli.peer import Peer
-from dgate.config.soplist import SopList
+from dgate.clock import SystemClock
+from dgate.delivery.inquiry import Inquiry, find_proposals, list_objects
+from dgate.delivery.offers import MOST_CONTEXTS, UNCOMPRESSED, listed_classes, storage_offers
+from dgate.delivery.sender import Sender
 from dgate.dicom.encode import UTF_8, encode_data_set
-from dgate.dicom.part10 import FileMeta, file_meta, read_meta
+from dgate.dicom.part10 import file_meta, read_meta
 from dgate.dicom.payload import Payload, SpillFile
-from dgate.dicom.uids import EXPLICIT_LE, IMPLICIT_LE, is_uid
-from dgate.errors import DgateError, NoContext, PeerError
+from dgate.dicom.uids import is_uid
+from dgate.errors import DgateError, NoContext, PeerError, Rejected, StoreError, Unreachable
 from dgate.net import (
     Association,
     Command,
@@ -32,9 +39,7 @@ from dgate.net import (
     category,
     describe,
     get,
-    store,
 )
-from dgate.net.sop_classes import is_storage
 
 GET_MODELS = {
     True: "1.2.840.10008.5.1.4.1.2.1.3",
@@ -42,9 +47,12 @@ GET_MODELS = {
 }
 """By whether the model is the Patient Root."""
 
-_READ_BYTES = 1 << 20
 _HEAD_BYTES = 1 << 16
-_MOST_STORAGE_CONTEXTS = 127
+_PREPARED = 2000
+_MOST_LOSSES = 2
+"""So many associations lost one after another, with nothing sent between, end `dgate send`."""
+_FILES = "FILE"
+"""What stands in the place of a device for a file of no archive."""
 
 
 def progress_bar() -> Progress:
@@ -60,7 +68,14 @@ def progress_bar() -> Progress:
 
 
 def show_suboperations(responses: Iterable[Command], description: str) -> Command:
-    """Follow a C-MOVE or C-GET to its end, print what it did, and return the final response."""
+    """Follow a C-MOVE to its end, print what it did, and return the final response."""
+    final = follow_suboperations(responses, description)
+    click.echo(_summary(description, final))
+    return final
+
+
+def follow_suboperations(responses: Iterable[Command], description: str) -> Command:
+    """Follow a C-MOVE or C-GET to its end and return the final response."""
     final: Command | None = None
     with progress_bar() as bar:
         task = bar.add_task(description, total=None)
@@ -72,101 +87,104 @@ def show_suboperations(responses: Iterable[Command], description: str) -> Comman
             bar.update(task, completed=done)
     if final is None:
         raise PeerError("the node sent no response", where=description)
-    click.echo(
+    return final
+
+
+def _summary(description: str, final: Command) -> str:
+    return (
         f"{description}: {final.completed or 0} completed, {final.failed or 0} failed, "
         f"{final.warning or 0} with a warning."
     )
-    return final
 
 
 # send
 
 
-@dataclass(frozen=True, slots=True)
-class _File:
-    path: Path
-    meta: FileMeta
-
-
 def send_files(peer: Peer, paths: Iterable[Path]) -> bool:
-    """Send every DICOM file below `paths`; return whether the peer accepted all of them."""
+    """Send every DICOM file below `paths`; return whether the peer accepted all of them.
+
+    As a delivery does: by the node's compression code, converted where the peer does not take the
+    object as it is.
+    """
     files, unreadable = _read_metas(files_below(paths))
     if not files:
         raise DgateError("there is no DICOM file to send")
-    sent = 0
-    with progress_bar() as bar:
-        task = bar.add_task(f"to {peer.destination.called}", total=len(files))
-        for batch, proposals in _batches(files):
-            with peer.connect(proposals) as association:
-                for file in batch:
-                    sent += _send_file(association, file)
-                    bar.advance(task)
+    sender = _sender(peer)
+    sent = losses = 0
+    try:
+        sender.prepare(files[:_PREPARED])
+        with progress_bar() as bar:
+            task = bar.add_task(f"to {peer.destination.called}", total=len(files))
+            for file in files:
+                try:
+                    sent += _send_file(sender, file)
+                    losses = 0
+                except (Unreachable, Rejected):
+                    raise
+                except PeerError as exc:
+                    losses += 1
+                    if losses == _MOST_LOSSES:
+                        raise
+                    click.echo(f"{file.name}: {exc}", err=True)
+                bar.advance(task)
+    finally:
+        sender.close()
     click.echo(f"{sent} of {len(files)} object(s) accepted by {peer.destination}.")
     return sent == len(files) and not unreadable
 
 
-def _read_metas(paths: Iterable[Path]) -> tuple[list[_File], int]:
-    files: list[_File] = []
+def _sender(peer: Peer) -> Sender:
+    """Return a sender for files, which needs no archive."""
+    spool = Spool(peer.settings.base_folder / "dgate" / "spool")
+    devices = Devices((), spool, SystemClock(), full_threshold_bytes=0)
+    exporter = Exporter(
+        devices, peer.settings, others={_FILES: lambda ref: FileReader.of(ref.name)}
+    )
+
+    def connect_patiently(
+        host: str,
+        port: int,
+        calling: str,
+        called: str,
+        contexts: Sequence[ContextProposal],
+        **options: object,
+    ) -> Association:
+        return peer.connect(contexts)
+
+    return Sender(peer.destination, exporter, peer.settings, connect=connect_patiently)
+
+
+def _read_metas(paths: Iterable[Path]) -> tuple[list[InstanceRef], int]:
+    files: list[InstanceRef] = []
     unreadable = 0
     for path in paths:
         try:
             with path.open("rb") as file:
-                files.append(_File(path, read_meta(file.read(_HEAD_BYTES))))
+                meta = read_meta(file.read(_HEAD_BYTES))
         except (DgateError, OSError) as exc:
             unreadable += 1
             click.echo(f"{path} is skipped: {exc}", err=True)
+        else:
+            files.append(
+                # The syntax in the place of the series: each kind is looked at once.
+                InstanceRef(
+                    meta.sop_class, meta.sop_instance, "", "", meta.syntax, _FILES, str(path)
+                )
+            )
     return files, unreadable
 
 
-def _batches(files: list[_File]) -> Iterator[tuple[list[_File], list[ContextProposal]]]:
-    """Group the files by what one association can propose."""
-    batch: list[_File] = []
-    proposals: dict[ContextProposal, None] = {}
-    for file in files:
-        wanted = dict.fromkeys([ContextProposal(file.meta.sop_class, (file.meta.syntax,))])
-        if batch and len(proposals | wanted) > _MOST_STORAGE_CONTEXTS:
-            yield batch, list(proposals)
-            batch, proposals = [], {}
-        batch.append(file)
-        proposals |= wanted
-    if batch:
-        yield batch, list(proposals)
-
-
-def _send_file(association: Association, file: _File) -> bool:
-    """Send one file as it is; print why when the peer did not take it."""
-    context = next(
-        (
-            each
-            for each in association.contexts_for(file.meta.sop_class)
-            if each.transfer_syntax == file.meta.syntax
-        ),
-        None,
-    )
-    if context is None:
-        click.echo(
-            f"{file.path}: the peer takes no {file.meta.sop_class} in {file.meta.syntax}", err=True
-        )
+def _send_file(sender: Sender, file: InstanceRef) -> bool:
+    """Send one file; print why when the peer did not take it. Raises PeerError when it is lost."""
+    try:
+        result = sender.send(file)
+    except (NoContext, StoreError) as exc:
+        click.echo(f"{file.name}: {exc.what}", err=True)
         return False
-    response = store(
-        association,
-        context.id,
-        file.meta.sop_class,
-        file.meta.sop_instance,
-        _read_data_set(file),
-    )
-    status = Status.PROCESSING_FAILURE if response.status is None else response.status
-    if category(status) in (StatusCategory.SUCCESS, StatusCategory.WARNING):
+    if category(result.status) in (StatusCategory.SUCCESS, StatusCategory.WARNING):
         return True
-    click.echo(f"{file.path}: status {describe(status)} {response.error_comment}", err=True)
+    click.echo(f"{file.name}: status {describe(result.status)} {result.comment}", err=True)
     return False
-
-
-def _read_data_set(file: _File) -> Iterator[bytes]:
-    with file.path.open("rb") as stream:
-        stream.seek(file.meta.data_offset)
-        while chunk := stream.read(_READ_BYTES):
-            yield chunk
 
 
 # get
@@ -177,6 +195,8 @@ class _Folder:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self.received: set[str] = set()
+        """SOP Instance UIDs of what has come."""
         folder.mkdir(parents=True, exist_ok=True)
 
     def payload(
@@ -204,12 +224,16 @@ class _Folder:
                 where=str(self._folder),
                 remedy="free space or choose another folder",
             )
+        if command.sop_instance in self.received:
+            # Asked for again with other contexts: what came first is nearer to what is stored.
+            return Status.SUCCESS
         target = self._folder / f"{command.sop_instance}.dcm"
         if payload.spilled is not None:
             payload.spilled.path.replace(target)
         else:
             header = self._header(association, message.context, command)
             target.write_bytes(header + bytes(payload.view()))
+        self.received.add(command.sop_instance)
         return Status.SUCCESS
 
     @staticmethod
@@ -220,19 +244,54 @@ class _Folder:
 
 
 def fetch(peer: Peer, keys: KeyList, level: str, output: Path, *, patient_root: bool) -> Command:
-    """Fetch what matches into `output` and return the final C-GET response.
+    """Fetch what matches into `output` and return a final response that counts everything.
 
-    Proposes the storage classes of dgatesop.lst that fit into one association, uncompressed.
+    The node is asked first of which SOP classes the objects are. Where it does not say, all storage
+    classes of dgatesop.lst are offered, over as many associations as that takes.
     """
     sop_class = GET_MODELS[patient_root]
-    uncompressed = (EXPLICIT_LE, IMPLICIT_LE)
-    proposals = [ContextProposal(sop_class, uncompressed)]
-    proposals += [
-        ContextProposal(uid, uncompressed, scp_role=True)
-        for uid in _storage_classes(peer)[:_MOST_STORAGE_CONTEXTS]
-    ]
     folder = _Folder(output)
-    with peer.connect(proposals) as association:
+    classes = _classes_there(peer, keys) or listed_classes(
+        peer.configuration.sop_list if peer.configuration else None
+    )
+    final = Command()
+    for place, offers in enumerate(storage_offers(classes, MOST_CONTEXTS - 1)):
+        final = _get(peer, sop_class, offers, keys, level, folder)
+        total = (final.completed or 0) + (final.failed or 0) + (final.warning or 0)
+        if place:
+            final.completed, final.warning = min(total, len(folder.received)), 0
+            final.failed = total - final.completed
+            final.status = Status.SUBOPERATIONS_FAILED if final.failed else Status.SUCCESS
+        if not final.failed:
+            break
+    click.echo(_summary(f"from {peer.destination.called}", final))
+    return final
+
+
+def _classes_there(peer: Peer, keys: KeyList) -> list[str]:
+    """Return the SOP classes of what matches as the node lists it; empty when it does not."""
+    try:
+        with peer.connect(find_proposals()) as association:
+            found = list_objects(Inquiry(association), keys.matching)
+    except (Unreachable, Rejected):
+        raise
+    except PeerError:
+        # A node may offer C-GET without C-FIND, or be at odds with a query level by level.
+        return []
+    classes = list(dict.fromkeys(each.sop_class for each in found))
+    return classes if all(classes) else []
+
+
+def _get(
+    peer: Peer,
+    sop_class: str,
+    offers: Sequence[ContextProposal],
+    keys: KeyList,
+    level: str,
+    folder: _Folder,
+) -> Command:
+    """C-GET over one association and return the final response."""
+    with peer.connect([ContextProposal(sop_class, UNCOMPRESSED), *offers]) as association:
         context = next(iter(association.contexts_for(sop_class)), None)
         if context is None:
             raise NoContext(f"{peer.destination} does not offer C-GET")
@@ -245,17 +304,7 @@ def fetch(peer: Peer, keys: KeyList, level: str, output: Path, *, patient_root: 
             association,
             context.id,
             identifier,
-            lambda message: folder.keep(association, message),
+            partial(folder.keep, association),
             payload_factory=folder.payload,
         )
-        return show_suboperations(responses, f"from {peer.destination.called}")
-
-
-def _storage_classes(peer: Peer) -> list[str]:
-    """Return the storage classes of the configuration's dgatesop.lst, else of the shipped one."""
-    listed = peer.configuration.sop_list.abstract if peer.configuration else None
-    if listed is None:
-        text = resources.files("dgate.config").joinpath("default/dgatesop.lst").read_bytes()
-        listed = SopList.parse(text, "dgatesop.lst")[0].abstract or frozenset()
-    # Short UIDs first: the common classes must not be the ones left out.
-    return sorted((uid for uid in listed if is_storage(uid)), key=lambda uid: (len(uid), uid))
+        return follow_suboperations(responses, f"from {peer.destination.called}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import platform
 from pathlib import Path
 
 import pytest
@@ -32,9 +34,34 @@ def test_lock_file_of_a_dead_server_means_that_none_runs(site: Site) -> None:
     assert running_server(site.configuration.settings) is None
 
 
-def test_running_server_is_found_by_its_lock(site: Site) -> None:
+def test_running_server_is_found_by_its_lock_which_is_left_alone(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    socket = site.folder / "dgate.sock"
+    server = ControlServer(socket, {"status": lambda arguments: {"up": 1}})
+    server.start()
+    with site.locked(socket):
+        monkeypatch.setattr(FolderLock, "acquire", never)
+        client = running_server(site.configuration.settings)
+        assert client is not None
+        assert client.call("status") == {"up": 1}
+    server.stop()
+
+
+def never(*_: object) -> None:
+    raise AssertionError("a command that only looks has taken the lock")
+
+
+def test_server_that_has_not_opened_its_socket_yet_is_not_there(site: Site) -> None:
     with site.locked(site.folder / "dgate.sock"):
-        assert running_server(site.configuration.settings) is not None
+        assert running_server(site.configuration.settings) is None
+
+
+def test_command_that_died_is_not_at_work(site: Site) -> None:
+    text = json.dumps({"pid": 2**22 + 1, "host": platform.node(), "socket": None})
+    (site.folder / "dgate.lock").write_text(text)
+
+    assert running_server(site.configuration.settings) is None
 
 
 def test_another_command_at_work_is_named(site: Site) -> None:

@@ -76,7 +76,7 @@ def test_bad_rule_is_shown_with_a_caret_below_its_place(folder: Path) -> None:
     place = next(n for n, text in enumerate(lines) if f"dicom.ini:{line}: ImportConverter0" in text)
     assert code == 1
     assert lines[place].startswith("error: ")
-    assert lines[place + 1].strip() == "nop; nosuchthing"
+    assert lines[place + 1].strip() == "ImportConverter0 = nop; nosuchthing"
     assert lines[place + 2].index("^") == lines[place + 1].index("nosuchthing")
 
 
@@ -92,6 +92,8 @@ def test_problems_are_given_as_json(folder: Path) -> None:
     assert problem["file"] == str(folder / "dicom.ini")
     assert problem["line"] == line
     assert problem["advice"] == "did you mean TCPPort?"
+    assert (problem["column"], problem["text"]) == (1, "TCPPrt = (not shown)")
+    assert list(problem) == ["severity", "file", "line", "column", "message", "advice", "text"]
 
 
 def test_rule_problem_names_the_whole_path_in_json(folder: Path) -> None:
@@ -130,3 +132,9 @@ def test_caret_stands_right_in_a_long_line(folder: Path) -> None:
     lines = check(folder)[1].splitlines()
     caret = next(n for n, text in enumerate(lines) if text.strip() == "^")
     assert lines[caret - 1][lines[caret].index("^") :].startswith("nosuchthing")
+
+
+def test_misspelt_password_is_not_printed(folder: Path) -> None:
+    add(folder, "Pasword = geheim\n Password = geheim\nUsernme = geheim")
+
+    assert "geheim" not in check(folder)[1] + check(folder, "--json")[1]

@@ -18,6 +18,7 @@ STATUS: dict[str, Any] = {
     "archive": {"patients": 1, "studies": 1, "series": 1, "instances": 1},
     "devices": [{"name": "MAG0", "free_mb": 5}],
     "queue": [],
+    "health": {"state": "ok", "problems": []},
 }
 
 
@@ -35,3 +36,14 @@ def test_archive_is_counted_in_proper_words(
     print_status(STATUS | {"archive": dict.fromkeys(STATUS["archive"], number)})
 
     assert text in capsys.readouterr().out
+
+
+def test_what_is_wrong_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    problems = {"state": "degraded", "problems": ["the database does not answer: it is away"]}
+
+    print_status(STATUS | {"archive": {}, "health": problems})
+
+    out = capsys.readouterr().out
+    assert "degraded" in out
+    assert "the database does not answer: it is away" in out
+    assert "not known" in out

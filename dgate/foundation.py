@@ -1,0 +1,95 @@
+"""The parts that stay as long as the gateway runs, whatever its configuration says meanwhile.
+
+Part of the composition root. What follows the configuration is `dgate.generation`. Opened and
+closed by the thread that owns the gateway; used by all.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from dgate.archive.database import Database
+from dgate.archive.devices import Devices
+from dgate.archive.index import Index
+from dgate.archive.ingest import Traffic
+from dgate.archive.maintenance.removals import Removals
+from dgate.archive.passing import Passing
+from dgate.archive.recovery import recover
+from dgate.archive.schema import Schema, prepare
+from dgate.archive.writer import Writer
+from dgate.clock import Clock
+from dgate.config.settings import Configuration, Durability
+from dgate.delivery.desk import Desk
+from dgate.delivery.ledger import Ledger
+from dgate.services.virtual import Fetches
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Foundation:
+    """The open archive below everything that settings shape."""
+
+    clock: Clock
+    database: Database
+    schema: Schema
+    writer: Writer
+    index: Index
+    """Under the settings of the start; `Index.under` gives it others."""
+    first_devices: Devices
+    """The devices by the settings of the start; a generation has its own, which share these."""
+    traffic: Traffic
+    ledger: Ledger
+    desk: Desk
+    wake: Callable[[], None]
+    """Tells the dispatcher that debts were committed."""
+    passing: Passing = field(default_factory=Passing)
+    """Objects of virtual servers that are only passed on."""
+    fetches: Fetches = field(default_factory=Fetches)
+    """Retrievals that wait for objects of virtual servers."""
+
+    @classmethod
+    def open(
+        cls,
+        configuration: Configuration,
+        database: Database,
+        clock: Clock,
+        wake: Callable[[], None],
+    ) -> Foundation:
+        """Open the archive and recover what a crash left.
+
+        Raises:
+            DgateError: the database or a device cannot be used.
+        """
+        settings = configuration.settings
+        database.open()
+        schema = prepare(database, configuration.layout, settings)
+        for note in schema.notes:
+            log.info("Database: %s.", note)
+        writer = Writer(database, settings.durability)
+        index = Index(database, schema, settings)
+        devices = Devices.from_settings(settings, clock)
+        release = devices.spool.remove
+        foundation = cls(
+            clock,
+            database,
+            schema,
+            writer,
+            index,
+            devices,
+            Traffic.of(settings),
+            Ledger(database, writer, clock, index.add_debts, release),
+            Desk(database, writer, clock, release),
+            wake,
+        )
+        log.info("Recovery: %s.", recover(devices, index, writer))
+        durable = settings.durability is Durability.FULL
+        Removals(database, schema, index, writer, devices, durable=durable).finish()
+        return foundation
+
+    def close(self) -> None:
+        """Close the connections; the database itself belongs to the gateway."""
+        self.writer.close()
+        self.index.close()

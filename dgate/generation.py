@@ -1,0 +1,342 @@
+"""Everything that one configuration shapes: built whole, then used unchanged.
+
+Part of the composition root. A reload builds a new `Generation` beside the one that runs and puts
+it in its place with one assignment (`dgate.gateway`); what began under the old one, an association
+or a delivery, ends under it. So nothing here may keep what has to outlive a configuration: that is
+in `dgate.foundation`. Nor does anything here have to be closed. Immutable, used by all threads.
+
+To add a part that follows the configuration and does not run by itself (a service, a check, a
+source of rules): give it a field of `Generation`, build it in `_Builder` from `self._settings`
+and `self._foundation`, and use it there. Something that runs by itself belongs to `dgate.parts`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+
+from dgate.archive.coercion import DEMANDING, Coercion
+from dgate.archive.devices import Devices
+from dgate.archive.events import IntakeEvents, compression_hook
+from dgate.archive.export import Exporter, Rewrite
+from dgate.archive.importer import FileResult, import_files
+from dgate.archive.index import Index
+from dgate.archive.ingest import Ingest
+from dgate.archive.lookup import Lookup
+from dgate.archive.maintenance.mirror import Mirrors
+from dgate.archive.naming import Naming
+from dgate.archive.obligations import DIGEST
+from dgate.archive.passing import PASSING_DEVICE
+from dgate.archive.query import Finder
+from dgate.archive.records import InstanceRef
+from dgate.archive.worklist import Worklist
+from dgate.config.settings import Configuration, Durability, Settings
+from dgate.delivery.records import Debt
+from dgate.delivery.schedule import RetryPolicy
+from dgate.delivery.sender import Sender
+from dgate.delivery.worker import Toolbox
+from dgate.dicom.table import ElementTable
+from dgate.dicom.uids import VERIFICATION, UidGenerator
+from dgate.errors import RuleError
+from dgate.foundation import Foundation
+from dgate.net import STORAGE, CommandField, Handler, Policy, Router, Terms, Timeouts
+from dgate.ops.log import UserLog
+from dgate.rules.effects import Captured, ExportPlan, Forward, ImportVerdict
+from dgate.rules.effects import Outcome as RuleOutcome
+from dgate.rules.hooks import Rules, capture
+from dgate.services.identifier import PATIENT_ROOT, PATIENT_STUDY_ONLY, STUDY_ROOT
+from dgate.services.query import QueryService
+from dgate.services.retrieve import RetrieveService
+from dgate.services.storage import StorageService
+from dgate.services.verification import answer_echo
+from dgate.services.virtual import Receiver, VirtualRetrieval, VirtualServers
+from dgate.services.worklist import MODALITY_WORKLIST, WorklistService
+from dgate.surroundings import RuleEvents, Surroundings, World
+
+_QUERY_RETRIEVE = "1.2.840.10008.5.1.4.1.2"
+_PRIVATE_RETRIEVE = "1.2.826.0.1.3680043.2.135.1066.5.1.4.1.2"
+"""Aliases of the C-MOVE classes under the original vendor's root (spec dgatesop-lst.md, appendix).
+"""
+_MODELS = {"1": PATIENT_ROOT, "2": STUDY_ROOT, "3": PATIENT_STUDY_ONLY}
+
+
+class Hooks:
+    """The rules of one generation, with what they may learn from outside."""
+
+    def __init__(self, rules: Rules, exporter: Exporter) -> None:
+        self.rules = rules
+        self._exporter = exporter
+        self.world: World | None = None
+        """Set once while the generation is built, as it needs the intake that runs the rules."""
+        self.events = RuleEvents(rules.events, self.surroundings)
+        """The converters of requests, answers, refused objects and compression codes."""
+
+    def surroundings(
+        self, captured: Captured, ref: InstanceRef | None = None, path: PurePath | None = None
+    ) -> Surroundings:
+        """Return what one run may ask."""
+        assert self.world is not None, "the generation is not complete"
+        return Surroundings(self.world, captured, ref, path)
+
+    def run_import(
+        self, table: ElementTable, captured: Captured, variables: dict[str, str] | None
+    ) -> ImportVerdict:
+        """Run the import converters over an object that has arrived."""
+        return self.rules.run_import(table, captured, self.surroundings(captured), variables)
+
+    def plan_exports(self, table: ElementTable, captured: Captured) -> list[ExportPlan]:
+        """Return what the export converters owe for an object that is being stored."""
+        return self.rules.plan_exports(table, captured, self.surroundings(captured))
+
+    def compression_script(self, code: str) -> Rewrite | None:
+        """Return what the compression code s0 to s9 does to a copy that is sent, None for others.
+
+        What it returns raises RuleError when the converter fails.
+        """
+        hook = compression_hook(self.events, code)
+        if hook is None:
+            return None
+
+        def rewrite(table: ElementTable) -> None:
+            hook(table, capture(table, "", ""), None)
+
+        return rewrite
+
+    def expand(self, debt: Debt) -> list[Forward]:
+        """Run the export converter that an EXPORT debt names over the stored object.
+
+        Raises:
+            RuleError: the converter failed; the debt has to wait for a person.
+            StoreError: the object or the database cannot be read.
+        """
+        number = int(debt.destination.removeprefix("ExportConverter"))
+        context = json.loads(debt.context)
+        # Debts of earlier versions have none.
+        digest = context.pop(DIGEST, "")
+        captured = Captured(**context)
+        surroundings = self.surroundings(captured, debt.ref, self._exporter.path(debt.ref))
+        with self._exporter.table(debt.ref) as table:
+            return self.rules.expand(number, table, captured, surroundings, digest)
+
+    def run_script(self, debt: Debt, table: ElementTable) -> None:
+        """Run the `script` clause of a forward over the copy that is sent.
+
+        Raises:
+            RuleError: the script failed or refused the copy, which must then not be sent.
+        """
+        captured = capture(table, debt.calling, debt.called)
+        verdict = self.rules.run_script(debt.script, table, captured, self.surroundings(captured))
+        if verdict.outcome is not RuleOutcome.KEEP:
+            raise RuleError(
+                verdict.reason or "the script of the forward refused the object",
+                where=debt.rule,
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """One configuration at work."""
+
+    configuration: Configuration
+    rules: Rules
+    hooks: Hooks
+    devices: Devices
+    index: Index
+    finder: Finder
+    exporter: Exporter
+    ingest: Ingest
+    user_log: UserLog
+    terms: Terms
+    """What serves the associations that begin now."""
+    toolbox: Toolbox
+    """What delivers from now on."""
+    worklist: Worklist
+
+    @property
+    def settings(self) -> Settings:
+        """Return the settings that count."""
+        return self.configuration.settings
+
+    @classmethod
+    def build(
+        cls,
+        foundation: Foundation,
+        configuration: Configuration,
+        rules: Rules,
+        former: Generation | None = None,
+    ) -> Generation:
+        """Build everything; `former` is the generation that this one is to replace.
+
+        Raises:
+            DgateError: something in the configuration cannot be used; nothing has changed then.
+        """
+        return _Builder(foundation, configuration, rules, former).build()
+
+    def import_files(self, paths: Iterable[Path]) -> Iterator[FileResult]:
+        """Store files; yields the result of each."""
+        return import_files(self.ingest, paths)
+
+
+class _Builder:
+    """Builds one generation."""
+
+    def __init__(
+        self,
+        foundation: Foundation,
+        configuration: Configuration,
+        rules: Rules,
+        former: Generation | None,
+    ) -> None:
+        self._foundation = foundation
+        self._configuration = configuration
+        self._settings = settings = configuration.settings
+        self._rules = rules
+        clock, database = foundation.clock, foundation.database
+        shared = former.devices if former is not None else foundation.first_devices
+        self._devices = Devices.from_settings(settings, clock, shared)
+        self._index = foundation.index.under(settings)
+        self._finder = Finder(database, foundation.schema, settings)
+        passing = {PASSING_DEVICE: foundation.passing.open}
+        self._exporter = Exporter(self._devices, settings, self._finder.instance, passing)
+        self._hooks = Hooks(rules, self._exporter)
+        uids = UidGenerator(settings.uid_prefix, clock)
+        self._worklist = Worklist(
+            database,
+            foundation.schema,
+            configuration.layout.worklist,
+            foundation.writer,
+            settings,
+            clock,
+            uids.new,
+        )
+        self._ingest = self._make_ingest()
+        self._hooks.world = World(
+            settings.ae_title,
+            clock,
+            uids,
+            self._ingest.file_name,
+            self._finder,
+            self._exporter,
+            Lookup(database, foundation.schema, self._finder, self._worklist, settings),
+        )
+        same_log = former is not None and former.settings.user_log == settings.user_log
+        self._user_log = (
+            former.user_log if former is not None and same_log else UserLog(settings.user_log)
+        )
+
+    def build(self) -> Generation:
+        """Put the parts together."""
+        return Generation(
+            self._configuration,
+            self._rules,
+            self._hooks,
+            self._devices,
+            self._index,
+            self._finder,
+            self._exporter,
+            self._ingest,
+            self._user_log,
+            self._terms(),
+            self._toolbox(),
+            self._worklist,
+        )
+
+    def _make_ingest(self) -> Ingest:
+        foundation, rules, hooks = self._foundation, self._rules, self._hooks
+        return Ingest(
+            self._settings,
+            self._index,
+            foundation.writer,
+            self._devices,
+            Naming(self._settings, foundation.clock),
+            None if rules.is_empty_import else hooks.run_import,
+            None if rules.is_empty_export else hooks.plan_exports,
+            foundation.clock,
+            foundation.wake,
+            foundation.traffic,
+            self._intake_events(),
+        )
+
+    def _intake_events(self) -> IntakeEvents:
+        mode = self._settings.worklist_mode
+        coercion = Coercion(self._worklist, demanding=mode == DEMANDING) if mode else None
+        return IntakeEvents(self._hooks.events, coercion)
+
+    def _terms(self) -> Terms:
+        settings = self._settings
+        policy = Policy(
+            lists=self._configuration.sop_list,
+            max_pdu=settings.pdu_size,
+            allow_unknown=settings.allow_unknown,
+            is_known=self._configuration.nodes.names,
+            accept_unknown_sop_classes=settings.accept_unknown_sop_classes,
+        )
+        storage = StorageService(settings, self._ingest, self._user_log, self._foundation.fetches)
+        router = Router(self._handlers(storage), storage.payload)
+        timeouts = Timeouts.of(settings.tcpip_timeout_s)
+        return Terms(policy, router.run, settings.max_associations, timeouts)
+
+    def _handlers(self, storage: StorageService) -> dict[tuple[CommandField, str], Handler]:
+        events = self._hooks.events
+        servers = VirtualServers(self._settings, self._configuration.nodes, events)
+        query = QueryService(self._settings, self._finder, events, servers)
+        worklist = WorklistService(self._settings, self._worklist, events)
+        retrieve = RetrieveService(
+            self._settings,
+            self._configuration.nodes,
+            self._finder,
+            self._exporter,
+            self._user_log,
+            events,
+            self._hooks.compression_script,
+            virtual=self._virtual_retrieval(servers),
+        )
+        handlers: dict[tuple[CommandField, str], Handler] = {
+            (CommandField.C_ECHO_RQ, VERIFICATION): answer_echo,
+            (CommandField.C_STORE_RQ, STORAGE): storage.store,
+            (CommandField.C_FIND_RQ, MODALITY_WORKLIST): worklist.find,
+        }
+        for number, levels in _MODELS.items():
+            root = f"{_QUERY_RETRIEVE}.{number}"
+            move = retrieve.move_handler(levels)
+            handlers[CommandField.C_FIND_RQ, f"{root}.1"] = query.handler(levels)
+            handlers[CommandField.C_MOVE_RQ, f"{root}.2"] = move
+            handlers[CommandField.C_MOVE_RQ, f"{_PRIVATE_RETRIEVE}.{number}.2"] = move
+            handlers[CommandField.C_GET_RQ, f"{root}.3"] = retrieve.get_handler(levels)
+        return handlers
+
+    def _virtual_retrieval(self, servers: VirtualServers) -> VirtualRetrieval:
+        foundation = self._foundation
+        receiver = Receiver(
+            self._settings,
+            foundation.fetches,
+            self._ingest,
+            foundation.passing,
+            self._configuration.sop_list,
+            self._finder.instance,
+        )
+        return VirtualRetrieval(servers, receiver)
+
+    def _toolbox(self) -> Toolbox:
+        settings, exporter, hooks = self._settings, self._exporter, self._hooks
+        return Toolbox(
+            ledger=self._foundation.ledger,
+            exporter=exporter,
+            settings=settings,
+            nodes=self._configuration.nodes,
+            clock=self._foundation.clock,
+            expand=hooks.expand,
+            rewrite=lambda debt: lambda table: hooks.run_script(debt, table),
+            make_sender=lambda destination: Sender(
+                destination, exporter, settings, compress=hooks.compression_script
+            ),
+            policy=RetryPolicy.of(settings),
+            mirror=self._mirrors(),
+        )
+
+    def _mirrors(self) -> Callable[[str], None]:
+        """Return what brings the mirror copy of a stored object up to date."""
+        durable = self._settings.durability is Durability.FULL
+        return Mirrors(self._devices, self._finder.instance, durable=durable).pay
