@@ -76,6 +76,10 @@ class Farm:
         self._processes.append(peer.process)
         return peer.start()
 
+    def add(self, process: Process) -> None:
+        """Take a process over that a test has made; it is ended with the farm."""
+        self._processes.append(process)
+
     def close(self) -> None:
         """End everything; fail when a dgate server met an exception that nobody expected."""
         failures = []

@@ -4,6 +4,9 @@ Twenty times, a send of 500 objects with two forwards each is cut short by a kil
 moment, and the server is started again. In the end every object that was acknowledged must be
 stored, indexed and delivered to both destinations; what arrived twice is counted, and the ledger
 must know of each such repeat.
+
+A second test does the same to two senders at once: one sends new objects that are too large to be
+kept in memory, the other sends the same objects over and over with other pixels.
 """
 
 from __future__ import annotations
@@ -12,8 +15,9 @@ import random
 import re
 import sqlite3
 import subprocess
+import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -146,3 +150,123 @@ def test_nothing_acknowledged_is_lost_by_twenty_kills(farm: Farm, tmp_path: Path
     )
     assert all(set(count) == kept for count in counts)
     assert repeated <= known, "a repeat that the ledger does not know of"
+
+
+# Large objects and rewrites, from two senders.
+
+PAIRED_ROUNDS = 10
+LARGE_OBJECTS = 12
+REWRITTEN_OBJECTS = 60
+
+
+def send(gateway: Gateway, items: list[Generated], on_success: Callable[[str], None]) -> None:
+    """Send a set, tell of each object that was acknowledged, and end with it or with the server."""
+    names = {item.path: item.sop_instance for item in items}
+    command = [
+        find_program("storescu"), "-v", "+sd", "127.0.0.1", str(gateway.port),
+        str(items[0].path.parent),
+    ]  # fmt: skip
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=peer_environment()
+    ) as sender:
+        assert sender.stdout is not None
+        for answer in store_answers(sender.stdout):
+            if answer.is_success:
+                on_success(names[answer.path])
+
+
+class Killer:
+    """Counts what is acknowledged to both senders, and kills the server at one of them."""
+
+    def __init__(self, gateway: Gateway, kill_after: int) -> None:
+        self._gateway = gateway
+        self._left = kill_after
+        self._lock = threading.Lock()
+        self.acknowledged: set[str] = set()
+
+    def note(self, sop_instance: str) -> None:
+        """Note an acknowledgement; called by the threads of both senders."""
+        with self._lock:
+            self.acknowledged.add(sop_instance)
+            self._left -= 1
+            if self._left == 0:
+                self._gateway.kill()
+
+
+def with_other_pixels(items: list[Generated], number: int) -> dict[str, bytes]:
+    """Change the pixels of each file in place; return the new data sets by SOP instance."""
+    noise = random.Random(number)
+    contents = {}
+    for item in items:
+        content = item.path.read_bytes()
+        changed = content[:-1024] + noise.randbytes(1024)
+        item.path.write_bytes(changed)
+        contents[item.sop_instance] = data_set_of(changed)
+    return contents
+
+
+def test_large_objects_and_rewrites_of_two_senders_survive_kills(
+    farm: Farm, tmp_path: Path
+) -> None:
+    gateway = farm.gateway()
+    source = random.Random(SEED)
+    known = write_files(tmp_path / "known", Plan(REWRITTEN_OBJECTS, seed=500, per_series=30))
+    large: dict[str, bytes] = {}
+    possible: dict[str, set[bytes]] = {item.sop_instance: set() for item in known}
+    """What may be stored of each rewritten object: the version acknowledged last, or a later one
+    whose acknowledgement the kill cut off."""
+    acknowledged: set[str] = set()
+    studies = {item.study for item in known}
+
+    for number in range(PAIRED_ROUNDS):
+        fresh = write_files(
+            tmp_path / f"large{number}", Plan(LARGE_OBJECTS, Kind.LARGE, seed=600 + number)
+        )
+        large |= {one.sop_instance: data_set_of(one.path.read_bytes()) for one in fresh}
+        studies |= {one.study for one in fresh}
+        versions = with_other_pixels(known, number)
+        for sop_instance, content in versions.items():
+            possible[sop_instance].add(content)
+        killer = Killer(gateway, source.randrange(1, LARGE_OBJECTS + REWRITTEN_OBJECTS // 2))
+        senders = [
+            threading.Thread(target=send, args=(gateway, items, killer.note))
+            for items in (fresh, known)
+        ]
+        for sender in senders:
+            sender.start()
+        for sender in senders:
+            sender.join()
+        for sop_instance in killer.acknowledged & possible.keys():
+            possible[sop_instance] = {versions[sop_instance]}
+        acknowledged |= killer.acknowledged
+        gateway.start()
+
+        stored = fetch_all(gateway, studies)
+        assert acknowledged <= stored.keys(), "acknowledged, but not stored"
+        wrong = [uid for uid in stored.keys() & large if stored[uid] != large[uid]]
+        wrong += [uid for uid in stored.keys() & possible if stored[uid] not in possible[uid]]
+        assert wrong == [], f"other content than was acknowledged, in round {number}"
+        for sop_instance in stored.keys() & possible:
+            possible[sop_instance] = {stored[sop_instance]}
+
+    assert acknowledged & large.keys()
+    assert acknowledged & possible.keys()
+    left = [path for path in gateway.device().rglob("*") if path.name.endswith((".prev", ".part"))]
+    assert left == []
+    assert len(gateway.stored_files()) == len(indexed(gateway))
+
+
+def fetch_all(gateway: Gateway, studies: set[str]) -> dict[str, bytes]:
+    """Fetch these studies by C-GET and return the data sets by SOP instance UID."""
+    offers = [
+        Offer(STUDY_ROOT_GET),
+        Offer(Kind.SMALL.sop_class, scp_role=True),
+        Offer(Kind.LARGE.sop_class, scp_role=True),
+    ]
+    fetched = {}
+    with RawAssociation.open(gateway.port, offers) as association:
+        for study in sorted(studies):
+            received, final = association.get({0x00080052: "STUDY", 0x0020000D: study})
+            assert final.status == 0
+            fetched.update({one.sop_instance: one.data for one in received})
+    return fetched
