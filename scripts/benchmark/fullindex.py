@@ -40,6 +40,49 @@ def fill_index(database: Path, count: int) -> None:
     connection.close()
 
 
+def fill_studies(
+    database: Path, studies: int, per_study: int, values: dict[str, Callable[[int], str]]
+) -> None:
+    """Multiply the one object that the index holds to studies of one series each.
+
+    `values` gives columns of patient and study, by the number of the study.
+    """
+    patient = values["PatientID"]
+    first = 10_000_000
+    with sqlite3.connect(database) as connection:
+        connection.execute("PRAGMA cache_size = -500000")
+        _multiply(
+            connection,
+            "DICOMPatients",
+            studies,
+            {name: values[name] for name in ("PatientID", "PatientNam")},
+        )
+        study = values | {"StudyInsta": lambda number: _study(first + number)}
+        _multiply(connection, "DICOMStudies", studies, study)
+        _multiply(
+            connection,
+            "DICOMSeries",
+            studies,
+            {
+                "SeriesInst": lambda number: _series(first + number),
+                "StudyInsta": lambda number: _study(first + number),
+                "SeriesPat": patient,
+            },
+        )
+        _multiply(
+            connection,
+            "DICOMImages",
+            studies * per_study,
+            {
+                "SOPInstanc": lambda number: f"{UID_ROOT}.77.4.{first + number}",
+                "SeriesInst": lambda number: _series(first + number // per_study),
+                "ImagePat": lambda number: patient(number // per_study),
+                "ObjectFile": lambda number: f"{number // per_study}/{number}.dcm",
+            },
+        )
+    connection.close()
+
+
 def _patient(number: int) -> str:
     return f"FULL{number:06d}"
 

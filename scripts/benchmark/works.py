@@ -15,9 +15,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from scripts.benchmark.contestants import Contestant, Server, Stable
+from scripts.benchmark.finds import FIND_UNITS, find_in_million
 from scripts.benchmark.fullindex import fill_index
 from scripts.benchmark.loads import Huge, Load
 from scripts.benchmark.processtree import cpu_seconds, peak_bytes, reset_peak, resident_bytes
+from scripts.benchmark.rebuilds import FILES, RATE, REGEN_UNITS, regen
+from scripts.benchmark.reloads import reload
 from tests.acceptance.harness import Gateway
 from tests.acceptance.peers import run_dcmtk
 from tests.acceptance.processes import Failed
@@ -303,6 +306,15 @@ def _table() -> tuple[Work, ...]:
         Work("start-empty", "start to first C-ECHO, empty", (dgate,), (Bound(1.5),), start_empty),
         Work("start-full", f"start to first C-ECHO, {INDEXED:,} objects indexed", (dgate,),
              (Bound(1.5),), start_full),
+        Work("find-million", "C-FIND with at most 10 matches in 1,000,000 objects", (dgate,),
+             (*(Bound(5, metric=kind) for kind in ("id", "accession", "date", "name")),
+              Bound(0, metric="excess")), find_in_million, FIND_UNITS, 3),
+        Work("reload", "reload of 50 rules and 1,000 nodes beside a C-STORE stream", (dgate,),
+             (Bound(0.1), Bound(50, metric="store")), reload,
+             {"time": "s", "slowest": "s slowest reload", "store": "ms slowest C-STORE",
+              "quiet": "ms slowest C-STORE before", "stored": "objects stored"}, 5),
+        Work("regen", f"index of {FILES:,} x 4 kB rebuilt from the files", (dgate,),
+             (Bound(FILES / RATE), Bound(256, metric="memory")), regen, REGEN_UNITS, 3),
     )  # fmt: skip
 
 
