@@ -220,7 +220,7 @@ class DropFolder:
         except (StoreError, OSError) as exc:
             self._tries[at] = self._tries.get(at, 0) + 1
             if self._tries[at] < MOST_TRIES:
-                log.debug("The file %s is tried again: %s", at, exc)
+                log.debug("The file %s is tried again: %s", _shown(at), exc)
                 raise _Busy from exc
             self._fail(folder, name, at, signature, str(exc))
         except DgateError as exc:
@@ -305,7 +305,7 @@ class DropFolder:
             self._left[at] = signature
             log.warning(
                 "The file %s in %s was imported but cannot be removed (%s); it is left alone.",
-                at,
+                _shown(at),
                 self.path,
                 exc.strerror,
             )
@@ -326,9 +326,9 @@ class DropFolder:
             log.error(
                 "The file %s in %s was not imported (%s) and cannot be moved to %s (%s); it is "
                 "left alone until it changes.",
-                at,
+                _shown(at),
                 self.path,
-                reason,
+                _shown(reason),
                 FAILED,
                 exc.strerror,
             )
@@ -337,10 +337,10 @@ class DropFolder:
         first = reason.partition("\n")[0]
         log.warning(
             "The file %s in %s was not imported and was moved to %s: %s",
-            at,
+            _shown(at),
             self.path,
             FAILED,
-            first,
+            _shown(first),
         )
 
     @contextlib.contextmanager
@@ -420,6 +420,11 @@ def _exists(folder: int, name: str) -> bool:
     except FileNotFoundError:
         return False
     return True
+
+
+def _shown(name: str) -> str:
+    """Return a file name, or a text with one, without the bytes that are no text."""
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def _write_text(folder: int, name: str, text: str) -> None:

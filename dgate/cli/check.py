@@ -5,7 +5,8 @@ from __future__ import annotations
 import gc
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,10 +41,9 @@ def check_command(config: Path, as_json: bool, quiet: bool) -> None:
     Folders and ports are looked at too. Nothing is changed and no server is needed; one that runs
     on this configuration is not disturbed.
     """
-    # Thousands of small trees are made and none is thrown away before the command ends.
-    gc.disable()
-    configuration = load(config)
-    found = [*inspect(configuration), *port_problems(configuration)]
+    with _without_collector():
+        configuration = load(config)
+        found = [*inspect(configuration), *port_problems(configuration)]
     problems = in_order(configuration, found)
     count = Count.of(problems)
     shown = [p for p in problems if not quiet or p.severity is not Severity.INFO]
@@ -56,6 +56,21 @@ def check_command(config: Path, as_json: bool, quiet: bool) -> None:
             f"{configuration.settings.ini_path}"
         )
     sys.exit(count.exit_code)
+
+
+@contextmanager
+def _without_collector() -> Iterator[None]:
+    """Keep the garbage collector from looking through thousands of small trees, none of it garbage.
+
+    It takes a fifth of the time otherwise.
+    """
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def _as_data(

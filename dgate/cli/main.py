@@ -5,6 +5,7 @@ Exit codes: 0 done, 1 failed, 2 wrong use of the command line (or, for `check`, 
 
 from __future__ import annotations
 
+import gc
 import importlib
 import sys
 
@@ -84,3 +85,6 @@ def main() -> None:
     except DgateError as exc:
         click.echo(f"dgate: {exc}", err=True)
         sys.exit(1)
+    finally:
+        # The end of the process would look for garbage among all that the command has made.
+        gc.freeze()

@@ -227,4 +227,3 @@ class _Walk:
 
 def _values(text: str) -> list[str]:
     return [value for value in dict.fromkeys(part.strip() for part in text.split("\\")) if value]
-

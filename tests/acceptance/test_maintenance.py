@@ -54,9 +54,7 @@ def leftovers(folder: Path) -> list[Path]:
 
 
 @pytest.fixture(params=["beside the server", "without a server"])
-def gateway(
-    request: pytest.FixtureRequest, farm: Farm, objects: list[Generated]
-) -> Gateway:
+def gateway(request: pytest.FixtureRequest, farm: Farm, objects: list[Generated]) -> Gateway:
     """A server with twenty objects of two patients, running or stopped."""
     made = farm.gateway()
     store(made.port, *(item.path for item in objects))
