@@ -14,6 +14,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from scripts.benchmark.checks import check
 from scripts.benchmark.contestants import Contestant, Server, Stable
 from scripts.benchmark.finds import FIND_UNITS, find_in_million
 from scripts.benchmark.fullindex import fill_index
@@ -313,6 +314,8 @@ def _table() -> tuple[Work, ...]:
              (Bound(0.1), Bound(50, metric="store")), reload,
              {"time": "s", "slowest": "s slowest reload", "store": "ms slowest C-STORE",
               "quiet": "ms slowest C-STORE before", "stored": "objects stored"}, 5),
+        Work("check", "dgate check of 2,000 lines and 1,000 nodes, the whole command", (dgate,),
+             (Bound(0.5),), check, {"time": "s", "cpu": "s of CPU"}, 10),
         Work("regen", f"index of {FILES:,} x 4 kB rebuilt from the files", (dgate,),
              (Bound(FILES / RATE), Bound(256, metric="memory")), regen, REGEN_UNITS, 3),
     )  # fmt: skip

@@ -7,27 +7,10 @@ import resource
 import socket
 
 from tests.acceptance.conftest import Farm
-from tests.acceptance.harness import Node
+from tests.acceptance.largeini import write_two_thousand_lines
 
 CPU_S = 1.5
 """On one core that works for nobody else it takes less than half a second."""
-
-
-def two_thousand_lines() -> dict[str, object]:
-    """Return settings that fill a dicom.ini: rules with filters, and named scripts."""
-    lines: dict[str, object] = {"ExportConverters": 20}
-    for number in range(99):
-        lines[f"ImportModality{number}"] = "CT"
-        lines[f"ImportStationName{number}"] = f"ROOM{number}*"
-        lines[f"ImportCallingAE{number}"] = f"SCANNER{number}"
-        lines[f"ImportConverter{number}"] = (
-            f'ifequal "%m", "CT"; {{ set PatientID to "S{number}%i"; nop %V0008,0090; }}; '
-            f'ifnotempty "%V0010,0030"; forward to NODE{number}'
-        )
-    for number in range(20):
-        lines[f"ExportModality{number}"] = "M*"
-        lines[f"ExportConverter{number}"] = f'ifmatch "%i", "A*"; forward to NODE{number}'
-    return lines
 
 
 def test_check_beside_the_running_server_finds_its_port_in_order(farm: Farm) -> None:
@@ -61,13 +44,8 @@ def test_set_refuses_what_would_stop_the_server(farm: Farm) -> None:
 
 
 def test_two_thousand_lines_are_checked_in_a_moment(farm: Farm) -> None:
-    nodes = [Node(f"NODE{number}", 104) for number in range(100)]
-    gateway = farm.gateway(settings=two_thousand_lines(), nodes=nodes, start=False)
-    scripts = [f'script{n} = ifequal "%m", "MR"; set StudyDescription to "X%d"' for n in range(800)]
-    comments = ["# a remark"] * 700
-    with gateway.ini.open("a") as file:
-        file.write("\n".join([*comments, "[scripts]", *scripts, ""]))
-    assert len(gateway.ini.read_text().splitlines()) >= 2000
+    gateway = farm.gateway(start=False)
+    write_two_thousand_lines(gateway)
 
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     result = gateway.command("check", check=False)
