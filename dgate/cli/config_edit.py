@@ -6,6 +6,8 @@ What would be wrong afterwards is found before anything is written, by the same 
 
 from __future__ import annotations
 
+import os
+import secrets
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -101,8 +103,12 @@ def export_command(config: Path, as_toml: bool, output: Path | None) -> None:
         click.echo(text, nl=False)
         return
     try:
-        output.touch(mode=0o600)
-        output.write_text(text, encoding="utf-8", newline="\n")
+        # A new file in the place of an older one: whoever may read that must not read passwords.
+        fresh = output.with_name(f".{output.name}.{secrets.token_hex(4)}")
+        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+        fresh.replace(output)
     except OSError as exc:
         raise ConfigError(f"cannot be written: {exc.strerror}", where=str(output)) from exc
 

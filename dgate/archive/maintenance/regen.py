@@ -206,6 +206,8 @@ class Regen:
                 f"SELECT {device}, count(*) FROM {image.name} GROUP BY {device}"
             )
             self._expected = {row[0] or "": int(row[1]) for row in rows.fetchall()}
+        if options.from_empty:
+            self._refuse_to_clear_in_vain(scopes, options)
 
         def begin(transaction: Transaction) -> dict[str, Mark]:
             marks = {}
@@ -230,6 +232,29 @@ class Regen:
             if mark.place:
                 log.info("The rebuild of %s goes on behind %s.", key, ascii(mark.place))
         return marks
+
+    def _refuse_to_clear_in_vain(self, scopes: list[_Scope], options: RegenOptions) -> None:
+        """Raise DgateError when rows would be cleared whose files this run does not enter again."""
+        remedy = "rebuild without --from-empty: what is there is entered, and no row is lost"
+        if options.device or options.folder:
+            raise DgateError(
+                "--from-empty clears the whole index and cannot be limited to a device or a folder",
+                remedy=remedy,
+            )
+        read = {scope.device.name for scope in scopes}
+        for name, count in sorted(self._expected.items()):
+            if count and name not in read:
+                raise DgateError(
+                    f"the index has {count} objects on {name or 'no device'}, which a rebuild does "
+                    "not read",
+                    remedy=remedy,
+                )
+        for scope in scopes:
+            count = self._rows_without_any_file(scope) or 0
+            if count:
+                raise DgateError(
+                    NONE_LEFT.format(count=count, device=scope.device.name), remedy=remedy
+                )
 
     # files
 

@@ -20,6 +20,7 @@ from dgate.archive.maintenance.removals import Removal, Removals
 from dgate.archive.records import InstanceRef
 from dgate.archive.reservations import Names, Turns
 from dgate.archive.writer import Transaction, Writer
+from dgate.errors import OutcomeUnknown
 
 log = logging.getLogger(__name__)
 
@@ -94,21 +95,36 @@ class Relocator:
     def commit(self, relocations: Sequence[Relocation], rows: Rows) -> list[Relocation]:
         """Make staged files the objects' files, and remove the old ones; returns what held.
 
-        Whatever happens, nothing staged is left behind.
+        Of what was not committed, nothing staged is left behind.
+
+        Raises:
+            OutcomeUnknown: nobody knows yet whether the rows were committed. Files and names stay
+                as they are; recovery finds out.
         """
         job = _RelocationJob(relocations, rows, self._removals)
         try:
             self._writer.run(job)
-        finally:
-            for relocation in relocations:
-                if not job.committed or relocation not in job.held:
-                    relocation.device.discard(relocation.staged)
-                elif relocation in job.published:
-                    relocation.device.settle(relocation.name)
-                self._names.release(relocation.device, relocation.name)
+        except OutcomeUnknown:
+            raise
+        except BaseException:
+            self._conclude(job, relocations)
+            raise
+        self._conclude(job, relocations)
         # Only now are the new names durable.
         self._removals.carry_out(job.notes)
         return list(job.held)
+
+    def _conclude(self, job: _RelocationJob, relocations: Sequence[Relocation]) -> None:
+        """Let go of what was not committed, and of the names that are on disk now."""
+        for relocation in relocations:
+            if not job.committed or relocation not in job.held:
+                relocation.device.discard(relocation.staged)
+            elif relocation in job.published:
+                relocation.device.settle(relocation.name)
+            else:
+                # A row owns the name already, and only recovery gives it to the file.
+                continue
+            self._names.release(relocation.device, relocation.name)
 
     def withdraw(self, relocations: Iterable[Relocation]) -> None:
         """Remove staged files that will not be committed."""

@@ -5,14 +5,16 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from dgate.archive.devices import FolderDevice
 from dgate.archive.schema import Level
+from dgate.archive.writer import Writer
 from dgate.dicom.part10 import read_meta
 from dgate.dicom.uids import EXPLICIT_LE, IMPLICIT_LE
-from dgate.errors import DgateError, OutOfSpace
+from dgate.errors import DgateError, OutcomeUnknown, OutOfSpace
 from tests.archive.intake_kit import data_set, large_data_set
 from tests.archive.maintenance.ward import Disk, Ward, open_ward
 
@@ -217,3 +219,39 @@ def test_an_object_that_arrives_again_during_its_move_waits_and_wins(
 
     assert b"NEWER" in ward.content(sop_instance)
     assert len(ward.below("mag0")) + len(ward.below("mag1")) == 1
+
+
+@pytest.mark.parametrize("committed", [True, False])
+def test_nothing_is_thrown_away_while_nobody_knows_of_the_commit(
+    ward: Ward, monkeypatch: pytest.MonkeyPatch, committed: bool
+) -> None:
+    sop_instance = ward.add(1)
+    before = ward.content(sop_instance)
+    real = Writer.run
+
+    def lost_answer(self: Writer, job: Any) -> Any:
+        """Commit the rows or not; the answer to it does not arrive in either case."""
+        if committed:
+            real(self, RowsOnly(job))
+        raise OutcomeUnknown("the server went away", where="index")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Writer, "run", lost_answer)
+        with pytest.raises(OutcomeUnknown):
+            list(ward.caretaker.mover.move("MAG0", "MAG1"))
+    ward.start_over()
+
+    assert ward.ref(sop_instance).device == ("MAG1" if committed else "MAG0")
+    assert ward.content(sop_instance) == before
+    assert len(ward.below("mag0") + ward.below("mag1")) == 1
+
+
+class RowsOnly:
+    """A job whose rows are committed and whose files keep their temporary names."""
+
+    def __init__(self, job: Any) -> None:
+        self.work = job.work
+
+    def publish(self) -> frozenset[Path]:
+        """Nothing: the process does not get so far."""
+        return frozenset()

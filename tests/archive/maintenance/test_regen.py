@@ -81,6 +81,48 @@ def test_rows_are_the_same_as_those_of_ingest(station: Station) -> None:
     assert value(station, "SELECT count(*) FROM dgate_folded") == folded > 0
 
 
+@pytest.mark.parametrize("part", [{"device": "MAG0"}, {"folder": "P1"}])
+def test_part_of_the_archive_is_not_rebuilt_from_an_empty_index(
+    station: Station, part: dict[str, str]
+) -> None:
+    """The rows of the rest would be gone."""
+    filled(station)
+    before = rows(station)
+
+    with pytest.raises(DgateError, match="cannot be limited"):
+        rebuild(station, from_empty=True, **part)
+
+    assert rows(station) == before
+
+
+def test_index_of_a_device_that_is_not_mounted_is_not_cleared(station: Station) -> None:
+    filled(station)
+    before = rows(station)
+    root = station.settings.mag_devices[0]
+    root.rename(root.with_name("elsewhere"))
+    root.mkdir()
+
+    with pytest.raises(DgateError, match="is it mounted"):
+        rebuild(station, from_empty=True)
+
+    assert rows(station) == before
+
+
+def test_index_is_not_cleared_of_objects_on_devices_that_no_rebuild_reads(station: Station) -> None:
+    filled(station)
+    station.writer.transact(
+        lambda transaction: transaction.execute(
+            "UPDATE DICOMImages SET DeviceName = 'JUKEBOX0.1' WHERE ImagePat = 'P1'"
+        )
+    )
+    before = rows(station)
+
+    with pytest.raises(DgateError, match=r"JUKEBOX0\.1"):
+        rebuild(station, from_empty=True)
+
+    assert rows(station) == before
+
+
 def test_objects_and_patients_are_as_old_as_their_files(station: Station) -> None:
     """Otherwise the nightly clean-up would take the wrong patients after a rebuild."""
     old, new = put(station, "a.dcm"), put(station, "b.dcm", "1.2.3.1.1.2")
