@@ -11,6 +11,9 @@ import threading
 import time
 from typing import Protocol
 
+from dgate.config.layout import SERIES_UID
+from dgate.dicom.table import ElementTable
+from dgate.errors import NotDicom
 from dgate.net import Association, Command, Message, Status
 
 LATE_S = 60.0
@@ -26,6 +29,10 @@ class Awaiting(Protocol):
 
     def expects_more(self, calling: str, command: Command) -> bool:
         """Tell whether it may come along with what was asked for."""
+        ...
+
+    def asked_for(self, series: str) -> bool:
+        """Tell whether what was asked for is of this series."""
         ...
 
     def receive(self, message: Message, calling: str, called: str) -> int:
@@ -72,7 +79,10 @@ class Fetches:
                     message, Status.OUT_OF_RESOURCES, comment="nobody waits for it any more"
                 )
                 return True
-            if not any(each.expects_more(calling, command) for each in waiting):
+            candidates = [each for each in waiting if each.expects_more(calling, command)]
+            series = _series_of(message) if candidates else ""
+            if not any(each.asked_for(series) for each in candidates):
+                # Somebody else's retrieval or a forward under our title: it has to be stored.
                 return False
             # Part of a series that was asked for as a whole: it is here already, or is fetched
             # when somebody wants it.
@@ -90,3 +100,14 @@ class Fetches:
             with self._lock:
                 self._late = tuple(each for each in self._late if each[0] > now)
         return any(until > now and fetch.awaits(command) for until, fetch in late)
+
+
+def _series_of(message: Message) -> str:
+    """Return the Series Instance UID of an arrived object; empty when it cannot be read."""
+    if message.payload is None or message.payload.error is not None:
+        return ""
+    try:
+        table = ElementTable(message.payload.view(), message.context.transfer_syntax)
+    except NotDicom:
+        return ""
+    return table.text(SERIES_UID)

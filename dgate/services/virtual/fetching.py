@@ -169,6 +169,10 @@ class Fetch:
         """Tell whether an arriving object may be another one of a series that was asked for."""
         return self._asks_series and calling in self._titles and self._is_for_us(command)
 
+    def asked_for(self, series: str) -> bool:
+        """Tell whether the objects asked for are of this series."""
+        return bool(series) and any(each.listed.series == series for each in self._objects)
+
     def _is_for_us(self, command: Command) -> bool:
         return command.originator.strip() == self._receiver.settings.ae_title
 
