@@ -14,7 +14,7 @@ import sqlite3
 import threading
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -22,7 +22,7 @@ from typing import Any, Protocol
 import peewee
 
 from dgate.archive import servers
-from dgate.archive.connection import Connection
+from dgate.archive.connection import Connection, Row, Value
 from dgate.archive.files import create_folders
 from dgate.archive.fold import decoded, has_form
 from dgate.config.settings import Durability, Engine
@@ -61,27 +61,18 @@ _SQLITE_REMEDIES = {
 }
 
 
-class DatabaseSettings(Protocol):
+AHEAD_ROWS = 5000
+"""Rows fetched before `Database.rows` yields one. A smaller result is complete by then, so that a
+slow peer does not hold the database's snapshot, which would keep its log from being emptied."""
+PAGE_ROWS = 1000
+"""Rows fetched at once after that."""
+
+
+class DatabaseSettings(servers.LoginSettings, Protocol):
     """The settings that decide how the database is opened."""
 
     @property
-    def engine(self) -> Engine: ...
-    @property
-    def sql_server(self) -> str: ...
-    @property
-    def sql_host(self) -> str: ...
-    @property
-    def username(self) -> str: ...
-    @property
-    def password(self) -> str: ...
-    @property
     def sqlite_startup(self) -> str: ...
-    @property
-    def mysql_startup(self) -> str: ...
-    @property
-    def postgres_startup(self) -> str: ...
-    @property
-    def durability(self) -> Durability: ...
     @property
     def base_folder(self) -> Path: ...
 
@@ -188,6 +179,20 @@ class Database:
     def connect(self, cache_kib: int = WRITER_CACHE_KIB) -> Connection:
         """Open a connection of one's own; raises DatabaseAway."""
         return self._connect(BUSY_TIMEOUT_S, cache_kib)
+
+    def rows(self, sql: str, parameters: Sequence[Value]) -> Iterator[Row]:
+        """Yield the rows of a query, however many they are.
+
+        A short result is complete, and its connection free, before the first row is yielded.
+        """
+        with self.reader() as connection:
+            cursor = connection.stream(sql, parameters)
+            batch = cursor.fetchmany(AHEAD_ROWS)
+            if len(batch) == AHEAD_ROWS:
+                while batch:
+                    yield from batch
+                    batch = cursor.fetchmany(PAGE_ROWS)
+        yield from batch
 
     @contextmanager
     def reader(self) -> Iterator[Connection]:

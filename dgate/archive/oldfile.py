@@ -34,11 +34,19 @@ def old_file(device: Device, known: InstanceRef) -> OldFile:
         return OldFile.UNREACHABLE
     if not device.exists(known.name):
         return OldFile.LOST
-    reader = device.open(known.name, known.sop_instance)
+    holds = held_instance(device, known.name, known.sop_instance)
+    return OldFile.OURS if holds in ("", known.sop_instance) else OldFile.FOREIGN
+
+
+def held_instance(device: Device, name: str, sop_instance: str) -> str:
+    """Return the SOP Instance UID that a file says it holds; empty when it is damaged or bare.
+
+    `sop_instance` finds a file that has only its temporary name so far. Raises FileNotFoundError.
+    """
+    reader = device.open(name, sop_instance)
     try:
-        holds = read_meta(reader.read_at(0, HEAD_BYTES)).sop_instance
+        return read_meta(reader.read_at(0, HEAD_BYTES)).sop_instance
     except NotDicom:
-        return OldFile.OURS
+        return ""
     finally:
         reader.close()
-    return OldFile.OURS if holds in ("", known.sop_instance) else OldFile.FOREIGN

@@ -33,12 +33,6 @@ from dgate.errors import RuleError
 
 log = logging.getLogger(__name__)
 
-AHEAD_ROWS = 5000
-"""Rows fetched before the first answer is sent. A smaller result is complete by then, so that a
-slow peer does not hold the database's snapshot, which would keep its log from being emptied."""
-PAGE_ROWS = 1000
-"""Rows fetched at once after that."""
-
 
 class FinderSettings(PaddingSettings, Protocol):
     """The settings that decide about queries."""
@@ -143,7 +137,7 @@ class Finder:
             parameters += [_NO_LIMIT if page.limit is None else page.limit, page.offset]
         unknown: dict[int, str | None] = {key.tag: None for key in keys if key.tag not in columns}
         joined = MODALITIES_IN_STUDY in columns and self._joins.modalities(level) is not None
-        for row in self._stream(self._database.sql(sql), parameters):
+        for row in self._database.rows(self._database.sql(sql), parameters):
             answer = {tag: _text(value) for tag, value in zip(columns, row[1:], strict=True)}
             if joined:
                 answer[MODALITIES_IN_STUDY] = _listed(answer[MODALITIES_IN_STUDY])
@@ -168,13 +162,13 @@ class Finder:
             sql += f" WHERE {' AND '.join(conditions)}"
         if order.clause:
             sql += f" ORDER BY {order.clause}"
-        return [_reference(row) for row in self._stream(self._database.sql(sql), parameters)]
+        return [_reference(row) for row in self._database.rows(self._database.sql(sql), parameters)]
 
     def instance(self, sop_instance: str) -> InstanceRef | None:
         """Return a stored object by its SOP Instance UID."""
         if not self._indexed:
             return None
-        rows = list(self._stream(self._database.sql(self._one), [sop_instance]))
+        rows = list(self._database.rows(self._database.sql(self._one), [sop_instance]))
         return _reference(rows[0]) if rows else None
 
     def knows(self, level: Level, tag: int) -> bool:
@@ -281,17 +275,6 @@ class Finder:
                 part,
             )
         return order
-
-    def _stream(self, sql: str, parameters: list[Value]) -> Iterator[Row]:
-        with self._database.reader() as connection:
-            cursor = connection.stream(sql, parameters)
-            batch = cursor.fetchmany(AHEAD_ROWS)
-            if len(batch) == AHEAD_ROWS:
-                while batch:
-                    yield from batch
-                    batch = cursor.fetchmany(PAGE_ROWS)
-        # A short result is complete: the connection is free before the peer gets the first answer.
-        yield from batch
 
     def _reference_columns(self) -> str:
         """Return the columns of an InstanceRef, in the order of its fields."""

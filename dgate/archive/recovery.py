@@ -16,6 +16,7 @@ from dgate.archive.devices import PREVIOUS, Devices, FolderDevice, StagedFile
 from dgate.archive.files import hash_file, storage_failure, sync_folder
 from dgate.archive.index import Index, Rewrite
 from dgate.archive.naming import is_confined
+from dgate.archive.oldfile import HEAD_BYTES
 from dgate.archive.records import InstanceRef
 from dgate.archive.spool import UNFINISHED
 from dgate.archive.writer import Transaction, Writer
@@ -23,8 +24,6 @@ from dgate.dicom.part10 import read_meta
 from dgate.errors import NotDicom
 
 log = logging.getLogger(__name__)
-
-_HEAD_BYTES = 1 << 16
 
 
 @dataclass(slots=True)
@@ -189,6 +188,6 @@ def _holds(path: Path, sop_instance: str) -> bool:
     """Tell whether the file is one of this instance."""
     try:
         with path.open("rb") as file:
-            return read_meta(file.read(_HEAD_BYTES)).sop_instance == sop_instance
+            return read_meta(file.read(HEAD_BYTES)).sop_instance == sop_instance
     except (FileNotFoundError, NotDicom):
         return False

@@ -38,11 +38,6 @@ class Volumes:
         return None if template is None else Path(_filled(template, numbers))
 
 
-def fields_in(template: str) -> int:
-    """Return how many numbers a template of CACHEDeviceN or JUKEBOXDeviceN takes."""
-    return len(_FIELD.findall(template))
-
-
 def _filled(template: str, numbers: Sequence[int]) -> str:
     """Put the numbers into the `%d` fields; never by `%`, as the template is somebody's text."""
     left = iter(numbers)

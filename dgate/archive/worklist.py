@@ -37,9 +37,6 @@ NEW_ACCESSION = "*AN"
 NEW_UID = "*UI"
 """In place of a UID: make one, unless the entry has one already."""
 
-AHEAD_ROWS = 5000
-"""Rows fetched before the first answer is sent: a smaller worklist does not hold the database."""
-PAGE_ROWS = 1000
 
 NO_WORKLIST = "there is no worklist"
 NO_WORKLIST_REMEDY = "set SQLServer, and add the section *WorkList* to dicom.sql"
@@ -189,7 +186,7 @@ class Worklist:
         where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
         sql = f"SELECT {self._list()} FROM {self._name}{where} ORDER BY {self._order(keys)}"
         names = [column.name for column in self.columns.all]
-        for row in self._stream(self._database.sql(sql), parameters):
+        for row in self._database.rows(self._database.sql(sql), parameters):
             entry = dict(zip(names, map(_text, row), strict=True))
             if all(test.passes(entry[name]) for name, test in tests):
                 yield entry
@@ -382,16 +379,6 @@ class Worklist:
             lowered=expression if self._database.embedded else f"lower({expression})",
         )
         return self._matcher.condition(seen, value)
-
-    def _stream(self, sql: str, parameters: Sequence[Value]) -> Iterator[Row]:
-        with self._database.reader() as connection:
-            cursor = connection.execute(sql, parameters)
-            batch = cursor.fetchmany(AHEAD_ROWS)
-            if len(batch) == AHEAD_ROWS:
-                while batch:
-                    yield from batch
-                    batch = cursor.fetchmany(PAGE_ROWS)
-        yield from batch
 
     def _now(self) -> int:
         return int(self._clock.now()) & ~31

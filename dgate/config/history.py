@@ -20,7 +20,7 @@ from typing import Any
 
 from dgate.config.model import Configuration
 from dgate.config.reload import set_files
-from dgate.config.store import remove_file, replace_file
+from dgate.config.store import remove_file, replace_file, sync
 from dgate.config.text import read_file
 from dgate.errors import ConfigError
 
@@ -159,7 +159,7 @@ class History:
     def _note_pending(self, number: int) -> None:
         try:
             _write_durably(self.folder / _PENDING, str(number).encode(), 0o600)
-            _sync(self.folder)
+            sync(self.folder)
         except OSError as exc:
             raise ConfigError(
                 f"the rollback cannot be prepared: {exc.strerror}", where=str(self.folder)
@@ -245,9 +245,9 @@ class History:
         # All together: the first sync carries the rest with it, and objects that are being stored
         # have to wait for one only.
         for path in (*place.iterdir(), place):
-            _sync(path)
+            sync(path)
         place.rename(self._place(number))
-        _sync(self.folder)
+        sync(self.folder)
 
 
 def _relative(path: Path, base: Path) -> str:
@@ -266,7 +266,7 @@ def _content(path: Path) -> bytes | None:
 
 def _write_durably(path: Path, content: bytes, mode: int) -> None:
     _write(path, content, mode)
-    _sync(path)
+    sync(path)
 
 
 def _write(path: Path, content: bytes, mode: int) -> None:
@@ -276,12 +276,3 @@ def _write(path: Path, content: bytes, mode: int) -> None:
     with os.fdopen(descriptor, "wb") as file:
         os.fchmod(descriptor, mode)
         file.write(content)
-
-
-def _sync(path: Path) -> None:
-    """Sync a file or a folder."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -41,7 +41,7 @@ def replace_file(path: Path, data: bytes, expected: bytes | None) -> Path | None
             )
         backup = None if expected is None else _keep(real)
         temporary.replace(real)
-        _sync_folder(real.parent)
+        sync(real.parent)
     except OSError as exc:
         raise ConfigError(
             f"the file cannot be written: {exc.strerror}",
@@ -59,7 +59,7 @@ def remove_file(path: Path) -> Path:
     try:
         backup = _keep(real)
         real.unlink()
-        _sync_folder(real.parent)
+        sync(real.parent)
     except OSError as exc:
         raise ConfigError(
             f"the file cannot be removed: {exc.strerror}",
@@ -135,8 +135,9 @@ def _keep(path: Path) -> Path:
     raise FileExistsError(errno.EEXIST, "there are too many backups", str(path))
 
 
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+def sync(path: Path) -> None:
+    """Make a file's content, or the names in a folder, durable; raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
     finally:

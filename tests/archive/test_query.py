@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from dgate.archive.query import AHEAD_ROWS, Finder, Page, QueryKey
+from dgate.archive.database import AHEAD_ROWS
+from dgate.archive.query import Finder, Page, QueryKey
 from dgate.archive.records import InstanceRef
 from dgate.archive.schema import Level
 from dgate.config.layout import Layout, default_layout, parse_layout

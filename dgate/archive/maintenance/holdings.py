@@ -20,7 +20,6 @@ from dgate.archive.schema import DELETE_FOLDED, Level, Schema
 from dgate.archive.statements import RowStatements
 from dgate.archive.writer import Transaction
 from dgate.config.layout import PATIENT_ID, Layout
-from dgate.config.settings import Engine
 from dgate.dicom.element import SOP_CLASS_UID
 from dgate.errors import DgateError
 
@@ -268,11 +267,6 @@ class Holdings:
             return None
         name = self._database.quote(column.name)
         return self._database.sql(f"DELETE FROM {self._schema.worklist} WHERE {name} = ?")
-
-    @property
-    def is_shared(self) -> bool:
-        """Whether other gateways may write the same index."""
-        return self._database.engine in (Engine.POSTGRES, Engine.MYSQL)
 
 
 def by_study(refs: Iterable[InstanceRef]) -> Iterator[list[InstanceRef]]:

@@ -21,12 +21,11 @@ from dgate.archive.devices import PREVIOUS, Device, Devices, FolderDevice, ReadO
 from dgate.archive.files import sync_folder
 from dgate.archive.index import Index
 from dgate.archive.naming import is_confined
-from dgate.archive.oldfile import HEAD_BYTES
+from dgate.archive.oldfile import held_instance
 from dgate.archive.records import InstanceRef
 from dgate.archive.schema import Level, Schema
 from dgate.archive.writer import Transaction, Writer
-from dgate.dicom.part10 import read_meta
-from dgate.errors import NotDicom, StoreError
+from dgate.errors import StoreError
 
 log = logging.getLogger(__name__)
 
@@ -183,13 +182,7 @@ class Removals:
 
     def _is_its_own(self, area: Device, removal: Removal) -> bool:
         """Tell whether the file holds the instance: older servers let two have one name."""
-        reader = area.open(removal.name, removal.sop_instance)
-        try:
-            holds = read_meta(reader.read_at(0, HEAD_BYTES)).sop_instance
-        except NotDicom:
-            holds = ""
-        finally:
-            reader.close()
+        holds = held_instance(area, removal.name, removal.sop_instance)
         if holds:
             return holds == removal.sop_instance
         with self._database.reader() as connection:
