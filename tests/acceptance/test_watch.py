@@ -43,12 +43,13 @@ def processor_seconds(pid: int) -> float:
 def test_files_are_imported_and_removed(farm: Farm, objects: list[Generated]) -> None:
     gateway = watching(farm)
     folder = gateway.folder / "in"
-    assert f"The watched folder {folder} cannot be used: No such file" in gateway.log
+    missing = f"The watched folder {folder} cannot be used: No such file"
+    wait_until(lambda: missing in gateway.log, "the message about the missing folder")
     shutil.copytree(objects[0].path.parent, folder / "CD" / "DICOM")
 
     wait_until(lambda: count(gateway) == 20, "the import")
     wait_until(lambda: files(folder) == [], "the removal")
-    assert "can be used again" in gateway.log
+    wait_until(lambda: "can be used again" in gateway.log, "the message that it is back")
     stored = {data_set_of(path.read_bytes()) for path in gateway.stored_files()}
     assert stored == {data_set_of(one.path.read_bytes()) for one in objects}
 
