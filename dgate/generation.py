@@ -46,6 +46,7 @@ from dgate.ops.log import UserLog
 from dgate.rules.effects import Captured, ExportPlan, Forward, ImportVerdict
 from dgate.rules.effects import Outcome as RuleOutcome
 from dgate.rules.hooks import Rules, capture
+from dgate.rules.session import Session
 from dgate.services.identifier import PATIENT_ROOT, PATIENT_STUDY_ONLY, STUDY_ROOT
 from dgate.services.query import QueryService
 from dgate.services.retrieve import RetrieveService
@@ -81,10 +82,10 @@ class Hooks:
         return Surroundings(self.world, captured, ref, path)
 
     def run_import(
-        self, table: ElementTable, captured: Captured, variables: dict[str, str] | None
+        self, table: ElementTable, captured: Captured, session: Session | None
     ) -> ImportVerdict:
         """Run the import converters over an object that has arrived."""
-        return self.rules.run_import(table, captured, self.surroundings(captured), variables)
+        return self.rules.run_import(table, captured, self.surroundings(captured), session)
 
     def plan_exports(self, table: ElementTable, captured: Captured) -> list[ExportPlan]:
         """Return what the export converters owe for an object that is being stored."""

@@ -22,6 +22,7 @@ from dgate.errors import DatabaseAway, RuleError, StoreError
 from dgate.rules.effects import Captured, Decision
 from dgate.rules.events import Event, EventHook, Events
 from dgate.rules.run import Record
+from dgate.rules.session import Session
 
 NameFile = Callable[[ElementTable, str, str], PurePath]
 """Path that an object (table, calling, called) would be stored under now."""
@@ -122,11 +123,11 @@ class RuleEvents:
             return None
 
         def run(
-            table: ElementTable, captured: Captured, variables: dict[str, str] | None
+            table: ElementTable, captured: Captured, session: Session | None
         ) -> Decision:
             outside = self._surroundings(captured)
             return self._events.run(
-                event, table, captured, outside, index=index, variables=variables
+                event, table, captured, outside, index=index, session=session
             )
 
         return run

@@ -14,10 +14,11 @@ from dgate.errors import Refused, RuleError
 from dgate.rules.effects import Captured, Decision, Outcome
 from dgate.rules.events import Event, EventHook, EventHooks, NoEvents
 from dgate.rules.hooks import capture
+from dgate.rules.session import Session
 
 log = logging.getLogger(__name__)
 
-Variables = dict[str, str] | None
+Kept = Session | None
 
 
 class IntakeEvents:
@@ -31,7 +32,7 @@ class IntakeEvents:
         self._rejected_by_worklist = self._hooks.hook(Event.REJECTED_WORKLIST)
 
     def compress(
-        self, code: str, table: ElementTable, calling: str, called: str, variables: Variables
+        self, code: str, table: ElementTable, calling: str, called: str, session: Kept
     ) -> None:
         """Run CompressionConverterN where the code is sN; the table is changed in place.
 
@@ -41,12 +42,12 @@ class IntakeEvents:
         if hook is None:
             return
         try:
-            hook(table, capture(table, calling, called), variables)
+            hook(table, capture(table, calling, called), session)
         except RuleError as exc:
             raise Refused(str(exc)) from exc
 
     def coerce(
-        self, table: ElementTable, calling: str, called: str, variables: Variables
+        self, table: ElementTable, calling: str, called: str, session: Kept
     ) -> Decision | None:
         """Fill the object from the worklist; a decision is returned where it is refused.
 
@@ -62,19 +63,19 @@ class IntakeEvents:
         if coercion is None or coercion.fill(table) or not coercion.demanding:
             return None
         captured = capture(table, calling, called)
-        decision = _asked(self._rejected_by_worklist, table, captured, variables)
+        decision = _asked(self._rejected_by_worklist, table, captured, session)
         if decision.retry and coercion.fill(table):
             return None
         reason = "the worklist has no entry with the object's accession number"
         return Decision(Outcome.REJECT, reason, forwards=decision.forwards)
 
     def refused(
-        self, table: ElementTable, calling: str, called: str, variables: Variables
+        self, table: ElementTable, calling: str, called: str, session: Kept
     ) -> Decision | None:
         """Run RejectedImageConverter0 over an object that the index refused; None without one."""
         if self._rejected is None:
             return None
-        return _asked(self._rejected, table, capture(table, calling, called), variables)
+        return _asked(self._rejected, table, capture(table, calling, called), session)
 
 
 def compression_hook(hooks: EventHooks, code: str) -> EventHook | None:
@@ -86,13 +87,13 @@ def compression_hook(hooks: EventHooks, code: str) -> EventHook | None:
 
 
 def _asked(
-    hook: EventHook | None, table: ElementTable, captured: Captured, variables: Variables
+    hook: EventHook | None, table: ElementTable, captured: Captured, session: Kept
 ) -> Decision:
     """Run the converter of a refused object; when it fails the object stays refused."""
     if hook is None:
         return Decision()
     try:
-        return hook(table, captured, variables)
+        return hook(table, captured, session)
     except RuleError as exc:
         log.error("The rule for a refused object failed: %s", exc)
         return Decision()

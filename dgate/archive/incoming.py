@@ -20,6 +20,7 @@ from dgate.dicom.transcode import convert, convert_header_only
 from dgate.dicom.uids import is_uid
 from dgate.errors import DataSetMismatch, NotDicom, StoreError
 from dgate.rules.effects import Captured, Decision, ExportPlan, ImportVerdict
+from dgate.rules.session import Session
 
 SOP_CLASS_UID = 0x00080016
 SOP_INSTANCE_UID = 0x00080018
@@ -37,7 +38,7 @@ class Incoming:
     repaired: Repaired
     entry: Entry
     verdict: ImportVerdict = field(default_factory=ImportVerdict)
-    variables: dict[str, str] | None = None
+    session: Session | None = None
     refusal: Decision | None = None
     """WorkListMode refused the object, with what is to be forwarded all the same."""
     captured: Captured | None = None

@@ -52,11 +52,12 @@ from dgate.errors import (
 from dgate.rules.effects import Captured, ExportPlan, ImportForward, ImportVerdict
 from dgate.rules.effects import Outcome as RuleOutcome
 from dgate.rules.hooks import capture
+from dgate.rules.session import Session
 
 log = logging.getLogger(__name__)
 
-ImportRules = Callable[[ElementTable, Captured, dict[str, str] | None], ImportVerdict]
-"""Runs the import converters; the table is changed in place. The last argument is `%x %y %z`."""
+ImportRules = Callable[[ElementTable, Captured, Session | None], ImportVerdict]
+"""Runs the import converters; the table is changed in place. The session outlives the object."""
 ExportPlans = Callable[[ElementTable, Captured], Sequence[ExportPlan]]
 """Says what the export converters owe for an object that is being stored."""
 
@@ -172,7 +173,7 @@ class Ingest:
 
         A crash leaves what it forwarded, or nothing.
         """
-        decision = self._events.refused(item.table, item.calling, item.called, item.variables)
+        decision = self._events.refused(item.table, item.calling, item.called, item.session)
         if decision is None:
             return False
         self._pass_on(item, decision.forwards)
@@ -210,7 +211,7 @@ class Ingest:
             captured = capture(item.table, item.calling, item.called)
             revision = item.table.revision
             try:
-                item.verdict = self._import_rules(item.table, captured, item.variables)
+                item.verdict = self._import_rules(item.table, captured, item.session)
             except RuleError as exc:
                 # What a failing rule leaves must not be stored: it may be half anonymised.
                 raise Refused(str(exc)) from exc

@@ -73,10 +73,10 @@ class Reception:
             code = settings.incoming_compression if received else settings.dropped_file_compression
         if code and not isinstance(table, UnparsedTable):
             table = self._recompress(arrival, table, code)
-            self._events.compress(code, table, arrival.calling, called, arrival.variables)
+            self._events.compress(code, table, arrival.calling, called, arrival.session)
         refusal = None
         if self._events.coercion is not None:
-            refusal = self._events.coerce(table, arrival.calling, called, arrival.variables)
+            refusal = self._events.coerce(table, arrival.calling, called, arrival.session)
         repaired = repair(table, self._settings)
         for tag, uid in repaired.generated:
             table.set_text(tag, uid)
@@ -86,7 +86,7 @@ class Reception:
         entry = self._index.entry(table, repaired)
         payload, syntax = arrival.payload, arrival.syntax
         item = Incoming(payload, syntax, table, arrival.calling, called, repaired, entry)
-        item.variables, item.refusal = arrival.variables, refusal
+        item.session, item.refusal = arrival.session, refusal
         return item
 
     def raw(self, item: Incoming) -> Payload | None:

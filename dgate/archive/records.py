@@ -7,6 +7,7 @@ from enum import Enum
 from pathlib import Path
 
 from dgate.dicom.payload import Payload
+from dgate.rules.session import Session
 
 
 class Outcome(Enum):
@@ -37,8 +38,8 @@ class Arrival:
     """Affected SOP Instance UID of the command; empty when the object came as a file."""
     skip_rules: bool = False
     """Objects that dgate fetched itself pass no import or export converters (spec dimse.md 2.1)."""
-    variables: dict[str, str] | None = None
-    """`%x %y %z` of the association; None where there is none."""
+    session: Session | None = None
+    """What rules keep for the length of the association; None where there is none."""
 
 
 @dataclass(frozen=True, slots=True)

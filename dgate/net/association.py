@@ -96,7 +96,7 @@ class Association:
         "peer_implementation",
         "peer_max_pdu",
         "refused",
-        "variables",
+        "session",
     )
 
     def __init__(self, stream: Stream, parties: Parties, label: str) -> None:
@@ -110,8 +110,8 @@ class Association:
         self.peer_max_pdu = parties.peer_max_pdu
         self.peer_implementation = parties.peer_implementation
         self.label = label
-        self.variables: dict[str, str] = {}
-        """What rules remember for the length of the association (`%x %y %z`)."""
+        self.session: object | None = None
+        """What services keep for the length of the association."""
         self._stream = stream
         self._reader = MessageReader(stream, parties.contexts, parties.own_max_pdu)
         self._fragment_bytes = pdu.max_fragment(parties.peer_max_pdu)

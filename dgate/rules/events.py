@@ -17,6 +17,7 @@ from dgate.errors import RuleError
 from dgate.rules.compile import CompiledLine
 from dgate.rules.effects import Captured, Decision, Outcome
 from dgate.rules.run import DESTROY, REJECT, Environment, Run, log
+from dgate.rules.session import Session
 
 OUTCOMES = {DESTROY: Outcome.DESTROY, REJECT: Outcome.REJECT}
 """Result codes of a line that end an object, a request or an answer."""
@@ -52,10 +53,10 @@ FORWARD_FAULT = "forward works on objects that are stored, or refused, only"
 FORWARDING = frozenset((Event.REJECTED_IMAGE, Event.REJECTED_WORKLIST))
 """Events that carry an object which somebody will owe: here `forward to` works."""
 
-EventHook = Callable[[ElementTable, Captured, dict[str, str] | None], Decision]
+EventHook = Callable[[ElementTable, Captured, Session | None], Decision]
 """Runs the converter of one event; the table is changed in place.
 
-The last argument are `%x %y %z` of the association, None where there is none. Raises RuleError when
+The last argument is what the association keeps, None where there is none. Raises RuleError when
 the converter fails, and StoreError when it asks the index, which does not answer.
 """
 
@@ -117,7 +118,7 @@ class Events:
         env: Environment,
         *,
         index: int = 0,
-        variables: dict[str, str] | None = None,
+        session: Session | None = None,
     ) -> Decision:
         """Run the converter of an event, if there is one and its filters match.
 
@@ -127,7 +128,7 @@ class Events:
         converter = self._converters.get((event, index))
         if converter is None or not converter.passes(captured):
             return Decision()
-        run = Run(table, captured, env, lenient=self._lenient, variables=variables)
+        run = Run(table, captured, env, lenient=self._lenient, session=session)
         run.is_request = event in REQUESTS
         run.enter(converter.name, converter.where)
         code = converter.line.run(run)

@@ -24,6 +24,7 @@ from dgate.rules.opaque import lift
 from dgate.rules.patterns import Matcher, matcher
 from dgate.rules.problems import Checker, Gravity, RuleProblem
 from dgate.rules.run import Environment, Run, log
+from dgate.rules.session import Session
 from dgate.rules.sqlfilter import check, is_no_filter
 from dgate.rules.statements.conditions import Condition
 from dgate.rules.statements.flow import Nop, Return, Stop
@@ -103,11 +104,11 @@ class Rules:
         table: ElementTable,
         captured: Captured,
         env: Environment,
-        variables: dict[str, str] | None = None,
+        session: Session | None = None,
     ) -> ImportVerdict:
         """Run the import converters over an object that has arrived; `table` is changed in place.
 
-        `variables` are `%x %y %z`, when they are to outlive the object (spec: the association). A
+        `session` is what outlives the object (spec: the association). A
         failing script refuses the object unless `ScriptErrors = ignore`.
         """
         verdict = ImportVerdict()
@@ -116,7 +117,7 @@ class Rules:
             if not converter.passes(captured):
                 continue
             if run is None:
-                run = Run(table, captured, env, lenient=self._lenient, variables=variables)
+                run = Run(table, captured, env, lenient=self._lenient, session=session)
                 verdict.forwards = run.forwards
             run.enter(converter.name, converter.where)
             try:

@@ -17,6 +17,7 @@ from dgate.clock import Clock
 from dgate.dicom.table import ElementTable
 from dgate.errors import RuleError
 from dgate.rules.effects import Captured, Forward, ImportForward
+from dgate.rules.session import Session
 
 log = logging.getLogger("dgate.rules")
 
@@ -99,6 +100,7 @@ class Run:
         "prelude",
         "reason",
         "retry",
+        "session",
         "table",
         "variables",
         "where",
@@ -112,7 +114,7 @@ class Run:
         *,
         export: bool = False,
         lenient: bool = False,
-        variables: dict[str, str] | None = None,
+        session: Session | None = None,
     ) -> None:
         self.table = table
         self.captured = captured
@@ -120,7 +122,9 @@ class Run:
         self.export = export
         self.lenient = lenient
         """`ScriptErrors = ignore`: a failing statement is logged and the line goes on."""
-        self.variables = {} if variables is None else variables
+        self.session = session
+        """What outlives the object; None where nothing does."""
+        self.variables: dict[str, str] = {} if session is None else session.variables
         self.forwards: list[ImportForward] = []
         self.device: str | None = None
         self.reason = ""

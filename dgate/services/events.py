@@ -15,6 +15,7 @@ from dgate.net import Association
 from dgate.rules.effects import Captured, Outcome
 from dgate.rules.events import EventHook
 from dgate.rules.hooks import capture
+from dgate.rules.session import Session
 
 log = logging.getLogger(__name__)
 
@@ -23,6 +24,16 @@ def seen_by(association: Association, table: ElementTable, station: str = "") ->
     """Return the %-values of a request or answer; `station` takes the place of `%s`."""
     captured = capture(table, association.calling, association.called.partition("~")[0])
     return replace(captured, station=station) if station else captured
+
+
+def session_of(association: Association) -> Session:
+    """Return what rules keep for the length of the association; begun at the first call."""
+    session = association.session
+    if not isinstance(session, Session):
+        called = association.called.partition("~")[0]
+        session = Session(association.calling, called, association.peer[0])
+        association.session = session
+    return session
 
 
 def refusal(
@@ -36,7 +47,7 @@ def refusal(
     if hook is None:
         return None
     try:
-        decision = hook(table, seen_by(association, table, station), association.variables)
+        decision = hook(table, seen_by(association, table, station), session_of(association))
     except (RuleError, StoreError) as exc:
         log.error(
             "A request of %s was refused because its rule failed: %s", association.calling, exc
@@ -55,7 +66,7 @@ def converted(
     if hook is None:
         return answer
     table = ElementTable(answer, syntax)
-    decision = hook(table, seen_by(association, table), association.variables)
+    decision = hook(table, seen_by(association, table), session_of(association))
     if decision.outcome is Outcome.DESTROY:
         return None
     return table.tobytes()

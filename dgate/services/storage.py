@@ -15,6 +15,7 @@ from dgate.dicom.payload import Payload
 from dgate.errors import StoreError
 from dgate.net import Association, Command, Message, PresentationContext, Status
 from dgate.ops.log import UserLog
+from dgate.services.events import session_of
 from dgate.services.statuses import comment, storage_status
 from dgate.services.virtual import Fetches
 
@@ -67,7 +68,7 @@ class StorageService:
             called=association.called,
             sop_class=command.sop_class,
             sop_instance=command.sop_instance,
-            variables=association.variables,
+            session=session_of(association),
         )
         try:
             self._ingest.store(arrival)

@@ -27,6 +27,7 @@ from dgate.config.settings import Engine, Settings, default_settings
 from dgate.dicom.table import ElementTable
 from dgate.dicom.uids import EXPLICIT_LE, IMPLICIT_LE
 from dgate.rules.effects import Captured, ExportPlan, ImportVerdict
+from dgate.rules.session import Session
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
 SOP = "1.2.3.1.1.1"
@@ -100,7 +101,7 @@ class Hooks:
     wakes: int = 0
 
     def run_import(
-        self, table: ElementTable, captured: Captured, variables: dict[str, str] | None = None
+        self, table: ElementTable, captured: Captured, session: Session | None = None
     ) -> ImportVerdict:
         """Stand for the import converters."""
         self.imported.append(captured)

@@ -9,6 +9,7 @@ from dgate.errors import NotExecutable, RuleError
 from dgate.rules.effects import Decision, Outcome
 from dgate.rules.events import Event, NoEvents
 from dgate.rules.hooks import Rules
+from dgate.rules.session import Session
 from tests.rules import kit
 
 MASK = 0x99990802
@@ -24,7 +25,7 @@ def run(
     made: Rules,
     which: Event,
     index: int = 0,
-    variables: dict[str, str] | None = None,
+    session: Session | None = None,
     **captured: str,
 ) -> tuple[Decision, str]:
     """Run one event over the object of the trace; return the decision and its patient ID."""
@@ -35,7 +36,7 @@ def run(
         kit.captured(**captured),
         kit.FakeEnvironment(),
         index=index,
-        variables=variables,
+        session=session,
     )
     return decision, table.text(PATIENT_ID)
 
@@ -96,8 +97,8 @@ def test_compression_converters_are_told_apart_by_number() -> None:
 
 def test_variables_outlive_the_event_where_somebody_keeps_them() -> None:
     made = kit.rules(event('set PatientID to "%x+"; set x to "%V0010,0020"', Event.QUERY))
-    kept: dict[str, str] = {}
-    assert [run(made, Event.QUERY, variables=kept)[1] for _ in range(3)] == ["+", "++", "+++"]
+    kept = Session()
+    assert [run(made, Event.QUERY, session=kept)[1] for _ in range(3)] == ["+", "++", "+++"]
     assert run(made, Event.QUERY)[1] == "+"
 
 

@@ -7,6 +7,7 @@ import pytest
 from dgate.errors import NotExecutable, RuleError
 from dgate.rules.effects import Captured, ExportPlan, Forward, Outcome
 from dgate.rules.hooks import Rules
+from dgate.rules.session import Session
 from tests.rules import kit
 
 
@@ -63,10 +64,10 @@ def test_later_converters_see_captured_values_as_received_and_others_as_changed(
 def test_variables_live_as_long_as_the_caller_keeps_them() -> None:
     made = kit.rules(kit.converter('set StudyID to "%x"; set x to "%i"'))
     env = kit.FakeEnvironment()
-    variables: dict[str, str] = {}
+    session = Session()
     first, second = kit.table(PatientID="A"), kit.table(PatientID="B")
-    made.run_import(first, kit.captured(), env, variables)
-    made.run_import(second, kit.captured(), env, variables)
+    made.run_import(first, kit.captured(), env, session)
+    made.run_import(second, kit.captured(), env, session)
     assert (first.text(0x00200010), second.text(0x00200010)) == ("", "A")
 
 

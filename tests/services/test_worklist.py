@@ -138,23 +138,23 @@ def test_character_set_is_one_that_holds_the_text(
     assert table.text(NAME) == "Müller^Jörg"
 
 
-def destroying(table: ElementTable, captured: Captured, variables: object) -> Decision:
+def destroying(table: ElementTable, captured: Captured, session: object) -> Decision:
     return Decision(Outcome.DESTROY, "destroyed")
 
 
-def failing(table: ElementTable, captured: Captured, variables: object) -> Decision:
+def failing(table: ElementTable, captured: Captured, session: object) -> Decision:
     raise RuleError("it failed")
 
 
 def test_request_and_answers_pass_their_converters(worklist: Worklist) -> None:
     seen: list[Captured] = []
 
-    def request(table: ElementTable, captured: Captured, variables: object) -> Decision:
+    def request(table: ElementTable, captured: Captured, session: object) -> Decision:
         seen.append(captured)
         table.set_text(PATIENT_ID, "P1")
         return Decision()
 
-    def result(table: ElementTable, captured: Captured, variables: object) -> Decision:
+    def result(table: ElementTable, captured: Captured, session: object) -> Decision:
         table.set_text(NAME, "山田^太郎")
         return Decision()
 
