@@ -52,7 +52,7 @@ class Reader(Protocol):
         ...
 
     def view(self) -> memoryview:
-        """Return the whole file as a buffer that loads only what is looked at."""
+        """Return the whole file as a buffer; raises OSError when it cannot be read."""
         ...
 
     def close(self) -> None:
@@ -162,8 +162,12 @@ class Devices:
         clock: Clock,
         former: Devices | None = None,
         probe: Callable[[str], int] = free_bytes,
+        *,
+        prepare: bool = True,
     ) -> Devices:
         """Create the configured devices and prepare their folders; raises OutOfSpace.
+
+        Without `prepare` nothing is created, for those who only read.
 
         What `former`, the devices by earlier settings, has already is taken over and not prepared
         again; its spool always is. `probe` returns the free bytes of a folder's file system, or
@@ -180,14 +184,16 @@ class Devices:
             device = known.get((f"MAG{number}", path))
             if device is None:
                 device = FolderDevice(f"MAG{number}", path, durable=durable, probe=probe)
-                device.prepare()
+                if prepare:
+                    device.prepare()
             folders.append(device)
         if former is not None:
             spool = former.spool
         else:
             root = folders[0].root if folders else settings.base_folder
             spool = Spool(root / "dgate" / "spool", durable=durable)
-            spool.prepare()
+            if prepare:
+                spool.prepare()
         return cls(
             folders,
             spool,

@@ -26,6 +26,8 @@ _COMMANDS: dict[str, tuple[str, str, str]] = {
     "move": ("dgate.cli.scu", "move_command", "Have a node send objects to a third (C-MOVE)."),
     "get": ("dgate.cli.scu", "get_command", "Fetch objects from a node into a folder (C-GET)."),
     "send": ("dgate.cli.scu", "send_command", "Send files or folders to a node (C-STORE)."),
+    "trace": ("dgate.cli.trace", "trace_command", "Show what the rules would do to objects."),
+    "test": ("dgate.cli.ruletest", "test_command", "Run unit tests for the rules."),
     "queue": ("dgate.cli.queue", "queue_group", "See and steer what is still to be delivered."),
     "worklist": ("dgate.cli.worklist", "worklist_group", "See and fill the modality worklist."),
     "takeover": ("dgate.cli.takeover", "takeover_command", "Look at a Conquest installation."),

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import Protocol
 
 from dgate.config.text import read_file
 from dgate.errors import NotExecutable, RuleError
@@ -89,6 +90,8 @@ class CompiledScript:
 def compile_line(line: Line, library: Library, depth: int = 0) -> CompiledLine:
     """Return the closure form of a parsed line."""
     steps = [_step(item, Scope(library, item.number, depth)) for item in line.items]
+    if library.observer is not None:
+        steps = library.observer.observe(line, steps)
     return CompiledLine(steps, [item.after_failure for item in line.items])
 
 
@@ -114,6 +117,14 @@ def _refuse(kind: type[RuleError], what: str, remedy: str) -> Step:
     return step
 
 
+class Observer(Protocol):
+    """Watches what lines do, for `dgate trace`."""
+
+    def observe(self, line: Line, steps: list[Step]) -> list[Step]:
+        """Return steps that do what those of the line do, and tell of it."""
+        ...
+
+
 class Library:
     """The scripts that lines may call: entries of `[scripts]`, and text files.
 
@@ -121,7 +132,14 @@ class Library:
     next configuration, which has a library of its own.
     """
 
-    def __init__(self, scripts: Mapping[str, str], folders: Sequence[Path]) -> None:
+    def __init__(
+        self,
+        scripts: Mapping[str, str],
+        folders: Sequence[Path],
+        observer: Observer | None = None,
+    ) -> None:
+        """`observer` watches every line that is compiled with this library."""
+        self.observer = observer
         self._texts = {name.lower(): text for name, text in scripts.items()}
         self._folders = tuple(folders)
         self._guard = threading.Lock()

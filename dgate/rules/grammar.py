@@ -73,6 +73,8 @@ class Item:
     statement: Statement | None
     after_failure: int
     """The number of the item with which the line goes on when this is a test that fails."""
+    text: str = ""
+    """The statement as it is written, without the brace."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +105,8 @@ def parse_line(text: Text, dialect: Dialect, outer: int = 0) -> Line:
     items = []
     for number, (brace, body) in enumerate(pieces):
         statement = parse_statement(body, reading) if body.value else None
-        items.append(Item(number, body.column, brace, statement, _after_failure(braces, number)))
+        following = _after_failure(braces, number)
+        items.append(Item(number, body.column, brace, statement, following, body.value))
     _note_structure(items, reading)
     return Line(tuple(items), tuple(reading.notes))
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from dgate.config.settings import ConverterText, Settings
 from dgate.dicom.table import ElementTable
 from dgate.errors import NotExecutable, RuleError
-from dgate.rules.compile import CompiledLine, Library, compile_line
+from dgate.rules.compile import CompiledLine, Library, Observer, compile_line
 from dgate.rules.effects import Captured, ExportPlan, Forward, ImportVerdict, Outcome
 from dgate.rules.events import FORWARD_FAULT, FORWARDING, OUTCOMES, Converter, Event, Events, Test
 from dgate.rules.grammar import Line, is_executable
@@ -95,9 +95,12 @@ class Rules:
         return self._library
 
     @classmethod
-    def build(cls, settings: Settings) -> Rules:
-        """Compile the converters of a configuration; what is wrong ends up in `problems`."""
-        return _Builder(settings).build()
+    def build(cls, settings: Settings, observer: Observer | None = None) -> Rules:
+        """Compile the converters of a configuration; what is wrong ends up in `problems`.
+
+        `observer` watches what the lines do.
+        """
+        return _Builder(settings, observer).build()
 
     def run_import(
         self,
@@ -220,9 +223,9 @@ class Rules:
 class _Builder:
     """Builds `Rules` and collects what is wrong on the way."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, observer: Observer | None) -> None:
         self._settings = settings
-        self._library = Library(settings.scripts, (settings.base_folder, Path()))
+        self._library = Library(settings.scripts, (settings.base_folder, Path()), observer)
         self._checker = Checker(self._library)
         self._problems: list[RuleProblem] = []
 

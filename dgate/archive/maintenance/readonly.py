@@ -48,6 +48,22 @@ class OpenIndex:
     """What is odd about the database; empty as a rule."""
 
 
+class LentDatabase(Database):
+    """A database whose only connection is one that can only read; for one thread."""
+
+    def __init__(self, settings: DatabaseSettings, connection: Connection) -> None:
+        super().__init__(settings)
+        self._only = connection
+
+    @contextmanager
+    def reader(self) -> Iterator[Connection]:
+        """Lend the connection."""
+        try:
+            yield self._only
+        except self.errors as exc:
+            raise self.failure(exc) from exc
+
+
 @contextmanager
 def open_read_only(settings: DatabaseSettings, *, in_use: bool) -> Iterator[OpenIndex]:
     """Open the index of a configuration for reading.

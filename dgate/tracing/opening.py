@@ -1,0 +1,212 @@
+"""Opens an archive for tracing: its index for reading only, and an index of its own beside it.
+
+An object that is not stored has no rows that an SQL filter could look at; for the moment of the
+question it gets some in a throw-away index.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path, PurePath
+
+from dgate.archive.database import Database
+from dgate.archive.devices import Devices
+from dgate.archive.export import Exporter
+from dgate.archive.index import Index
+from dgate.archive.levels import Schema
+from dgate.archive.lookup import Lookup
+from dgate.archive.maintenance.catalog import read_catalog
+from dgate.archive.maintenance.readonly import LentDatabase, open_read_only
+from dgate.archive.naming import Naming
+from dgate.archive.query import Finder, QueryKey
+from dgate.archive.records import InstanceRef
+from dgate.archive.repair import repair
+from dgate.archive.schema import prepare
+from dgate.archive.worklist import Worklist
+from dgate.archive.writer import Transaction, Writer
+from dgate.clock import Clock
+from dgate.config.settings import Configuration, Durability, Engine, Settings
+from dgate.dicom.part10 import read_meta
+from dgate.dicom.table import ElementTable
+from dgate.dicom.uids import UidGenerator, transfer_syntax
+from dgate.errors import DgateError, NotDicom
+from dgate.rules.effects import Captured
+from dgate.rules.hooks import Rules
+from dgate.rules.recorder import Recorder
+from dgate.rules.run import Environment
+from dgate.surroundings import Surroundings, World
+from dgate.tracing.overlay import layer
+from dgate.tracing.tracer import Subject, Tracer
+
+
+class _Scratch:
+    """An index that lives as long as the trace."""
+
+    def __init__(self, configuration: Configuration, folder: Path) -> None:
+        settings = dataclasses.replace(
+            configuration.settings,
+            engine=Engine.SQLITE,
+            sql_server=str(folder / "index.db3"),
+            sqlite_startup="",
+            durability=Durability.NONE,
+        )
+        self.settings = settings
+        self.database = Database(settings)
+        self.database.open()
+        self.schema = prepare(self.database, configuration.layout, settings)
+        self.writer = Writer(self.database, settings.durability)
+        self.index = Index(self.database, self.schema, settings)
+        self.finder = Finder(self.database, self.schema, settings)
+
+    def passes(self, condition: str, table: ElementTable) -> bool:
+        """Tell whether a condition holds for the rows that an object would have."""
+        entry = self.index.entry(table, repair(table, self.settings))
+        ref = InstanceRef("", entry.sop_instance, entry.patient_id, "", "", "MAG0", "")
+
+        def enter(transaction: Transaction) -> None:
+            self.index.enter(transaction, entry, "MAG0", "traced.dcm", None, 0.0)
+
+        def remove(transaction: Transaction) -> None:
+            self.index.delete_instance(transaction, entry.sop_instance)
+
+        self.writer.transact(enter)
+        try:
+            return self.finder.sql_filter(condition, ref)
+        finally:
+            self.writer.transact(remove)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self.writer.close()
+        self.index.close()
+        self.database.close()
+
+
+class _Outside(Surroundings):
+    """What rules learn from outside while they are traced."""
+
+    def __init__(
+        self,
+        world: World,
+        captured: Captured,
+        scratch: _Scratch,
+        table: ElementTable,
+        path: PurePath | None,
+    ) -> None:
+        super().__init__(world, captured, None, path)
+        self._scratch = scratch
+        self._table = table
+
+    def sql_filter(self, condition: str, captured: Captured) -> bool:
+        """Return whether the object passes, by the rows that it has or would have."""
+        return self._scratch.passes(condition, self._table)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Opened:
+    """A configuration that is ready to be traced."""
+
+    tracer: Tracer
+    finder: Finder
+    exporter: Exporter
+    settings: Settings
+    note: str
+    """Why the archive's index is not looked at; empty as a rule."""
+
+    def file(self, path: Path, calling: str, called: str) -> Subject:
+        """Return the object in a file.
+
+        Raises:
+            NotDicom: it is none.
+            OSError: it cannot be read.
+        """
+        content = path.read_bytes()
+        if not content:
+            raise NotDicom("the file is empty", where=str(path))
+        meta = read_meta(content)
+        table = ElementTable(memoryview(content)[meta.data_offset :], meta.syntax)
+        return Subject(str(path), table, calling, called or self.settings.ae_title)
+
+    def select(self, keys: Sequence[QueryKey]) -> list[InstanceRef]:
+        """Return the objects of the archive that match."""
+        return self.finder.select(keys)
+
+    @contextmanager
+    def stored(self, ref: InstanceRef, calling: str, called: str) -> Iterator[Subject]:
+        """Lend an object of the archive; raises StoreError when its file cannot be read."""
+        with self.exporter.table(ref) as table:
+            path = Path(self.exporter.path(ref))
+            called = called or self.settings.ae_title
+            yield Subject(ref.sop_instance, table, calling, called, path)
+
+
+@contextmanager
+def open_trace(configuration: Configuration, clock: Clock, *, in_use: bool) -> Iterator[Opened]:
+    """Prepare to trace objects under a configuration.
+
+    Args:
+        in_use: a server works with the archive now.
+
+    Raises:
+        DgateError: the rules or the archive cannot be used.
+    """
+    settings = configuration.settings
+    recorder = Recorder()
+    rules = Rules.build(settings, recorder)
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(layer()))
+        scratch = _Scratch(configuration, folder)
+        stack.callback(scratch.close)
+        database, schema, note = _index(configuration, scratch, stack, in_use=in_use)
+        finder = Finder(database, schema, settings)
+        devices = Devices.from_settings(settings, clock, prepare=False)
+        exporter = Exporter(devices, settings, finder.instance)
+        uids = UidGenerator(settings.uid_prefix, clock)
+        worklist = Worklist(
+            database,
+            schema,
+            configuration.layout.worklist,
+            scratch.writer,
+            settings,
+            clock,
+            uids.new,
+        )
+        naming = Naming(settings, clock)
+
+        def name_file(table: ElementTable, calling: str, called: str) -> PurePath:
+            entry = scratch.index.entry(table, repair(table, settings))
+            encapsulated = transfer_syntax(table.syntax).encapsulated
+            name = naming.name(table, entry, calling, called, encapsulated=encapsulated)
+            return devices.choose().path(name)
+
+        world = World(
+            settings.ae_title,
+            clock,
+            uids,
+            name_file,
+            finder,
+            exporter,
+            Lookup(database, schema, finder, worklist, settings),
+        )
+
+        def surround(captured: Captured, table: ElementTable, path: PurePath | None) -> Environment:
+            return _Outside(world, captured, scratch, table, path)
+
+        tracer = Tracer(configuration, recorder, rules, surround)
+        yield Opened(tracer, finder, exporter, settings, note)
+
+
+def _index(
+    configuration: Configuration, scratch: _Scratch, stack: ExitStack, *, in_use: bool
+) -> tuple[Database, Schema, str]:
+    """Return the archive's index, or the empty one when there is none yet."""
+    settings = configuration.settings
+    try:
+        opened = stack.enter_context(open_read_only(settings, in_use=in_use))
+        catalog = read_catalog(opened.connection, opened.database, configuration.layout, settings)
+        schema = catalog.required()
+    except DgateError as exc:
+        return scratch.database, scratch.schema, str(exc)
+    return LentDatabase(settings, opened.connection), schema, opened.note
