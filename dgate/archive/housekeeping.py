@@ -15,9 +15,9 @@ from functools import partial
 
 from dgate.archive.alarm import SpaceAlarm
 from dgate.archive.devices import MEGABYTE
+from dgate.archive.levels import Level
 from dgate.archive.maintenance.caretaker import Caretaker
 from dgate.archive.maintenance.clean import NIGHTLY_MORE_MB, THRESHOLD_MORE_MB, Victim
-from dgate.archive.schema import Level
 from dgate.clock import Clock
 from dgate.errors import DgateError
 
@@ -103,6 +103,8 @@ class Housekeeper:
             wanted["clean"] = CLEAN_MINUTE
         if settings.nightly_move_threshold_mb and settings.nightly_move_target:
             wanted["move"] = settings.nightly_move_minute
+        if settings.change_log:
+            wanted["forget"] = CLEAN_MINUTE
         now = self._clock.now()
         for name in [name for name in self._due if name not in wanted]:
             del self._due[name]
@@ -114,7 +116,11 @@ class Housekeeper:
 
     def _jobs_due(self) -> list[Callable[[], None]]:
         now = self._clock.now()
-        jobs = {"clean": self.clean_by_night, "move": self.move_by_night}
+        jobs = {
+            "clean": self.clean_by_night,
+            "move": self.move_by_night,
+            "forget": self.forget_by_night,
+        }
         found = []
         for name, (minute, due) in list(self._due.items()):
             if due <= now:
@@ -161,21 +167,29 @@ class Housekeeper:
                 moved += self._move(caretaker, device.name, target, patient_id)
             log.info("%d objects moved from %s to %s by night.", moved, device.name, target)
 
+    def forget_by_night(self) -> None:
+        """Remove records of change that are older than ChangeLogDays."""
+        caretaker = self._caretaker()
+        days = caretaker.settings.change_log_days
+        gone = caretaker.restorer.prune(days)
+        if gone:
+            log.info("%d records of change older than %d days were removed.", gone, days)
+
     def _move(self, caretaker: Caretaker, source: str, target: str, patient_id: str) -> int:
-        objects = 0
         scope = (Level.PATIENT, patient_id)
-        for step in caretaker.mover.move(source, target, scope, stopping=self._stopping.is_set):
-            objects = step.objects
-        caretaker.journal.write(
+        with caretaker.journal.work(
             "move",
             who="the server",
             why=f"NightlyMoveThreshold = {caretaker.settings.nightly_move_threshold_mb}",
             source=source,
             target=target,
             patient=patient_id,
-            objects=objects,
-        )
-        return objects
+        ) as result:
+            result["objects"] = 0
+            steps = caretaker.mover.move(source, target, scope, stopping=self._stopping.is_set)
+            for step in steps:
+                result.update(step.counts())
+        return int(result["objects"])
 
     def _clean(self, caretaker: Caretaker, wanted: int, why: str, device: str | None) -> None:
         if caretaker.lru.problem:

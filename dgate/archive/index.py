@@ -19,13 +19,12 @@ from dgate.archive.connection import Connection, Row
 from dgate.archive.database import Database
 from dgate.archive.levelrows import LevelRows, is_same
 from dgate.archive.levels import Level, Schema
+from dgate.archive.owing import DebtRows
 from dgate.archive.records import DebtDraft, InstanceRef, stored_name
 from dgate.archive.repair import Repaired
 from dgate.archive.rows import Entry, RowReader, Values
-from dgate.archive.spool import SPOOL_DEVICE
 from dgate.archive.statements import (
     compile_statements,
-    insert_debt,
     joined_modalities,
 )
 from dgate.archive.writer import Transaction
@@ -107,7 +106,7 @@ class Index:
         if self._indexed:
             self._sql = compile_statements(database, schema)
             self._rows = self._sql.rows
-        self._insert_debt = insert_debt(database)
+        self._debts = DebtRows(database)
         self._stored_rows = LevelRows(database)
         # Owned by the leader of the writer's running group. Only where no other gateway writes.
         self._patients: dict[str, _Known] = {}
@@ -224,44 +223,8 @@ class Index:
     def add_debts(
         self, transaction: Transaction, ref: InstanceRef, drafts: Sequence[DebtDraft], now: float
     ) -> None:
-        """Enter what is owed for an object, due at once; `now` counts where the database is a
-        file."""
-        # A server's time comes from itself (`insert_debt`), so that all gateways mean the same.
-        due = (now,) if self._database.clock_sql is None else ()
-        for draft in drafts:
-            device, name = (ref.device, ref.name)
-            if draft.spool is not None:
-                device, name = SPOOL_DEVICE, draft.spool.name
-            transaction.execute(
-                self._insert_debt,
-                (
-                    draft.kind.value,
-                    "queued",
-                    draft.destination,
-                    draft.rule,
-                    draft.calling,
-                    draft.called,
-                    draft.compression,
-                    draft.script,
-                    ref.sop_class,
-                    ref.sop_instance,
-                    ref.patient_id,
-                    ref.study,
-                    ref.series,
-                    device,
-                    name,
-                    draft.context,
-                    *due,
-                    None,
-                    None,
-                    0,
-                    0,
-                    None,
-                    None,
-                    *due,
-                    None,
-                ),
-            )
+        """Enter what is owed for an object; see `DebtRows.add`."""
+        self._debts.add(transaction, ref, drafts, now)
 
     def known_copies(self, transaction: Transaction, names: Iterable[str]) -> dict[str, bool]:
         """Return those of these copies in the spool that have debts, and whether an open one still

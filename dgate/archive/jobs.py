@@ -6,7 +6,7 @@ the thread that leads the commit group, the rest in the thread that brought the 
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Callable, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,7 +52,10 @@ class StoreJob:
         placing: Placing,
         owed: Obligations,
         clock: Clock,
+        on_entry: Callable[[Transaction, float], None] | None = None,
     ) -> None:
+        """`on_entry` writes what else belongs into the transaction; its argument is the time."""
+        self._on_entry = on_entry
         self._index = index
         self._completed = completed
         self._entry = entry
@@ -84,6 +87,8 @@ class StoreJob:
             return found
         now = self._clock.now()
         index.enter(transaction, entry, placing.device.name, placing.name, found, now)
+        if self._on_entry is not None:
+            self._on_entry(transaction, now)
         if found is not None:
             self._completed.begin(entry.sop_instance)
             index.add_rewrite(

@@ -13,9 +13,10 @@ from pathlib import Path
 from dgate.archive.devices import Devices
 from dgate.archive.incoming import Incoming
 from dgate.archive.records import DebtDraft, DebtKind
+from dgate.archive.requests import request_draft
 from dgate.archive.spool import Spool
 from dgate.dicom.table import ElementTable
-from dgate.rules.effects import ExportPlan, Forward, ImportForward
+from dgate.rules.effects import ExportPlan, Forward, ImportForward, Request
 
 DIGEST = "digest"
 """In the context of an EXPORT debt: which line was deferred; beside the fields of `Captured`."""
@@ -58,6 +59,10 @@ class Obligations:
                 self.drafts.append(self._deferred(plan, copy))
             else:
                 self.drafts.extend(_deliver(forward, copy) for forward in plan.forwards)
+
+    def request(self, requests: Iterable[Request], default_delay_s: float) -> None:
+        """Owe the delayed operations that rules asked for."""
+        self.drafts.extend(request_draft(request, default_delay_s) for request in requests)
 
     def mirror(self, devices: Devices, device: str) -> None:
         """Owe the copy of the stored object to the mirror of its device, if there is one."""

@@ -25,6 +25,7 @@ from typing import Any
 from dgate.archive.connection import Connection
 from dgate.archive.database import Database
 from dgate.archive.records import DebtDraft, DebtKind, InstanceRef
+from dgate.archive.requests import LANE_PREFIX
 from dgate.archive.writer import Transaction, Writer
 from dgate.clock import Clock
 from dgate.delivery.notices import Notices
@@ -55,7 +56,7 @@ _CANDIDATES = (
     "FROM dgate_debts WHERE state = 'queued' AND destination = ? "
 )
 _CLAIM = _CANDIDATES + "AND due <= ? ORDER BY due, id LIMIT ?"
-_CLAIM_BEYOND = _CANDIDATES + "AND due > ? ORDER BY due, id LIMIT ?"
+_CLAIM_BEYOND = _CANDIDATES + "AND due > ? AND kind <> 'request' ORDER BY due, id LIMIT ?"
 _LEASE = "UPDATE dgate_debts SET state = 'leased', owner = ?, lease_until = ? WHERE id = ?"
 _OURS = " WHERE id = ? AND state = 'leased' AND owner = ?"
 _CLOSE = (
@@ -67,6 +68,10 @@ _RETRY = (
     "UPDATE dgate_debts SET state = 'queued', due = ?, attempts = attempts + 1, "
     "repeats = repeats + ?, last_status = ?, last_error = ?, owner = NULL, lease_until = NULL"
     + _OURS
+)
+_DEFER = (
+    "UPDATE dgate_debts SET state = 'queued', due = ?, last_status = NULL, last_error = ?, "
+    "owner = NULL, lease_until = NULL" + _OURS
 )
 _RETURN = (
     "UPDATE dgate_debts SET state = 'queued', repeats = repeats + ?, owner = NULL, "
@@ -143,6 +148,7 @@ class Ledger:
         self._close_sql = sql(_CLOSE)
         self._retry_sql = sql(_RETRY)
         self._return_sql = sql(_RETURN)
+        self._defer_sql = sql(_DEFER)
         self._replace_sql = sql(_REPLACE)
         self._next_lane_sql = sql(_NEXT_LANE)
 
@@ -159,7 +165,8 @@ class Ledger:
             latest = self._latest(self._now(connection))
             row = connection.execute(_FIRST_LANE).fetchone()
             while row is not None:
-                found.append(Lane(row[0], row[1] if row[1] <= latest else 0.0))
+                is_explained = row[1] <= latest or row[0].startswith(LANE_PREFIX)
+                found.append(Lane(row[0], row[1] if is_explained else 0.0))
                 row = connection.execute(self._next_lane_sql, (row[0],)).fetchone()
         return found
 
@@ -300,7 +307,7 @@ class Ledger:
         self, transaction: Transaction, settlements: Iterable[Settlement], now: float, owner: str
     ) -> list[str]:
         """Write the settlements; return the spool copies that may have no debt left."""
-        closed, retried, returned = [], [], []
+        closed, retried, returned, deferred = [], [], [], []
         spool: dict[str, None] = {}
         for settled in settlements:
             debt = settled.debt
@@ -312,6 +319,9 @@ class Ledger:
                     self._add_debts(transaction, debt.ref, drafts, now)
             elif not settled.tried:
                 returned.append((int(settled.doubtful), debt.id, owner))
+            elif not settled.counted:
+                error = fitting(settled.error, LONGEST_ERROR)
+                deferred.append((now + settled.pause_s, error, debt.id, owner))
             elif settled.state is State.QUEUED:
                 values = (settled.status, fitting(settled.error, LONGEST_ERROR), debt.id, owner)
                 retried.append((now + settled.pause_s, int(settled.doubtful), *values))
@@ -326,6 +336,7 @@ class Ledger:
             (self._close_sql, closed),
             (self._retry_sql, retried),
             (self._return_sql, returned),
+            (self._defer_sql, deferred),
         ):
             if rows:
                 transaction.executemany(statement, rows)

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 
 from dgate.archive.export import Exporter
 from dgate.archive.records import DebtDraft, DebtKind, InstanceRef
+from dgate.archive.requests import request_draft
 from dgate.clock import Clock
 from dgate.config.nodes import NodeMap
 from dgate.config.settings import Settings
@@ -25,12 +26,13 @@ from dgate.delivery.associations import Associations
 from dgate.delivery.destination import Destination
 from dgate.delivery.failures import DOUBTFUL_TRIES, Fate, fate_of_error, fate_of_status
 from dgate.delivery.ledger import Ledger
+from dgate.delivery.performing import Performed
 from dgate.delivery.records import Debt, Settlement, State
 from dgate.delivery.schedule import RetryPolicy
 from dgate.delivery.sender import Rewrite, Sender
-from dgate.errors import ConfigError, DgateError, PeerError, StoreError
+from dgate.errors import ConfigError, Deferred, DgateError, PeerError, StoreError
 from dgate.net.dimse import describe
-from dgate.rules.effects import Forward
+from dgate.rules.effects import Expansion, Forward
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +45,8 @@ or two would cost a commit each."""
 FLUSH_S = 0.1
 """Marks are committed this often while deliveries go on..."""
 SLOWEST_FLUSH_S = 1.0
+MOST_DEFERRALS = 10_000
+"""Debts of which a lane remembers how often they were deferred."""
 COMMIT_SHARE = 0.1
 """...but less often where that would take more than this share of the time."""
 
@@ -56,12 +60,17 @@ class Toolbox:
     settings: Settings
     nodes: NodeMap
     clock: Clock
-    expand: Callable[[Debt], list[Forward]]
-    """Runs the export converter of an EXPORT debt; raises RuleError, Missing, DatabaseAway."""
+    expand: Callable[[Debt], Expansion]
+    """Runs the export converter of an EXPORT debt; raises RuleError, Missing, DatabaseAway, and
+    Deferred where the converter wants to be run again later."""
     rewrite: Callable[[Debt], Rewrite]
     """Compiles the script of a DELIVER debt; raises RuleError."""
     make_sender: Callable[[Destination], Sender]
     policy: RetryPolicy
+    perform: Callable[[Debt], Performed]
+    """Works off a REQUEST debt; raises RuleError, StoreError, PeerError."""
+    halt: Callable[[Debt], str] = lambda debt: ""
+    """Says why a DELIVER debt must not be paid before somebody has acted; empty = it may be."""
     mirror: Callable[[str], None] | None = None
     """Brings the mirror copy of a stored object up to date; raises StoreError."""
 
@@ -85,6 +94,8 @@ class Lane:
     """Its worker died: what that had claimed or not written down needs another one."""
     broken_by: int | None = None
     """The debt at whose object the association broke, when the peer has answered none since."""
+    deferrals: dict[int, int] = field(default_factory=dict)
+    """How often in a row rules have deferred a debt."""
     unsaved: list[Settlement] = field(default_factory=list)
     """Outcomes that are not committed yet. Kept here so that not even a worker that dies lets an
     object that has arrived be sent again."""
@@ -309,9 +320,17 @@ class Worker(threading.Thread):
                 self._tools.mirror(debt.ref.sop_instance)
                 return Settlement(debt, None)
             if debt.kind is DebtKind.EXPORT:
-                drafts = tuple(_draft(forward) for forward in self._tools.expand(debt))
+                drafts = self._drafts(self._tools.expand(debt))
+                self.lane.deferrals.pop(debt.id, None)
                 return Settlement(debt, None, drafts=drafts)
-            rewrite = self._tools.rewrite(debt) if debt.script else None
+            if debt.kind is DebtKind.REQUEST:
+                done = self._tools.perform(debt)
+                state = None if done.drafts else State.DONE
+                return Settlement(debt, state, error=done.text, drafts=done.drafts)
+            if reason := self._tools.halt(debt):
+                return self._failed(debt, Fate.STUCK, None, reason)
+            changed = debt.script or debt.context
+            rewrite = self._tools.rewrite(debt) if changed else None
             sender = self._associations.ready(debt, ahead)
             result = sender.send(
                 debt.ref,
@@ -319,6 +338,8 @@ class Worker(threading.Thread):
                 code=debt.compression or None,
                 upcoming=self._upcoming(debt, ahead),
             )
+        except Deferred as exc:
+            return self._deferred(debt, str(exc))
         except (DgateError, OSError) as exc:
             in_doubt = sender is not None and sender.in_doubt
             fate = fate_of_error(exc)
@@ -340,6 +361,25 @@ class Worker(threading.Thread):
         if fate is Fate.DONE:
             return Settlement(debt, State.DONE, result.status, text)
         return self._failed(debt, fate, result.status, text)
+
+    def _deferred(self, debt: Debt, reason: str) -> Settlement:
+        """Return the settlement of a debt whose rule wants to be run again later.
+
+        It waits longer each time, as after failures, but nothing has failed: it never gets stuck,
+        and neither the destination nor its other debts wait with it.
+        """
+        known = self.lane.deferrals
+        if len(known) >= MOST_DEFERRALS:
+            known.clear()
+        known[debt.id] = times = known.get(debt.id, 0) + 1
+        pause = self._tools.policy.pause_s(times, random.random())
+        return Settlement(debt, State.QUEUED, None, reason, pause, counted=False)
+
+    def _drafts(self, expansion: Expansion) -> tuple[DebtDraft, ...]:
+        """Return what is owed in the place of an EXPORT debt."""
+        delay = self._tools.settings.forward_collect_delay_s
+        requests = (request_draft(request, delay) for request in expansion.requests)
+        return (*map(_draft, expansion.forwards), *requests)
 
     def _fate_after_break(self, debt: Debt, error: str) -> Fate:
         """Decide who waits after the association broke while an object was sent.
@@ -399,7 +439,9 @@ class Worker(threading.Thread):
         """Return the object that can be opened while the peer works on this one."""
         if len(ahead) > 1:
             following = ahead[1]
-            if not following.script and self._associations.follows(debt, following):
+            if not (following.script or following.context) and self._associations.follows(
+                debt, following
+            ):
                 return following.ref
         return None
 

@@ -38,6 +38,61 @@ class Forward:
 
 
 @dataclass(frozen=True, slots=True)
+class ObjectScope:
+    """Which stored objects a request means: all conditions hold; empty ones do not count."""
+
+    patient_id: str = ""
+    study: str = ""
+    series: str = ""
+    sop_instance: str = ""
+    date: str = ""
+    """(0008,0020), one date or a range as in a query: `20260101-20260131`."""
+    modality: str = ""
+    image_type: str = ""
+    """(0008,0008); wildcards."""
+    series_description: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One delayed operation on what an object belongs to (spec converters.md 8.6, 8.7).
+
+    All %-tokens are substituted. Two requests that are equal but for `rule` and `delay_s` are the
+    same: the later one restarts the delay of the earlier.
+    """
+
+    operation: str
+    """`forward get delete process merge submit submit2 prefetch preretrieve`."""
+    level: str
+    """`patient study series image`."""
+    scope: ObjectScope
+    rule: str = field(compare=False)
+    """The statement that asked for it, as `ExportConverter0.1`."""
+    delay_s: float | None = field(default=None, compare=False)
+    """Quiet time before it is worked off; None = ForwardCollectDelay."""
+    peer: str = ""
+    """The node of `to` and `from`; USER@HOST:FOLDER of `submit`."""
+    compression: str = ""
+    split: str = ""
+    """`N/M`: every M-th object, from the Nth on."""
+    script: str = ""
+    arguments: tuple[str, ...] = ()
+    """`process`: the program and its arguments; `submit2`: its command with `%s` for zip file and
+    target."""
+    lua_file: str = ""
+    """`process`: the Lua file instead of a program; `arguments` then holds its command line."""
+    password: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Expansion:
+    """What an export converter wants for one stored object."""
+
+    forwards: tuple[Forward, ...] = ()
+    requests: tuple[Request, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class ImportForward:
     """A forward asked for by an import converter, with the object as it was at that statement."""
 
@@ -55,6 +110,10 @@ class ImportVerdict:
     forwards: list[ImportForward] = field(default_factory=list)
     reason: str = ""
     """Which converter destroyed or rejected the object, for log and error comment."""
+    requests: list[Request] = field(default_factory=list)
+    """Delayed operations that were asked for."""
+    changed_by: list[str] = field(default_factory=list)
+    """The converters that changed something in the object."""
 
 
 @dataclass(slots=True)
@@ -68,6 +127,8 @@ class Decision:
     """A refused object is to be tried once more."""
     forwards: list[ImportForward] = field(default_factory=list)
     """Forwards of a refused object; empty for all other events."""
+    requests: list[Request] = field(default_factory=list)
+    """Delayed operations that were asked for."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -98,6 +98,9 @@ MAGDeviceThreshold            archive/test_housekeeping   test_storing_below_the
 NightlyCleanThreshold         archive/test_housekeeping   test_nightly_cleaning_frees_five_megabytes_more_than_asked
 NightlyMoveThreshold          archive/test_housekeeping   test_old_patients_move_to_the_target_by_night
 NightlyMoveTarget             archive/test_housekeeping   test_old_patients_move_to_the_target_by_night
+ForwardCollectDelay           acceptance/test_delayed     test_prefetch_reads_the_files
+ChangeLog                     acceptance/test_restore     test_study_becomes_what_it_was
+ChangeLogDays                 archive/test_housekeeping   test_old_records_of_change_are_forgotten_by_night
 NightlyStrTimeToMove          config/test_areas           test_the_time_of_the_nightly_move
 CACHEDeviceN                  archive/test_volumes        test_an_object_on_a_volume_is_read
 JUKEBOXDeviceN                archive/test_volumes        test_an_object_on_a_volume_is_read
@@ -138,7 +141,12 @@ RetryDelay                    delivery/test_schedule      test_policy_is_taken_f
 FailHoldOff                   delivery/test_worker        test_fail_hold_off_pauses_the_destination_after_any_failure
 MaximumExportRetries          delivery/test_worker        test_debt_is_stuck_after_the_configured_number_of_tries
 DelayedForwarderThreads       acceptance/test_small_keys  test_several_associations_deliver_at_once
+AllowSystemCommands           acceptance/test_rule_actions  test_a_program_runs_for_each_object_where_that_is_allowed
+SystemTimeout                 acceptance/test_rule_actions  test_a_program_that_does_not_end_is_killed_and_refuses_the_object
+ScriptFolders                 acceptance/test_rule_actions  test_folders_for_scripts_may_be_written_too
+LuaUnrestricted               acceptance/test_rule_actions  test_folders_for_scripts_may_be_written_too
 ScriptErrors                  rules/test_hooks            test_line_goes_on_after_a_failing_statement_when_errors_are_ignored
+ReidentificationKey acceptance/test_deidentify test_the_key_lies_where_the_setting_says
 
 ImportConverterN              acceptance/test_forward     test_an_import_rule_changes_what_is_stored_and_sent
 ExportConverterN              acceptance/test_forward     test_a_rule_forwards_every_object_with_the_same_bytes
@@ -151,6 +159,9 @@ QueryResultConverterN         acceptance/test_events      test_query_result_conv
 ModalityWorkListQueryResultConverterN  acceptance/test_events  test_worklist_converters
 RejectedImageConverterN       acceptance/test_events      test_object_that_the_index_refuses_can_be_corrected_and_entered
 RejectedImageWorkListConverterN  acceptance/test_worklist  test_refused_object_can_be_corrected_and_tried_again
+MoveDeviceConverterN          acceptance/test_maintenance  test_move_device_converter_changes_what_moves
+MergeStudiesConverterN        acceptance/test_maintenance  test_merge_studies_converter_changes_what_is_merged
+MergeSeriesConverterN         acceptance/test_maintenance  test_merge_series_converter_changes_what_is_merged
 CompressionConverterN         acceptance/test_events      test_compression_converter_runs_for_received_and_for_sent_objects
 
 # 10. Sections
@@ -237,7 +248,7 @@ def test_setting_without_effect_gives_its_notice(key: Key, tmp_path: Path) -> No
     problems = [problem for problem in found if problem.line in (4, 5)]
     told = [one for one in problems if "effect" in one.message or "Lua" in one.message]
     assert told, problems
-    if key.mark is Mark.LEGACY and key.section == MAIN:
+    if key.reason and key.section == MAIN:
         assert any(key.reason in problem.message for problem in told)
         assert {problem.severity for problem in told} == {Severity.INFO}
     elif key.section == MAIN:

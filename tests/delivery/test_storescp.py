@@ -22,11 +22,13 @@ from dgate.config.settings import Durability
 from dgate.delivery.desk import Desk
 from dgate.delivery.dispatcher import Dispatcher
 from dgate.delivery.ledger import Ledger
+from dgate.delivery.performing import Performed
 from dgate.delivery.records import Entry, Selection, State
 from dgate.delivery.schedule import RetryPolicy
 from dgate.delivery.sender import Sender
 from dgate.delivery.worker import Toolbox
 from dgate.dicom.uids import EXPLICIT_BE, IMPLICIT_LE
+from dgate.rules.effects import Expansion
 from tests.acceptance.processes import (
     START_DEADLINE_S,
     Ports,
@@ -108,8 +110,9 @@ class Gate:
             settings=self.settings,
             nodes=self.nodes,
             clock=self.clock,
-            expand=lambda debt: [],
+            expand=lambda debt: Expansion(),
             rewrite=lambda debt: lambda table: None,
+            perform=lambda debt: Performed(),
             make_sender=lambda destination: Sender(destination, exporter, self.settings),
             policy=RetryPolicy.of(self.settings),
         )
@@ -148,9 +151,11 @@ class Gate:
 
 @pytest.fixture
 def sink(tmp_path: Path) -> Iterator[Sink]:
-    running = Sink(tmp_path / "sink", Ports().take())
+    ports = Ports()
+    running = Sink(tmp_path / "sink", ports.take())
     yield running
     running.stop()
+    ports.close()
 
 
 @pytest.fixture

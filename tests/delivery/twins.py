@@ -10,11 +10,13 @@ from dgate.archive.records import InstanceRef
 from dgate.config.nodes import NodeMap
 from dgate.config.settings import default_settings
 from dgate.delivery.destination import Destination
+from dgate.delivery.performing import Performed
+from dgate.delivery.records import Debt
 from dgate.delivery.schedule import RetryPolicy
 from dgate.delivery.sender import SendResult
 from dgate.delivery.worker import Lane, Toolbox, Worker
 from dgate.errors import DgateError, NoContext
-from dgate.rules.effects import Forward
+from dgate.rules.effects import Expansion, Forward, Request
 from tests.delivery.kit import Books
 
 Answer = SendResult | Exception
@@ -100,6 +102,8 @@ class Workshop:
         self.script: Script = lambda ref: OK
         self.refuses_connection: Exception | None = None
         self.expansions: Callable[[Any], list[Forward]] = lambda debt: []
+        self.requests: Callable[[Any], list[Request]] = lambda debt: []
+        self.performs: Callable[[Any], Performed] = lambda debt: Performed()
         self.rewrites: Callable[[Any], Any] = lambda debt: lambda table: None
         self.woken = 0
         nodes, _ = NodeMap.parse(b"SINK 10.0.0.1 104 as\nOTHER 10.0.0.2 104 as\n", "acrnema.map")
@@ -109,11 +113,16 @@ class Workshop:
             settings=self.settings,
             nodes=nodes,
             clock=books.clock,
-            expand=lambda debt: self.expansions(debt),
+            expand=self.expand,
             rewrite=lambda debt: self.rewrites(debt),
+            perform=lambda debt: self.performs(debt),
             make_sender=self.make_sender,  # type: ignore[arg-type]
             policy=RetryPolicy.of(self.settings),
         )
+
+    def expand(self, debt: Debt) -> Expansion:
+        """Return what the export converter of a debt wants."""
+        return Expansion(tuple(self.expansions(debt)), tuple(self.requests(debt)))
 
     def make_sender(self, destination: Destination) -> TwinSender:
         """Return a sender that follows the workshop's script."""

@@ -1,24 +1,33 @@
-"""The delayed family: whole patients, studies, series (spec converters.md 8.6, 8.7). Parsed only.
+"""The delayed family: whole patients, studies, series (spec converters.md 8.6, 8.7).
 
-Clauses stand between single blanks and have one word as value, except those that take the rest of
-the statement. Unknown words and doubled or trailing blanks are errors (spec S17).
+A statement records a `Request`; working it off is delivery's. Clauses stand between single blanks
+and have one word as value, except those that take the rest of the statement. Unknown words and
+doubled or trailing blanks are errors (spec S17).
 """
 
 from __future__ import annotations
 
+import datetime
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+from dgate.errors import RuleError
+from dgate.rules.effects import ObjectScope, Request
+from dgate.rules.run import CONTINUE, Run, Step
 from dgate.rules.statements.base import (
     BOTH,
     EXPORT_ONLY,
+    Executable,
     Keyword,
-    NotYet,
+    Scope,
     Statement,
 )
-from dgate.rules.statements.forwarding import unquoted
+from dgate.rules.statements.commands import compile_arguments, parse_arguments
+from dgate.rules.statements.forwarding import compile_script_text, unquoted
 from dgate.rules.syntax import Text
 from dgate.rules.tokens import Reading, Skeleton, Template, parse_skeleton, parse_template
+from dgate.rules.values import compile_template
 
 LEVELS = ("patient", "study", "series", "image")
 
@@ -48,6 +57,18 @@ _FORMS = {
     "after": re.compile(r"[0-9]{1,9}"),
     "split": re.compile(r"[0-9]+/[0-9]+"),
 }
+_PATIENT_ID = 0x00100020
+_STUDY_DATE = 0x00080020
+_IDENTITIES = (
+    ("patient_id", _PATIENT_ID, "patient ID"),
+    ("study", 0x0020000D, "Study Instance UID"),
+    ("series", 0x0020000E, "Series Instance UID"),
+    ("sop_instance", 0x00080018, "SOP Instance UID"),
+)
+_WIDENING = ("date", "now", "age", "modality")
+"""Filters with which only the patient counts."""
+_PEER_CLAUSES = {"forward": "to", "get": "from", "submit": "target", "submit2": "target"}
+_PROGRAM_CLAUSES = ("by", "command")
 _FORM_NAMES = {
     "date": "yyyymmdd or yyyymmdd-yyyymmdd",
     "now": "-DAYS+DAYS",
@@ -67,28 +88,155 @@ class Clause:
 
 
 @dataclass(frozen=True, slots=True)
-class Delayed(NotYet):
+class Delayed(Executable):
     """`OP LEVEL clauses`: queue an operation on what the object belongs to."""
 
     operation: str
     level: str
     clauses: tuple[Clause, ...]
     script: Skeleton | None = None
+    arguments: tuple[Template, ...] = ()
+    """`process`, `submit2`: the program with its arguments, or the command line of a Lua file."""
+    lua_file: str = ""
 
-    def title(self) -> str:
-        """Return operation and level."""
-        return f"{self.operation} {self.level}"
+    def build(self, scope: Scope) -> Step:
+        """Return the step that records the request."""
+        operation, level, number = self.operation, self.level, scope.number
+        values = {clause.name: compile_template(clause.value) for clause in self.clauses}
+        arguments = (
+            [compile_template(argument) for argument in self.arguments]
+            if self.lua_file
+            else compile_arguments(self.arguments)
+        )
+        script = None if self.script is None else compile_script_text(self.script)
+        lua_file = self.lua_file
+
+        def step(run: Run) -> int:
+            texts = {name: value(run).strip() for name, value in values.items()}
+            for name, form in _FORMS.items():
+                if texts.get(name) and not form.fullmatch(texts[name]):
+                    raise RuleError(f"{name} cannot be followed by {texts[name][:40]!r}")
+            run.requests.append(
+                Request(
+                    operation,
+                    level,
+                    _scope(run, level, texts),
+                    f"{run.name}.{number}",
+                    _delay(texts),
+                    peer=_peer(operation, texts),
+                    compression=texts.get("compressed", ""),
+                    split=texts.get("split", ""),
+                    script="" if script is None else script(run),
+                    arguments=tuple([argument(run) for argument in arguments]),
+                    lua_file=lua_file,
+                    password=texts.get("password", ""),
+                )
+            )
+            return CONTINUE
+
+        return step
 
 
 @dataclass(frozen=True, slots=True)
-class Fetch(NotYet):
-    """`prefetch`, `preretrieve AE`."""
+class Fetch(Executable):
+    """`prefetch`, `preretrieve AE`: read the patient's files; fetch the patient from a node."""
 
     source: Template | None = None
 
-    def title(self) -> str:
-        """Return the word of the statement."""
-        return "prefetch" if self.source is None else "preretrieve"
+    def build(self, scope: Scope) -> Step:
+        """Return the step that records the request."""
+        source = None if self.source is None else compile_template(self.source)
+        number = scope.number
+
+        def step(run: Run) -> int:
+            node = "" if source is None else source(run).strip()
+            if source is not None and not node:
+                raise RuleError("the node to retrieve from is empty")
+            operation = "prefetch" if source is None else "preretrieve"
+            subject = ObjectScope(patient_id=_identity(run, _PATIENT_ID, "patient ID"))
+            # Fetching before somebody asks cannot wait; reading ahead can (spec 8.7).
+            delay = None if source is None else 0.0
+            request = Request(
+                operation, "patient", subject, f"{run.name}.{number}", delay, peer=node
+            )
+            run.requests.append(request)
+            return CONTINUE
+
+        return step
+
+
+def _scope(run: Run, level: str, texts: Mapping[str, str]) -> ObjectScope:
+    """Return what the statement is about; which clauses widen it: the table of spec 8.6."""
+    explicit = any(texts.get(name) for name in ("study", "series", "sop"))
+    by_filter = any(texts.get(name) for name in _WIDENING)
+    of_study = bool(texts.get("imagetype") or texts.get("seriesdesc"))
+    depth = LEVELS.index(level)
+    if explicit or by_filter:
+        depth = 0
+    elif of_study:
+        depth = 1
+    identity = {name: _identity(run, tag, what) for name, tag, what in (*_IDENTITIES,)[: depth + 1]}
+    for clause, name in (("study", "study"), ("series", "series"), ("sop", "sop_instance")):
+        if texts.get(clause):
+            identity[name] = texts[clause]
+    return ObjectScope(
+        **identity,
+        date=_dates(run, texts),
+        modality=texts.get("modality", ""),
+        image_type=texts.get("imagetype", ""),
+        series_description=texts.get("seriesdesc", ""),
+    )
+
+
+def _identity(run: Run, tag: int, what: str) -> str:
+    text = run.table.text(tag)
+    if not text:
+        # Nothing to select by would mean everything.
+        raise RuleError(f"the object has no {what}, so nobody knows what is meant")
+    return text
+
+
+def _delay(texts: Mapping[str, str]) -> float | None:
+    """Return the quiet time; absent or 0 means ForwardCollectDelay (spec 8.6)."""
+    return float(texts.get("after") or 0) or None
+
+
+def _peer(operation: str, texts: Mapping[str, str]) -> str:
+    clause = _PEER_CLAUSES.get(operation)
+    if clause is None:
+        return ""
+    if not texts[clause]:
+        raise RuleError(f"the clause {clause} is empty")
+    return texts[clause]
+
+
+def _dates(run: Run, texts: Mapping[str, str]) -> str:
+    """Return the study dates meant by `date`, `now` or `age`, as a range matches them."""
+    if texts.get("date"):
+        return texts["date"]
+    for name in ("now", "age"):
+        if texts.get(name):
+            before, after = (int(part) for part in texts[name][1:].split("+"))
+            middle = _today(run) if name == "now" else _study_day(run)
+            try:
+                first = middle - datetime.timedelta(days=before)
+                last = middle + datetime.timedelta(days=after)
+            except OverflowError:
+                raise RuleError(f"{name} {texts[name]} is no span of days") from None
+            return f"{first:%Y%m%d}-{last:%Y%m%d}"
+    return ""
+
+
+def _today(run: Run) -> datetime.date:
+    return datetime.date.fromtimestamp(run.env.clock.now())
+
+
+def _study_day(run: Run) -> datetime.date:
+    text = run.table.text(_STUDY_DATE)
+    try:
+        return datetime.datetime.strptime(text[:8], "%Y%m%d").date()
+    except ValueError:
+        raise RuleError(f"the object's study date {text[:20]!r} is no date") from None
 
 
 @dataclass(slots=True)
@@ -126,6 +274,7 @@ def _delayed(text: Text, rest: Text, reading: Reading) -> Statement:
     left = _Rest(rest)
     clauses: dict[str, Clause] = {}
     script = None
+    program: tuple[tuple[Template, ...], str] = ((), "")
     while left.text.value:
         left.blank()
         word = left.word("a clause")
@@ -137,35 +286,63 @@ def _delayed(text: Text, rest: Text, reading: Reading) -> Statement:
             )
         if left.text.value:
             left.blank()
+        if name == "by":
+            program = _program(left.everything("the command").strip(), reading)
+            continue
+        if name == "command":
+            program = (_command(left, reading), "")
+            continue
         if name == "script":
             script = parse_skeleton(unquoted(left.everything("the script")), reading)
             continue
         clauses[name] = Clause(name, _clause_value(name, left, reading), word.column)
     for name in _NEEDED.get(operation, ()):
-        if name not in clauses:
+        if name not in clauses and not (name in _PROGRAM_CLAUSES and program[0]):
             raise rest.fail(f"the clause {name} is missing", at=len(rest.value))
     if "split" in clauses and "imagetype" in clauses:
         raise rest.fail("split cannot be combined with imagetype")
-    return Delayed(text.column, operation, level, tuple(clauses.values()), script)
+    return Delayed(text.column, operation, level, tuple(clauses.values()), script, *program)
+
+
+def _program(text: Text, reading: Reading) -> tuple[tuple[Template, ...], str]:
+    """Parse what follows `by`: a Lua file with its command line, or a program."""
+    name = re.split(r"[ (]", text.value, maxsplit=1)[0]
+    if not name.lower().endswith(".lua"):
+        return parse_arguments(text, "the command", reading), ""
+    if "%" in name:
+        raise text.fail("the name of a Lua file must not contain %-tokens")
+    rest = text.cut(len(name))
+    if not rest.value:
+        raise text.fail("the Lua file must be followed by arguments", at=len(name))
+    if rest.value.startswith("("):
+        if not rest.value.endswith(")"):
+            raise rest.fail("the parenthesis is not closed")
+        rest = rest.cut(1, len(rest.value) - 1)
+    else:
+        rest = rest.cut(1)
+    return (parse_template(rest, reading),), name
+
+
+def _command(left: _Rest, reading: Reading) -> tuple[Template, ...]:
+    """Parse what follows `command`: one word, or a command line in brackets."""
+    if not left.text.value.startswith("["):
+        return parse_arguments(left.word("the command"), "the command", reading)
+    close = left.text.value.find("]")
+    if close < 0:
+        raise left.text.fail("the bracket is not closed")
+    inner = left.text.cut(1, close)
+    left.text = left.text.cut(close + 1)
+    if left.text.value[:1] not in ("", " "):
+        raise left.text.fail("a blank must follow the bracket")
+    return parse_arguments(inner, "the command", reading)
 
 
 def _clause_value(name: str, left: _Rest, reading: Reading) -> Template:
-    if name == "by":
-        return parse_template(left.everything("the command").rstrip(), reading)
     if name == "compressed":
         if left.word("as").value.lower() != "as":
             raise left.text.fail("compressed must be followed by: as CC")
         left.blank()
-    if name == "command" and left.text.value.startswith("["):
-        close = left.text.value.find("]")
-        if close < 0:
-            raise left.text.fail("the bracket is not closed")
-        value = left.text.cut(1, close)
-        left.text = left.text.cut(close + 1)
-        if left.text.value[:1] not in ("", " "):
-            raise left.text.fail("a blank must follow the bracket")
-    else:
-        value = left.word(f"the value of {name}")
+    value = left.word(f"the value of {name}")
     template = parse_template(value, reading)
     form = _FORMS.get(name)
     if form is not None and template.constant is not None and not form.fullmatch(template.constant):

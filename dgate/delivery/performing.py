@@ -1,0 +1,213 @@
+"""Works off delayed operations: what a request means by now, and what is owed for it.
+
+A request names a patient, study, series or image; which objects those are is found out when its
+quiet time is over, so that what came meanwhile is part of it. Not for waiting (`archive.requests`,
+`delivery.ledger`), nor for sending. Runs in the worker of the request's lane.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, fields, replace
+
+from dgate.archive.database import Database
+from dgate.archive.export import Exporter
+from dgate.archive.levels import Level
+from dgate.archive.query import Finder, QueryKey
+from dgate.archive.records import DebtDraft, DebtKind, InstanceRef
+from dgate.archive.requests import request_of
+from dgate.config.layout import PATIENT_ID, SERIES_UID, SOP_UID, STUDY_UID
+from dgate.delivery.records import Debt
+from dgate.dicom.encode import QUERY_RETRIEVE_LEVEL, UTF_8, encode_data_set
+from dgate.dicom.table import ElementTable
+from dgate.dicom.uids import EXPLICIT_LE
+from dgate.errors import NotExecutable, RuleError, StoreError
+from dgate.rules.effects import ObjectScope, Outcome, Request
+from dgate.rules.events import EventHook
+from dgate.rules.hooks import capture
+
+log = logging.getLogger(__name__)
+
+COLLECTED = "request:"
+"""Begins the context of a delivery that a request was replaced by; its identity follows."""
+
+_TAGS = {
+    "patient_id": PATIENT_ID,
+    "study": STUDY_UID,
+    "series": SERIES_UID,
+    "sop_instance": SOP_UID,
+    "date": 0x00080020,
+    "modality": 0x00080060,
+    "image_type": 0x00080008,
+    "series_description": 0x0008103E,
+}
+_DELIVERED = (
+    "SELECT sop_instance, max(created) FROM dgate_debts WHERE kind = 'deliver' AND context = ? "
+    "AND state IN ('queued', 'leased', 'held', 'stuck', 'done') GROUP BY sop_instance"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Performed:
+    """What came of a request."""
+
+    drafts: tuple[DebtDraft, ...] = ()
+    """What is owed in its place; the debt of the request is replaced by these."""
+    text: str = ""
+    """What was done, for the ledger; empty where drafts say it."""
+
+
+Operation = Callable[[Request, Debt], Performed]
+"""Works one kind of request off. Raises RuleError where a person has to act; StoreError and
+PeerError where a later try may do better."""
+
+
+class Performer:
+    """Works requests off."""
+
+    def __init__(
+        self,
+        database: Database,
+        finder: Finder,
+        exporter: Exporter,
+        retrieve_hook: EventHook | None = None,
+        others: Mapping[str, Operation] | None = None,
+    ) -> None:
+        """`retrieve_hook` is RetrieveConverter0, which sees what is forwarded as it sees a C-MOVE
+        (rulings.md 16); `others` are operations that need more than the archive's index.
+        """
+        self._database = database
+        self._finder = finder
+        self._exporter = exporter
+        self._retrieve_hook = retrieve_hook
+        self._operations: dict[str, Operation] = {
+            "forward": self._forward,
+            "prefetch": self._prefetch,
+            **(others or {}),
+        }
+
+    def perform(self, debt: Debt) -> Performed:
+        """Do what a debt of kind `request` asks for.
+
+        Raises:
+            RuleError: it cannot be done before somebody corrects the rule.
+            StoreError, PeerError: it could not be done now.
+        """
+        try:
+            request = request_of(debt.context, debt.rule)
+        except ValueError as exc:
+            raise RuleError(f"the request cannot be read: {exc}") from exc
+        operation = self._operations.get(request.operation)
+        if operation is None:
+            raise NotExecutable(
+                f"{request.operation} {request.level} is not executable yet", where=debt.rule
+            )
+        return operation(request, debt)
+
+    def select(self, scope: ObjectScope) -> list[InstanceRef]:
+        """Return the stored objects that a request means.
+
+        Raises:
+            RuleError: nothing limits it, or the index has no column for a filter.
+        """
+        keys = []
+        for field in fields(scope):
+            value = getattr(scope, field.name)
+            if not value:
+                continue
+            tag = _TAGS[field.name]
+            if not self._finder.knows(Level.IMAGE, tag):
+                name = field.name.replace("_", " ")
+                raise RuleError(
+                    f"the index has no column for the {name}",
+                    remedy=f"add ({tag >> 16:04x},{tag & 0xFFFF:04x}) to dicom.sql",
+                )
+            keys.append(QueryKey(tag, value))
+        if not any(key.tag in (PATIENT_ID, STUDY_UID, SERIES_UID, SOP_UID) for key in keys):
+            raise RuleError("the request names no patient, study, series or image")
+        return self._finder.select(keys)
+
+    # forward
+
+    def _forward(self, request: Request, debt: Debt) -> Performed:
+        """Owe the delivery of every object that has not been delivered for the same request."""
+        scope, refused = self._seen_by_retrieve_converter(request, debt)
+        if refused:
+            return Performed(text=f"not sent: {refused}")
+        refs = _part(self.select(scope), request.split)
+        context = f"{COLLECTED}{debt.ref.name}"
+        known = self._delivered(context)
+        wanted = [ref for ref in refs if self._is_news(ref, known.get(ref.sop_instance))]
+        if not wanted:
+            return Performed(text=f"nothing new to send: {len(refs)} object(s) were sent before")
+        return Performed(
+            tuple(
+                DebtDraft(
+                    DebtKind.DELIVER,
+                    request.peer,
+                    request.rule,
+                    compression=request.compression,
+                    script=request.script,
+                    context=context,
+                    ref=ref,
+                )
+                for ref in wanted
+            )
+        )
+
+    def _seen_by_retrieve_converter(self, request: Request, debt: Debt) -> tuple[ObjectScope, str]:
+        """Show the request to RetrieveConverter0 as the identifier of a C-MOVE; return what it
+        makes of it, and why it refuses it."""
+        if self._retrieve_hook is None:
+            return request.scope, ""
+        values: dict[int, str | None] = {QUERY_RETRIEVE_LEVEL: request.level.upper()}
+        for name, tag in _TAGS.items():
+            if getattr(request.scope, name):
+                values[tag] = getattr(request.scope, name)
+        charset = "" if all((text or "").isascii() for text in values.values()) else UTF_8
+        table = ElementTable(encode_data_set(values, EXPLICIT_LE, charset), EXPLICIT_LE)
+        captured = replace(capture(table, debt.calling, debt.called), station=request.peer)
+        decision = self._retrieve_hook(table, captured, None)
+        if decision.outcome is Outcome.DESTROY:
+            return request.scope, decision.reason
+        return ObjectScope(**{name: table.text(tag) for name, tag in _TAGS.items()}), ""
+
+    def _delivered(self, context: str) -> dict[str, float]:
+        """Return when the objects that this request was replaced by before were owed."""
+        sql = self._database.sql(_DELIVERED)
+        return {row[0]: row[1] for row in self._database.rows(sql, (context,))}
+
+    def _is_news(self, ref: InstanceRef, owed: float | None) -> bool:
+        """Tell whether an object was never sent, or has been replaced since."""
+        if owed is None:
+            return True
+        written = self._exporter.written(ref)
+        return written is not None and written > owed
+
+    # prefetch
+
+    def _prefetch(self, request: Request, debt: Debt) -> Performed:
+        """Read all files, so that the operating system has them at hand."""
+        read = missing = 0
+        for ref in self.select(request.scope):
+            try:
+                with closing(self._exporter.open(ref)) as outgoing:
+                    for _ in outgoing.chunks():
+                        pass
+                read += 1
+            except StoreError as exc:
+                log.info("A file could not be read ahead: %s", exc)
+                missing += 1
+        return Performed(text=f"read {read} file(s) ahead, {missing} could not be read")
+
+
+def _part(refs: Sequence[InstanceRef], split: str) -> Sequence[InstanceRef]:
+    """Return every M-th object from the Nth on, for `N/M`."""
+    if not split:
+        return refs
+    first, _, step = split.partition("/")
+    if int(step) <= 0:
+        raise RuleError(f"split {split} asks for every {step}th object")
+    return refs[int(first) :: int(step)]
