@@ -13,10 +13,8 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import logging
 import os
-import signal
 import stat
 import time
 from collections.abc import Callable, Iterator
@@ -24,6 +22,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from dgate.archive.dropfiles import (
+    HIDDEN,
+    Signature,
+    free_name,
+    hidden_name,
+    is_being_written,
+    is_passing,
+    is_still,
+    opened,
+    shown,
+    signature_of,
+    write_text,
+)
 from dgate.archive.importer import import_open_file, import_stream
 from dgate.archive.ingest import Ingest
 from dgate.archive.unpack import Wrapping, members, wrapping_of
@@ -42,7 +53,6 @@ from dgate.errors import (
 log = logging.getLogger(__name__)
 
 FAILED = "failed"
-REASON = ".reason.txt"
 SETTLED_S = 0.9
 """How long a file must not have changed; a little less than the pause between two looks."""
 UNSURE_S = 10.0
@@ -54,15 +64,11 @@ MOST_TRIES = 3
 DEEPEST = 32
 MOST_HL7_BYTES = 16 << 20
 _MOST_REASONS = 20
-_NAME_BYTES = 255
 _APPLE_DOUBLE = b"\x00\x05\x16\x07"
 _FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_FILE_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 Hl7Loader = Callable[[bytes], object]
 """Takes the messages of an HL7 file into the worklist; raises DgateError for what it cannot."""
-Signature = tuple[int, int, int, int]
-"""Device, inode, size and time of change: the same file with the same content."""
 
 
 @dataclass(slots=True)
@@ -172,7 +178,11 @@ class DropFolder:
 
     def _meet(self, folder: int, name: str, at: str) -> None:
         """Look at one file; deal with it when it has been the same for long enough."""
-        if _is_passing(name):
+        if name.startswith(HIDDEN):
+            # A crash came between its import and its removal.
+            self._give_back(folder, name, name.removeprefix(HIDDEN))
+            return
+        if is_passing(name):
             return
         try:
             status = os.stat(name, dir_fd=folder, follow_symlinks=False)
@@ -181,7 +191,7 @@ class DropFolder:
         mode = status.st_mode
         if not (stat.S_ISREG(mode) or stat.S_ISLNK(mode)):
             return
-        signature = _signature(status)
+        signature = signature_of(status)
         now = self._clock.monotonic()
         before, since = self._seen.get(at, (None, now))
         if before != signature:
@@ -207,10 +217,10 @@ class DropFolder:
             self._take_apple_double(folder, name, at, signature)
             return
         try:
-            with _opened(folder, name) as file:
+            with opened(folder, name) as file:
                 self._check_complete(file, signature, age_s)
                 self._import(file, name)
-                if _signature(os.fstat(file.fileno())) != signature:
+                if signature_of(os.fstat(file.fileno())) != signature:
                     # It was changed while it was read: what was stored is replaced by the next try.
                     raise _Busy
         except (OutOfSpace, DatabaseAway) as exc:
@@ -220,7 +230,7 @@ class DropFolder:
         except (StoreError, OSError) as exc:
             self._tries[at] = self._tries.get(at, 0) + 1
             if self._tries[at] < MOST_TRIES:
-                log.debug("The file %s is tried again: %s", _shown(at), exc)
+                log.debug("The file %s is tried again: %s", shown(at), exc)
                 raise _Busy from exc
             self._fail(folder, name, at, signature, str(exc))
         except DgateError as exc:
@@ -238,9 +248,9 @@ class DropFolder:
 
     def _check_complete(self, file: BinaryIO, signature: Signature, age_s: float) -> None:
         status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode) or _signature(status) != signature:
+        if not stat.S_ISREG(status.st_mode) or signature_of(status) != signature:
             raise _Busy
-        is_written = _is_being_written(file.fileno())
+        is_written = is_being_written(file.fileno())
         if is_written or (is_written is None and age_s < UNSURE_S):
             raise _Busy
 
@@ -283,7 +293,7 @@ class DropFolder:
     def _take_apple_double(self, folder: int, name: str, at: str, signature: Signature) -> None:
         """Remove what macOS writes beside a file; another file of such a name stays."""
         try:
-            with _opened(folder, name) as file:
+            with opened(folder, name) as file:
                 is_one = file.read(4) == _APPLE_DOUBLE
         except OSError:
             return
@@ -295,18 +305,60 @@ class DropFolder:
     # Clearing away.
 
     def _remove(self, folder: int, name: str, at: str, signature: Signature) -> None:
-        """Remove a file whose object is stored, unless it has become another one meanwhile."""
+        """Remove a file whose object is stored, unless it has become another one meanwhile.
+
+        It gets a hidden name first, under which nobody puts another file or opens this one, is
+        looked at once more, and only then removed. A crash leaves it under the hidden name, and the
+        next look gives it its own again.
+        """
+        hidden = hidden_name(name)
         try:
-            if _signature(os.stat(name, dir_fd=folder, follow_symlinks=False)) == signature:
-                os.unlink(name, dir_fd=folder)
+            if signature_of(os.stat(name, dir_fd=folder, follow_symlinks=False)) != signature:
+                return
+            os.rename(name, hidden, src_dir_fd=folder, dst_dir_fd=folder)
         except FileNotFoundError:
             return
         except OSError as exc:
-            self._left[at] = signature
-            log.warning(
-                "The file %s in %s was imported but cannot be removed (%s); it is left alone.",
-                _shown(at),
+            self._leave(at, signature, exc)
+            return
+        try:
+            is_same = is_still(folder, hidden, signature)
+            if is_same:
+                os.unlink(hidden, dir_fd=folder)
+        except OSError as exc:
+            status = os.stat(hidden, dir_fd=folder, follow_symlinks=False)
+            self._give_back(folder, hidden, name)
+            # Giving a file its name changes the time of change.
+            with contextlib.suppress(OSError):
+                status = os.stat(name, dir_fd=folder, follow_symlinks=False)
+            self._leave(at, signature_of(status), exc)
+        else:
+            if not is_same:
+                self._give_back(folder, hidden, name)
+
+    def _leave(self, at: str, signature: Signature, exc: OSError) -> None:
+        """Leave a file alone that was dealt with and cannot be removed."""
+        self._left[at] = signature
+        log.warning(
+            "The file %s in %s was imported but cannot be removed (%s); it is left alone.",
+            shown(at),
+            self.path,
+            exc.strerror,
+        )
+
+    def _give_back(self, folder: int, hidden: str, name: str) -> None:
+        """Give a file its name again, or one with a number when there is another by now."""
+        free = free_name(folder, name)
+        try:
+            os.rename(hidden, free, src_dir_fd=folder, dst_dir_fd=folder)
+        except FileNotFoundError:
+            return
+        except OSError as exc:
+            log.error(
+                "The file %s in %s cannot get its name %s again: %s.",
+                shown(hidden),
                 self.path,
+                shown(name),
                 exc.strerror,
             )
 
@@ -314,10 +366,10 @@ class DropFolder:
         """Move a file to `failed` with the reason beside it."""
         try:
             with self._failed_folder(at) as target:
-                kept = _free_name(target, name)
+                kept = free_name(target, name)
                 stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self._clock.now()))
                 # First: a reason without file is harmless, a file without reason is a riddle.
-                _write_text(target, kept, f"{stamp} {at}\n{reason}\n")
+                write_text(target, kept, f"{stamp} {at}\n{reason}\n")
                 os.rename(name, kept, src_dir_fd=folder, dst_dir_fd=target)
         except FileNotFoundError:
             return
@@ -326,9 +378,9 @@ class DropFolder:
             log.error(
                 "The file %s in %s was not imported (%s) and cannot be moved to %s (%s); it is "
                 "left alone until it changes.",
-                _shown(at),
+                shown(at),
                 self.path,
-                _shown(reason),
+                shown(reason),
                 FAILED,
                 exc.strerror,
             )
@@ -337,10 +389,10 @@ class DropFolder:
         first = reason.partition("\n")[0]
         log.warning(
             "The file %s in %s was not imported and was moved to %s: %s",
-            _shown(at),
+            shown(at),
             self.path,
             FAILED,
-            _shown(first),
+            shown(first),
         )
 
     @contextlib.contextmanager
@@ -357,78 +409,3 @@ class DropFolder:
             yield folder
         finally:
             os.close(folder)
-
-
-def _is_passing(name: str) -> bool:
-    """Tell whether a name says that the file is not to be taken, or not yet."""
-    lower = name.lower()
-    if name.startswith(".") and not name.startswith("._"):
-        return True
-    return ".partial" in lower or lower.endswith((".part", ".filepart"))
-
-
-@contextlib.contextmanager
-def _opened(folder: int, name: str) -> Iterator[BinaryIO]:
-    try:
-        descriptor = os.open(name, _FILE_FLAGS, dir_fd=folder)
-    except OSError as exc:
-        if exc.errno == errno.ELOOP:
-            raise NotDicom("links are not followed; put the file itself here") from exc
-        raise
-    with os.fdopen(descriptor, "rb") as file:
-        yield file
-
-
-def _is_being_written(descriptor: int) -> bool | None:
-    """Tell whether any process has the file open for writing; None when that cannot be known.
-
-    The kernel gives a read lease only on a file that nobody writes (fcntl(2)). It is given back at
-    once; should somebody open the file in that instant, the notice is a signal that is ignored.
-    """
-    try:
-        fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)
-        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
-    except OSError as exc:
-        return True if exc.errno == errno.EAGAIN else None
-    fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
-    return False
-
-
-def _signature(status: os.stat_result) -> Signature:
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
-
-
-def _free_name(folder: int, name: str) -> str:
-    """Return the name, or the first with a number that neither a file nor a reason has."""
-    stem, dot, ending = name.rpartition(".")
-    if not stem:
-        stem, dot, ending = name, "", ""
-    # Room for the number and for the reason's name, in what the file system takes.
-    stem = os.fsdecode(os.fsencode(stem)[: _NAME_BYTES - len(REASON) - 24])
-    ending = os.fsdecode(os.fsencode(ending)[:16])
-    number = 0
-    while True:
-        candidate = f"{stem}_{number}{dot}{ending}" if number else f"{stem}{dot}{ending}"
-        if not (_exists(folder, candidate) or _exists(folder, candidate + REASON)):
-            return candidate
-        number += 1
-
-
-def _exists(folder: int, name: str) -> bool:
-    try:
-        os.stat(name, dir_fd=folder, follow_symlinks=False)
-    except FileNotFoundError:
-        return False
-    return True
-
-
-def _shown(name: str) -> str:
-    """Return a file name, or a text with one, without the bytes that are no text."""
-    return name.encode("utf-8", "backslashreplace").decode()
-
-
-def _write_text(folder: int, name: str, text: str) -> None:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    descriptor = os.open(name + REASON, flags, 0o644, dir_fd=folder)
-    with os.fdopen(descriptor, "w", encoding="utf-8", errors="backslashreplace") as file:
-        file.write(text)

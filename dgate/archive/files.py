@@ -13,14 +13,17 @@ import hashlib
 import mmap
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from dgate.dicom.payload import SpillFile
-from dgate.errors import OutOfSpace, StoreError
+from dgate.disk import sync_folder
+from dgate.errors import OutOfSpace, StoreError, Unreadable
 
 COPY_BYTES = 1 << 20
+_LOADED_BYTES = 4 << 20
+"""Files up to this size are read for a view, longer ones mapped."""
 _MOST_BUFFERS = 1000
 """Buffers per writev; the kernel takes 1024."""
 _NO_KERNEL_COPY = frozenset({errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
@@ -68,10 +71,32 @@ class FileReader:
         return os.pread(self._descriptor, size, offset)
 
     def view(self) -> memoryview:
-        """Return the whole file as a buffer that loads only what is looked at."""
-        if self.size == 0:
-            return memoryview(b"")
-        return memoryview(mmap.mmap(self._descriptor, 0, access=mmap.ACCESS_READ))
+        """Return the whole file as a buffer; a long one stays on disk, so memory is bounded.
+
+        Raises OSError when it cannot be read, or is shorter than it was.
+        """
+        if self.size <= _LOADED_BYTES:
+            buffer = memoryview(bytearray(self.size))
+            self._read_through(lambda start, size: buffer[start : start + size])
+            return buffer.toreadonly()
+        # To look at a mapped page that the disk cannot read, or that was cut off, kills the
+        # process. So all of it is read once before: what the disk cannot give is an error here,
+        # and the rest is in memory, or was readable a moment ago. Nobody cuts a stored file short:
+        # dgate writes each under a temporary name and later only renames, links or unlinks it, and
+        # an unlinked file keeps its content while it is open or mapped.
+        scratch = memoryview(bytearray(COPY_BYTES))
+        self._read_through(lambda _, size: scratch[:size])
+        return memoryview(mmap.mmap(self._descriptor, self.size, access=mmap.ACCESS_READ))
+
+    def _read_through(self, place: Callable[[int, int], memoryview]) -> None:
+        """Read the whole file piece by piece, each into the buffer that `place` gives for it."""
+        start = 0
+        while start < self.size:
+            target = place(start, min(COPY_BYTES, self.size - start))
+            count = os.preadv(self._descriptor, [target], start)
+            if count == 0:
+                raise OSError(errno.EIO, "the file is shorter than it was")
+            start += count
 
     def close(self) -> None:
         """Close the file; views of it stay valid. Safe to call twice."""
@@ -87,6 +112,7 @@ def write_file(path: str, parts: Sequence[Part], *, durable: bool) -> None:
 
     Raises:
         OutOfSpace: the disk cannot take it.
+        Unreadable: a file that a part of it is copied from cannot be read.
     """
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
@@ -149,17 +175,21 @@ def _copy_range(descriptor: int, part: FileRange) -> None:
         try:
             copied = os.copy_file_range(source, descriptor, left, offset_src=offset)
         except OSError as exc:
-            if exc.errno not in _NO_KERNEL_COPY:
+            # By hand it also shows which of the two disks has failed.
+            if exc.errno not in _NO_KERNEL_COPY and exc.errno != errno.EIO:
                 raise
             copied = _copy_by_hand(descriptor, source, offset, left)
         if copied == 0:
-            raise OSError(errno.EIO, "the file to be copied is shorter than expected")
+            raise Unreadable("the file to be copied is shorter than expected")
         offset += copied
         left -= copied
 
 
 def _copy_by_hand(descriptor: int, source: int, offset: int, size: int) -> int:
-    rest = memoryview(os.pread(source, min(size, COPY_BYTES), offset))
+    try:
+        rest = memoryview(os.pread(source, min(size, COPY_BYTES), offset))
+    except OSError as exc:
+        raise Unreadable(f"the file to be copied cannot be read: {exc.strerror}") from exc
     copied = len(rest)
     while rest:
         rest = rest[os.write(descriptor, rest) :]
@@ -229,15 +259,6 @@ def create_folders(folder: Path) -> None:
     for folder in reversed(missing):
         folder.mkdir(exist_ok=True)
         sync_folder(folder.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def unlink_quietly(path: str) -> None:

@@ -6,7 +6,6 @@ Serves `dgate import` and watched folders (`dgate.archive.watcher`). Runs in the
 from __future__ import annotations
 
 import logging
-import mmap
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -26,6 +25,8 @@ FILE_SOURCE_AE = "monitor"
 """
 
 _CHUNK_BYTES = 1 << 20
+_HEAD_BYTES = (1 << 16, 1 << 20, 1 << 24)
+"""What is read of a file until its head is complete: the first is enough for nearly all."""
 _OWN_FOLDER = "dgate"
 _OWN_PARTS = ("incoming", "spool", "history")
 """Folders of a device that hold no stored objects: what is arriving, copies that rules changed, and
@@ -97,10 +98,30 @@ def import_open_file(ingest: Ingest, file: BinaryIO, where: str) -> Receipt:
     """
     if os.fstat(file.fileno()).st_size == 0:
         raise NotDicom("the file is empty", where=where)
-    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        meta = read_meta(content)
+    meta = _read_head(file.fileno())
     file.seek(meta.data_offset)
     return _store(ingest, meta, b"", file)
+
+
+def _read_head(descriptor: int) -> FileMeta:
+    """Return what the head of an open file says; raises NotDicom, OSError.
+
+    Read, never mapped: others may cut the file short at any moment, and to look at a page of a
+    mapping that is gone, or that the disk cannot read, would kill the process.
+    """
+    for length in _HEAD_BYTES:
+        head = os.pread(descriptor, length, 0)
+        is_last = len(head) < length or length == _HEAD_BYTES[-1]
+        try:
+            meta = read_meta(head)
+        except NotDicom:
+            # What looks damaged may only be cut off.
+            if is_last:
+                raise
+            continue
+        if is_last or (meta.sop_instance and meta.data_offset < len(head)):
+            return meta
+    raise NotDicom("the header is too long")
 
 
 class Stream(Protocol):

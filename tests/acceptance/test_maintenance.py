@@ -6,6 +6,7 @@ as by a power cut, and everything that was acknowledged must be there afterwards
 
 from __future__ import annotations
 
+import itertools
 import json
 import sqlite3
 import subprocess
@@ -15,10 +16,11 @@ from pathlib import Path
 import pydicom
 import pytest
 
+from tests.acceptance import processes
 from tests.acceptance.conftest import Farm
 from tests.acceptance.harness import Gateway, Node
 from tests.acceptance.peers import find, store
-from tests.acceptance.processes import wait_until
+from tests.acceptance.processes import TOOL_DEADLINE_S, wait_until
 from tests.acceptance.rawdicom import Offer, RawAssociation
 from tests.acceptance.test_trouble import inside, send, small_disk
 from tests.generate import Generated, Kind, Plan, data_set_of, write_files
@@ -42,8 +44,8 @@ def files_below(folder: Path) -> dict[str, bytes]:
     """Return every file of objects below a device, by name."""
     return {
         str(path.relative_to(folder)): path.read_bytes()
-        for path in folder.rglob("*")
-        if path.is_file() and path.relative_to(folder).parts[0] not in ("dgate", "dbase")
+        for path in processes.files_below(folder)
+        if path.relative_to(folder).parts[0] not in ("dgate", "dbase")
     }
 
 
@@ -158,7 +160,7 @@ def test_moving_between_devices_goes_on_beside_storing(farm: Farm, tmp_path: Pat
         text=True,
     ) as mover:
         answers = store(gateway.port, tmp_path / "more")
-        output, _ = mover.communicate(timeout=120)
+        output, _ = mover.communicate(timeout=TOOL_DEADLINE_S)
 
     assert all(answer.is_success for answer in answers)
     assert mover.returncode == 0, output
@@ -195,14 +197,14 @@ def test_kill_in_the_middle_loses_nothing_and_the_command_can_be_given_again(
     def has_begun() -> bool:
         if words[0] == "move-device":
             return len(files_below(second)) > 60
-        return journal.exists() and bool(journal.read_text())
+        return journal.exists() and '"state": "done"' in journal.read_text()
 
     with subprocess.Popen(
         [*command, "-c", str(gateway.folder)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     ) as caller:
         wait_until(has_begun, "the work has begun")
         gateway.kill()
-        caller.wait(30)
+        caller.wait(TOOL_DEADLINE_S)
     gateway.start()
 
     check_whole(gateway, contents, tmp_path, deleted=words[0] == "delete")
@@ -295,7 +297,7 @@ def test_what_is_owed_is_not_deleted_until_it_is_given_up(
 ) -> None:
     gateway = farm.gateway(
         settings={"ExportConverters": 1, "ExportConverter0": "forward to SINK"},
-        nodes=[Node("SINK", 9)],
+        nodes=[Node("SINK", farm.ports.take())],
     )
     store(gateway.port, *(item.path for item in objects))
     patient = objects[0].patient_id
@@ -357,7 +359,7 @@ def test_a_device_below_its_threshold_is_cleaned_while_storing_goes_on(
     old = {item.sop_instance for item in slices[:3]}
     new = {item.sop_instance for item in slices[3:]}
     # The number of free bytes counts for a second, so it takes another object to notice.
-    later = iter(write_files(tmp_path / "later", Plan(400, seed=5)))
+    later = itertools.cycle(write_files(tmp_path / "later", Plan(100, seed=5)))
 
     def is_clean() -> bool:
         item = next(later)
@@ -367,7 +369,8 @@ def test_a_device_below_its_threshold_is_cleaned_while_storing_goes_on(
 
     wait_until(is_clean, "the old ones go")
     assert images(gateway, tmp_path) == new, "the new ones stay"
-    assert "MAGDeviceThreshold = 3: 3 patients" in gateway.log
+    said = "MAGDeviceThreshold = 3: 3 patients"
+    wait_until(lambda: said in gateway.log, "the message about the cleaning")
 
 
 def stop_counting_as_new(gateway: Gateway, patients: list[str]) -> None:
@@ -404,3 +407,91 @@ def test_a_full_target_stops_a_move_in_words_and_nothing_is_lost(
     sent = {data_set_of(item.path.read_bytes()) for item in slices}
     everything = [*moved.values(), *files_below(gateway.device()).values()]
     assert {data_set_of(content) for content in everything} == sent
+
+
+def with_rule(farm: Farm, folder: Path, plan: Plan, **settings: object) -> Gateway:
+    """Start a server with a rule and two devices, and store what is planned."""
+    items = write_files(folder, plan)
+    devices = {"MAGDevices": 2, "MAGDevice1": "./second", "MIRRORDevices": 2}
+    mirrors = {"MIRRORDevice0": "./mirror0", "MIRRORDevice1": "./mirror1"}
+    gateway = farm.gateway(settings={**devices, **mirrors, **settings})
+    store(gateway.port, *(item.path for item in items))
+    return gateway
+
+
+def headers(paths: list[Path]) -> list[pydicom.Dataset]:
+    return [pydicom.dcmread(path, stop_before_pixels=True) for path in paths]
+
+
+def test_move_device_converter_changes_what_moves(farm: Farm, tmp_path: Path) -> None:
+    """In files, index, answers and mirror; what it rejects moves as it was."""
+    gateway = with_rule(
+        farm,
+        tmp_path / "in",
+        Plan(4),
+        MoveDeviceConverter0='set 0008,1030 to "MOVED"; ifequal "%V0020,0013", "100000"; reject',
+    )
+    before = {path.read_bytes() for path in gateway.stored_files()}
+
+    done = gateway.command("move-device", "MAG0", "MAG1")
+
+    assert "4 of 4 object(s) moved" in done.stdout
+    second = gateway.folder / "second"
+    after = files_below(second)
+    assert len(after) == 4
+    assert len(before & set(after.values())) == 1
+    moved = headers([second / name for name in after])
+    assert sorted(one.StudyDescription == "MOVED" for one in moved) == [False, True, True, True]
+    changed = {str(one.SOPInstanceUID) for one in moved if one.StudyDescription == "MOVED"}
+    found = find(gateway.port, {"StudyDescription": "MOVED", "StudyInstanceUID": ""}, tmp_path)
+    assert [str(one.StudyInstanceUID) for one in found] == [str(moved[0].StudyInstanceUID)]
+    mirror = gateway.folder / "mirror1"
+
+    def is_mirrored() -> bool:
+        return files_below(mirror) == after
+
+    wait_until(is_mirrored, "the mirror has what moved")
+    wait_until(lambda: not files_below(gateway.folder / "mirror0"), "the old copies are gone")
+    assert rows(gateway, "SELECT DISTINCT DeviceName FROM DICOMImages") == [("MAG1",)]
+    assert images(gateway, tmp_path) >= changed
+
+
+def test_merge_studies_converter_changes_what_is_merged(farm: Farm, tmp_path: Path) -> None:
+    gateway = with_rule(
+        farm,
+        tmp_path / "in",
+        Plan(4, per_series=2, studies_per_patient=2),
+        MergeStudiesConverter0='set 0008,1030 to "FROM %V0020,000d"',
+    )
+    first, second = sorted({str(one.StudyInstanceUID) for one in headers(gateway.stored_files())})
+
+    done = gateway.command("merge", "study", first, second, "--yes")
+
+    assert "Corrected: 2 object(s)" in done.stdout
+    descriptions = [str(one.StudyDescription) for one in headers(gateway.stored_files())]
+    assert descriptions.count(f"FROM {second}") == 2
+    found = find(gateway.port, {"StudyInstanceUID": "", "StudyDescription": ""}, tmp_path)
+    assert [one.StudyInstanceUID for one in found] == [second]
+
+
+def test_merge_series_converter_changes_what_is_merged(farm: Farm, tmp_path: Path) -> None:
+    gateway = with_rule(
+        farm,
+        tmp_path / "in",
+        Plan(4, per_series=2, series_per_study=2),
+        MergeSeriesConverter0='set 0008,103e to "JOINED"; ifequal "%V0020,0013", "100000"; destroy',
+    )
+    stored = headers(gateway.stored_files())
+    first, second = sorted({str(one.SeriesInstanceUID) for one in stored})
+    left = [str(one.SOPInstanceUID) for one in stored if one.SeriesInstanceUID == first]
+
+    done = gateway.command("merge", "series", first, second, "--yes")
+
+    assert "left as they are by a rule" in done.stdout
+    after = {str(one.SOPInstanceUID): one for one in headers(gateway.stored_files())}
+    joined = [one for one in after.values() if one.get("SeriesDescription") == "JOINED"]
+    assert {str(one.SeriesInstanceUID) for one in joined} == {second}
+    assert sorted(str(after[uid].SeriesInstanceUID) == first for uid in left) == [False, True]
+    keys = {"StudyInstanceUID": str(stored[0].StudyInstanceUID), "SeriesInstanceUID": ""}
+    found = find(gateway.port, keys, tmp_path, level="SERIES")
+    assert {str(one.SeriesInstanceUID) for one in found} == {first, second}

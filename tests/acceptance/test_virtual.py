@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import socket
 import sqlite3
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pydicom
 import pytest
+from pynetdicom import AE, evt
 
 from tests.acceptance.conftest import Farm
 from tests.acceptance.harness import Gateway, Node, run_dgate
-from tests.acceptance.peers import StoreScp, find, run_dcmtk, store
+from tests.acceptance.peers import QrScp, StoreScp, find, run_dcmtk, store
 from tests.acceptance.processes import wait_until
-from tests.acceptance.qrscp import QrScp
 from tests.acceptance.rawdicom import (
     EXPLICIT_LE,
+    IMPLICIT_LE,
+    STUDY_ROOT_FIND,
     STUDY_ROOT_MOVE,
     Offer,
     RawAssociation,
@@ -299,7 +302,7 @@ def test_a_server_that_says_nothing_is_given_up(
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         front = farm.gateway(
-            settings={"VirtualServerFor0": "SILENT", "TCPIPTimeOut": 1},
+            settings={"VirtualServerFor0": "SILENT", "TCPIPTimeOut": 3},
             nodes=[Node("SILENT", silent.getsockname()[1])],
         )
         give(front.port, objects[:1], "DGATE")
@@ -555,3 +558,110 @@ def test_a_cancelled_move_stops_the_fetch(farm: Farm, tmp_path: Path) -> None:
     assert "Received Final Move Response (Cancel" in output, output
     assert len(place.sink.files()) < 300
     wait_until(lambda: place.front.answers(), "the front to serve on")
+
+
+class GenerousArchive:
+    """An archive of pynetdicom's that sends what it was asked for, and more under the same move."""
+
+    def __init__(self, title: str, front_port: int, items: list[Generated], more: Path) -> None:
+        self._front = ("127.0.0.1", front_port)
+        self._images = [pydicom.dcmread(item.path) for item in items]
+        self._more = pydicom.dcmread(more)
+        self.asked: list[str] = []
+        """The levels of the C-MOVE requests."""
+        self.statuses: list[int] = []
+        """What the front answered to each C-STORE."""
+        self._entity = entity = AE(ae_title=title)
+        for context in (STUDY_ROOT_FIND, STUDY_ROOT_MOVE):
+            entity.add_supported_context(context, [EXPLICIT_LE, IMPLICIT_LE])
+        entity.add_requested_context(self._more.SOPClassUID, [EXPLICIT_LE, IMPLICIT_LE])
+        handlers = [(evt.EVT_C_FIND, self._find), (evt.EVT_C_MOVE, self._move)]
+        self._server = entity.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers)
+        self.node = Node(title, self._server.server_address[1])
+
+    def close(self) -> None:
+        """Stop to serve."""
+        self._server.shutdown()
+
+    def _find(self, event: evt.Event) -> Iterator[tuple[int, pydicom.Dataset | None]]:
+        asked = event.identifier
+        level = str(asked.QueryRetrieveLevel)
+        unique = {"STUDY": "StudyInstanceUID", "SERIES": "SeriesInstanceUID"}
+        told: set[str] = set()
+        for image in self._meant(asked):
+            value = str(image[unique.get(level, "SOPInstanceUID")].value)
+            if value in told:
+                continue
+            told.add(value)
+            answer = pydicom.Dataset()
+            answer.QueryRetrieveLevel = level
+            for element in asked:
+                if element.tag in image:
+                    answer.add(image[element.tag])
+            yield 0xFF00, answer
+
+    def _move(self, event: evt.Event) -> Iterator[object]:
+        asked = event.identifier
+        self.asked.append(str(asked.QueryRetrieveLevel))
+        # By hand: pynetdicom names itself as the origin, where the standard wants who asked.
+        association = self._entity.associate(*self._front, ae_title="FRONT")
+        for image in [self._more, *self._meant(asked)]:
+            origin = event.assoc.requestor.ae_title
+            answer = association.send_c_store(
+                image, originator_aet=origin, originator_id=event.request.MessageID
+            )
+            self.statuses.append(int(answer.Status))
+        association.release()
+        yield self._front
+        yield 0
+
+    def _meant(self, asked: pydicom.Dataset) -> list[pydicom.Dataset]:
+        keys = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
+        found = self._images
+        for key in keys:
+            wanted = asked.get(key)
+            if wanted:
+                uids = [wanted] if isinstance(wanted, str) else list(wanted)
+                found = [image for image in found if image[key].value in uids]
+        return found
+
+
+def test_an_object_of_another_series_that_comes_along_is_stored_as_any_other(
+    farm: Farm, objects: list[Generated], tmp_path: Path
+) -> None:
+    """Its server names our C-MOVE as the origin; nobody else is going to send it again."""
+    wanted, other = objects[:10], objects[10]
+    assert wanted[0].series != other.series
+    port = farm.ports.take()
+    archive = GenerousArchive("BACK", port, wanted, other.path)
+    try:
+        sink = farm.sink()
+        front = farm.gateway(
+            "front",
+            settings={
+                "TCPPort": port,
+                "MyACRNema": "FRONT",
+                "VirtualServerFor0": "BACK",
+                "VirtualServerPerSeries0": 4,
+                "CacheVirtualData": 0,
+                "ImportConverter0": 'set 0008,1030 to "BY A RULE"',
+            },
+            nodes=[archive.node, sink.node],
+        )
+
+        output = move(front, wanted[0].study)
+
+        assert "Received Final Move Response (Success)" in output, front.log
+        assert archive.asked == ["SERIES"]
+        assert archive.statuses == [0] * 11
+    finally:
+        archive.close()
+    # What was asked for is only passed on; what came along is kept, and passed the import rules.
+    passed_on = sink.files()
+    assert set(passed_on) == {item.sop_instance for item in wanted}
+    descriptions = {pydicom.dcmread(path).StudyDescription for path in passed_on.values()}
+    assert "BY A RULE" not in descriptions
+    assert instances(front, other.study, other.series, tmp_path) == {other.sop_instance}
+    assert stored_here(front) == 1
+    [stored] = front.stored_files()
+    assert pydicom.dcmread(stored).StudyDescription == "BY A RULE"

@@ -5,13 +5,15 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from dgate.archive.files import FileRange, FileReader, Part, hash_parts, write_file
-from dgate.errors import OutOfSpace
+from dgate.errors import OutOfSpace, Unreadable
 
 
 @pytest.fixture
@@ -67,8 +69,9 @@ def test_full_disk_within_a_copy_leaves_nothing(
 def test_source_that_ends_early_is_an_error(tmp_path: Path, source: int) -> None:
     beyond = [FileRange(source, 2_559_000, 2_000)]
 
-    with pytest.raises(OutOfSpace):
+    with pytest.raises(Unreadable, match="shorter"):
         write_file(str(tmp_path / "copy"), beyond, durable=False)
+    assert not (tmp_path / "copy").exists()
     with pytest.raises(OSError, match="shorter"):
         hash_parts(beyond)
 
@@ -108,3 +111,99 @@ def test_empty_file_has_an_empty_view(tmp_path: Path) -> None:
 
     assert bytes(reader.view()) == b""
     reader.close()
+
+
+def test_source_that_cannot_be_read_is_told_from_a_target_that_cannot_be_written(
+    tmp_path: Path, source: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel's own copy says EIO for both."""
+
+    def broken(*_: object, **__: object) -> int:
+        raise OSError(errno.EIO, "Input/output error")
+
+    target = str(tmp_path / "copy")
+    monkeypatch.setattr(os, "copy_file_range", broken)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", broken)
+        with pytest.raises(OutOfSpace) as full:
+            write_file(target, parts_over(source), durable=False)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pread", broken)
+        with pytest.raises(Unreadable):
+            write_file(target, parts_over(source), durable=False)
+
+    assert full.value.where == target
+    assert not Path(target).exists()
+
+
+SIZES = pytest.mark.parametrize("megabytes", [1, 9], ids=["short", "long"])
+
+
+@SIZES
+def test_a_view_has_the_whole_file(tmp_path: Path, megabytes: int) -> None:
+    content = os.urandom(megabytes << 20)
+    (tmp_path / "file").write_bytes(content)
+    reader = FileReader.of(str(tmp_path / "file"))
+    view = reader.view()
+    reader.close()
+
+    assert bytes(view) == content
+    assert view.readonly
+
+
+@SIZES
+def test_a_view_of_a_file_that_was_cut_short_is_an_error_and_no_signal(
+    tmp_path: Path, megabytes: int
+) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(bytes(megabytes << 20))
+    reader = FileReader.of(str(path))
+    os.truncate(path, 1000)
+
+    with pytest.raises(OSError, match="shorter than it was"):
+        reader.view()
+    reader.close()
+
+
+@SIZES
+def test_a_view_of_a_file_that_the_disk_cannot_read_is_an_error(
+    tmp_path: Path, megabytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(bytes(megabytes << 20))
+    reader = FileReader.of(str(path))
+    real = os.preadv
+    bad = (megabytes << 20) - 5000
+
+    def preadv(descriptor: int, buffers: list[memoryview], offset: int) -> int:
+        if offset <= bad < offset + sum(map(len, buffers)):
+            raise OSError(errno.EIO, "Input/output error")
+        return real(descriptor, buffers, offset)
+
+    monkeypatch.setattr(os, "preadv", preadv)
+
+    with pytest.raises(OSError, match="Input/output"):
+        reader.view()
+    reader.close()
+
+
+SHORTENED_LATER = """
+import os, sys
+from dgate.archive.files import FileReader
+
+reader = FileReader.of(sys.argv[1])
+view = reader.view()
+os.truncate(sys.argv[1], 0)
+print(sum(view[::4096]))
+"""
+
+
+def test_a_short_file_that_is_cut_while_it_is_looked_at_kills_nobody(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"\1" * (1 << 20))
+
+    done = subprocess.run(
+        [sys.executable, "-c", SHORTENED_LATER, str(path)], capture_output=True, check=False
+    )
+
+    assert (done.returncode, done.stdout.strip()) == (0, b"256")

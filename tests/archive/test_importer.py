@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import struct
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -117,3 +120,58 @@ def test_import_that_is_interrupted_leaves_no_file_behind(
 
     assert station.files() == []
     assert open_descriptors() == descriptors
+
+
+SHORTENED = """
+import os, sys
+from dgate.archive import importer
+from dgate.dicom.part10 import read_meta
+from dgate.errors import NotDicom
+
+path = sys.argv[1]
+
+def read(head):
+    # Somebody cuts the file short in the very moment in which its head is looked at.
+    os.truncate(path, 0)
+    return read_meta(head)
+
+importer.read_meta = read
+with open(path, "rb") as file:
+    try:
+        importer.import_open_file(None, file, path)
+    except (NotDicom, AttributeError) as exc:
+        print(type(exc).__name__)
+"""
+
+
+def test_file_that_is_cut_short_while_its_head_is_read_kills_nobody(tmp_path: Path) -> None:
+    path = written(tmp_path / "1.dcm", file_meta(CT, SOP, EXPLICIT_LE) + large_data_set())
+
+    done = subprocess.run(
+        [sys.executable, "-c", SHORTENED, str(path)], capture_output=True, text=True, check=False
+    )
+
+    # Its head was complete, so it got as far as the way in, which there is none of.
+    assert (done.returncode, done.stdout.strip()) == (0, "AttributeError"), done.stderr
+
+
+@pytest.mark.parametrize("extra", [100, 70_000, 2 << 20], ids=["short", "long", "very long"])
+def test_file_with_a_long_head_is_stored(station: Station, tmp_path: Path, extra: int) -> None:
+    """A private element of group 2 may have any length (PS3.10 7.1)."""
+    head = file_meta(CT, SOP, EXPLICIT_LE)
+    private = struct.pack("<HH2sHI", 2, 0x102, b"OB", 0, extra) + bytes(extra)
+
+    receipt = import_file(station.ingest, written(tmp_path / "1.dcm", head + private + data_set()))
+
+    assert receipt.outcome is Outcome.STORED
+    assert station.content(SOP) == data_set()
+
+
+@pytest.mark.parametrize("cut", [130, 200, 300])
+def test_file_that_ends_inside_its_head_is_no_object(
+    station: Station, tmp_path: Path, cut: int
+) -> None:
+    whole = file_meta(CT, SOP, EXPLICIT_LE) + data_set()
+
+    with pytest.raises(NotDicom):
+        import_file(station.ingest, written(tmp_path / "1.dcm", whole[:cut]))

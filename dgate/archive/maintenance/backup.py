@@ -9,7 +9,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from dgate.archive.database import Database
-from dgate.archive.files import sync_folder
+from dgate.disk import sync_folder
 from dgate.errors import DgateError
 
 

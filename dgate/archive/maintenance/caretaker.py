@@ -10,11 +10,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self
 
+from dgate.archive.changes import ChangeLog
 from dgate.archive.database import Database
 from dgate.archive.devices import Devices
 from dgate.archive.export import Exporter
 from dgate.archive.index import Index
 from dgate.archive.ingest import Traffic
+from dgate.archive.levels import Schema
 from dgate.archive.maintenance.clean import Cleaner, Lru
 from dgate.archive.maintenance.corrections import Planner
 from dgate.archive.maintenance.delete import Deleter
@@ -22,10 +24,12 @@ from dgate.archive.maintenance.holdings import Holdings
 from dgate.archive.maintenance.identity import Corrector
 from dgate.archive.maintenance.journal import JOURNAL_NAME, Journal
 from dgate.archive.maintenance.move_device import Mover
+from dgate.archive.maintenance.recast import Recaster
 from dgate.archive.maintenance.relocate import Relocator
 from dgate.archive.maintenance.removals import Removals
+from dgate.archive.maintenance.restore import Restorer
+from dgate.archive.maintenance.stored_rules import StoredRules
 from dgate.archive.naming import Naming
-from dgate.archive.schema import Schema
 from dgate.archive.writer import Writer
 from dgate.clock import Clock
 from dgate.config.settings import Configuration, Durability, Settings
@@ -45,6 +49,7 @@ class Caretaker:
     mover: Mover
     planner: Planner
     corrector: Corrector
+    restorer: Restorer
 
     @classmethod
     def build(
@@ -59,8 +64,9 @@ class Caretaker:
         traffic: Traffic,
         clock: Clock,
         wake: Callable[[], None],
+        rules: StoredRules | None = None,
     ) -> Self:
-        """Put the tools together.
+        """Put the tools together; `rules` see objects that move or are merged.
 
         Raises:
             DgateError: no index is kept.
@@ -68,12 +74,15 @@ class Caretaker:
         settings = configuration.settings
         durable = settings.durability is Durability.FULL
         holdings = Holdings(database, schema, configuration.layout, index)
-        removals = Removals(database, schema, index, writer, devices, durable=durable)
+        removals = Removals(
+            database, schema, index, writer, devices, traffic.turns, durable=durable
+        )
         relocator = Relocator(writer, removals, traffic.names, traffic.turns)
         journal = Journal(settings.base_folder / "dgate" / JOURNAL_NAME, clock)
         deleter = Deleter(holdings, removals, writer, devices, journal, clock)
         lru = Lru(database, schema, settings.lru_sort)
         uids = UidGenerator(settings.uid_prefix, clock)
+        naming = Naming(settings, clock)
         mover = Mover(
             database,
             schema,
@@ -82,10 +91,9 @@ class Caretaker:
             holdings,
             relocator,
             devices,
-            exporter,
+            Recaster(settings, index, exporter, naming, rules),
             clock,
             wake,
-            compression=settings.archive_compression,
         )
         corrector = Corrector(
             settings,
@@ -94,11 +102,12 @@ class Caretaker:
             holdings,
             relocator,
             devices,
-            Naming(settings, clock),
+            naming,
             uids,
             journal,
             clock,
             wake,
+            rules,
         )
         return cls(
             settings,
@@ -110,4 +119,5 @@ class Caretaker:
             mover,
             Planner(holdings, corrector, uids),
             corrector,
+            Restorer(holdings, corrector, exporter, ChangeLog(database), writer, clock),
         )

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from dgate.archive.database import Database
 from dgate.archive.devices import Devices, FolderDevice
 from dgate.archive.joins import Joins
+from dgate.archive.levels import LEVELS, Level, Schema
 from dgate.archive.maintenance.delete import Deleter, Extent, StillArriving, StillOwed
 from dgate.archive.maintenance.holdings import Holdings
 from dgate.archive.records import InstanceRef
-from dgate.archive.schema import LEVELS, Level, Schema
 from dgate.clock import Clock
 from dgate.errors import StoreError
 
@@ -90,6 +90,20 @@ class Lru:
                 return
             seen.update(fresh)
             yield from fresh
+
+    def latest(self, most: int, device: str | None = None) -> list[str]:
+        """Return up to so many patient IDs, the most recent first, those without a value last."""
+        patient = self._schema.levels[0]
+        where = f"WHERE {self._on_device}" if device else ""
+        sql = (
+            f"SELECT p.{patient.key} FROM {patient.name} p {self._source} {where} "
+            f"ORDER BY CASE WHEN {self._column} IS NULL THEN 1 ELSE 0 END, {self._column} DESC, "
+            f"p.{patient.key} DESC LIMIT {most}"
+        )
+        with self._database.reader() as connection:
+            values = (device,) if device else ()
+            rows = connection.execute(self._database.sql(sql), values).fetchall()
+        return [row[0] for row in rows if row[0]]
 
     def _find(self, joins: Joins, text: str) -> tuple[str, str] | None:
         for level in LEVELS:

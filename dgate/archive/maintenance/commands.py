@@ -1,18 +1,18 @@
 """The maintenance commands of the control socket, which offline commands run too (rulings.md 20).
 
 Each takes a dictionary, checks it, and yields answers: `{"total": n}` and `{"done": n}` while it
-works, `{"victim": ...}` for each patient of a clean-up, `{"report": ...}` at the end. Without
-`apply` nothing changes. Runs in the caller's thread; a caller that leaves ends the work between two
-steps.
+works, `{"victim": ...}` for each patient of a clean-up, `{"problem": ...}` for each object that
+does not move, `{"report": ...}` at the end. Without `apply` nothing changes. Runs in the caller's
+thread; a caller that leaves ends the work between two steps.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
 from typing import Any
 
 from dgate.archive.devices import MEGABYTE
+from dgate.archive.levels import PATIENT_NAME, Level
 from dgate.archive.maintenance.caretaker import Caretaker
 from dgate.archive.maintenance.clean import NIGHTLY_MORE_MB, THRESHOLD_MORE_MB, Victim
 from dgate.archive.maintenance.corrections import (
@@ -22,7 +22,6 @@ from dgate.archive.maintenance.corrections import (
     series_uids,
 )
 from dgate.archive.maintenance.move_device import Moved
-from dgate.archive.schema import PATIENT_NAME, Level
 from dgate.config.layout import PATIENT_ID
 from dgate.errors import DgateError
 from dgate.ops.control import Answer, Command
@@ -39,6 +38,7 @@ def maintenance_commands(caretaker: Callable[[], Caretaker]) -> dict[str, Comman
         "maintenance.clean": office.clean,
         "maintenance.move-device": office.move_device,
         "maintenance.correct": office.correct,
+        "maintenance.restore": office.restore,
     }
 
 
@@ -119,19 +119,24 @@ class _Office:
         yield {"total": total}
         moved = Moved()
         if arguments.get("apply"):
-            steps = mover.rename(source, target) if rename else mover.move(source, target, scope)
-            for moved in steps:
-                yield {"done": moved.objects + moved.skipped}
-            self._caretaker().journal.write(
+            with self._caretaker().journal.work(
                 "rename device" if rename else "move",
                 who=_who(arguments),
                 why="dgate move-device",
                 source=source,
                 target=target,
                 scope=None if scope is None else [scope[0].value, scope[1]],
-                **asdict(moved),
-            )
-        yield {"report": {"total": total, **asdict(moved)}}
+                total=total,
+            ) as result:
+                steps = (
+                    mover.rename(source, target) if rename else mover.move(source, target, scope)
+                )
+                for moved in steps:
+                    result.update(moved.counts())
+                    for problem in moved.problems:
+                        yield {"problem": problem}
+                    yield {"done": moved.objects + moved.skipped}
+        yield {"report": {"total": total, **moved.counts()}}
 
     def correct(self, arguments: Answer) -> Iterator[Answer]:
         """Merge, split or change identities."""
@@ -147,7 +152,7 @@ class _Office:
             yield {"report": report}
             return
         yield {"total": plan.objects}
-        done = 0
+        done = left_out = 0
         for correction in plan.corrections:
             for step in caretaker.corrector.correct(
                 correction,
@@ -156,8 +161,27 @@ class _Office:
                 even_owed=bool(arguments.get("even_owed")),
             ):
                 yield {"done": done + step.objects}
-                done += step.objects if step.committed else 0
-        yield {"report": {**report, "objects": done}}
+                if step.committed:
+                    done += step.objects
+                    left_out += len(step.left_out)
+        yield {"report": {**report, "objects": done - left_out, "left_out": left_out}}
+
+    def restore(self, arguments: Answer) -> Iterator[Answer]:
+        """Take back what rules changed, by the record of change."""
+        restorer = self._caretaker().restorer
+        plan = restorer.plan(_level(arguments), _text(arguments, "key"))
+        if not arguments.get("apply"):
+            yield {"report": {"objects": list(restorer.preview(plan))}}
+            return
+        yield {"total": len(plan.refs)}
+        done = 0
+        for step in restorer.restore(
+            plan, who=_who(arguments), even_owed=bool(arguments.get("even_owed"))
+        ):
+            yield {"done": done + step.objects}
+            if step.committed:
+                done += step.objects - len(step.left_out)
+        yield {"report": {"restored": done}}
 
     def _plan(self, caretaker: Caretaker, arguments: Answer) -> Plan:
         planner, key = caretaker.planner, _text(arguments, "key")
@@ -167,6 +191,8 @@ class _Office:
                 return planner.merge_patient(key, _text(arguments, "into"), new_uids=new_uids)
             case "merge-study":
                 return planner.merge_study(key, _text(arguments, "into"), new_uids=new_uids)
+            case "merge-series":
+                return planner.merge_series(key, _text(arguments, "into"), new_uids=new_uids)
             case "split-study":
                 given = arguments.get("series")
                 if not isinstance(given, list):

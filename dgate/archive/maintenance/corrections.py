@@ -10,20 +10,24 @@ import datetime
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from dgate.archive.levels import PATIENT_NAME, Level
 from dgate.archive.maintenance.delete import check_key
 from dgate.archive.maintenance.holdings import Holdings
 from dgate.archive.maintenance.identity import Correction, Corrector
 from dgate.archive.records import InstanceRef
-from dgate.archive.schema import PATIENT_NAME, Level
 from dgate.config.layout import ACCESSION_NUMBER, PATIENT_ID
 from dgate.dicom.uids import UidGenerator, is_uid
 from dgate.errors import DgateError
+from dgate.rules.events import Event
 
 BIRTH_DATE = 0x00100030
 SEX = 0x00100040
 PATIENT = (PATIENT_ID, PATIENT_NAME, BIRTH_DATE, SEX)
 STUDY = (0x00080020, 0x00080030, ACCESSION_NUMBER, 0x00080090, 0x00081030, 0x00200010)
 """Date, time, accession number, referring physician, description and ID of a study."""
+SERIES = (0x00080021, 0x00080031, 0x0008103E, 0x00181030, 0x00200011)
+"""Date, time, description, protocol and number of a series."""
+_MODALITY = 0x00080060
 NAMES = {PATIENT_ID: "id", PATIENT_NAME: "name", BIRTH_DATE: "birth date", SEX: "sex"}
 _LONGEST_ID = 64
 _LONGEST_NAME = 64 * 5 + 4
@@ -77,9 +81,45 @@ class Planner:
                 "patient`",
             )
         texts = _given(self._corrector.texts(target[-1], STUDY))
-        correction = Correction(study, texts, into=into, new_uids=new_uids)
+        correction = Correction(
+            study, texts, into=into, new_uids=new_uids, event=Event.MERGE_STUDIES
+        )
         before, after = {"study": study}, {"study": into}
         return Plan((correction,), len(refs), before, after, "merge study")
+
+    def merge_series(self, series: str, into: str, *, new_uids: bool = False) -> Plan:
+        """Give all objects of one series to another of the same study.
+
+        Raises:
+            DgateError: one of them is not known, they are the same, of different studies or of
+                different modalities.
+        """
+        if series == into:
+            raise DgateError("both series are the same", remedy="name two Series Instance UIDs")
+        refs, target = self._found(Level.SERIES, series), self._found(Level.SERIES, into)
+        if refs[0].study != target[0].study:
+            raise DgateError(
+                "the series belong to different studies",
+                remedy="merge the studies first: `dgate merge study`",
+            )
+        given = self._corrector.texts(target[-1], (_MODALITY, *SERIES))
+        modality = given.pop(_MODALITY)
+        own = self._corrector.texts(refs[-1], (_MODALITY,))[_MODALITY]
+        if own != modality:
+            raise DgateError(
+                f"the series are of different modalities, {own!r} and {modality!r}",
+                remedy="a series has one modality; leave them apart",
+            )
+        correction = Correction(
+            refs[0].study,
+            _given(given),
+            frozenset((series,)),
+            into_series=into,
+            new_uids=new_uids,
+            event=Event.MERGE_SERIES,
+        )
+        before, after = {"series": series}, {"series": into}
+        return Plan((correction,), len(refs), before, after, "merge series")
 
     def split_study(self, study: str, series: Sequence[str], *, new_uids: bool = False) -> Plan:
         """Give some series of a study a new study of their own.
@@ -100,7 +140,7 @@ class Planner:
                 remedy="name them with --series, once for each",
             )
         into = self._uids.new()
-        correction = Correction(study, {}, wanted, into, new_uids)
+        correction = Correction(study, {}, wanted, into, new_uids=new_uids)
         count = sum(ref.series in wanted for ref in refs)
         return Plan((correction,), count, {"study": study}, {"study": into}, "split study")
 

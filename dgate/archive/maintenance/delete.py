@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from dgate.archive.devices import Devices, ReadOnlyFolder
+from dgate.archive.levels import Level
 from dgate.archive.maintenance.holdings import Holdings, by_study
 from dgate.archive.maintenance.journal import Journal
 from dgate.archive.maintenance.removals import Removal, Removals
 from dgate.archive.records import InstanceRef
-from dgate.archive.schema import Level
 from dgate.archive.writer import Transaction, Writer
 from dgate.clock import Clock
 from dgate.dicom.uids import is_uid
@@ -157,8 +158,13 @@ class Deleter:
             # All of it before any of it; each study asks once more in its own transaction.
             _refuse(self._holdings.owed_now(level, key, refs), f"this {level.value.lower()}")
         for study in by_study(refs):
-            taken, notes = self._take_out(study, level, key, even_owed, older_than)
-            self._write_down(taken, who, why)
+            with self._written_down(study, who, why) as result:
+                taken, notes = self._take_out(study, level, key, even_owed, older_than)
+                result["series"] = sorted({ref.series for ref in taken})
+                result["images"] = len(taken)
+            log.info(
+                "Deleted %d object(s) of study %s: %s (%s).", len(taken), study[0].study, why, who
+            )
             images += len(taken)
             for start in range(0, len(notes), REMOVED_AT_ONCE):
                 removed = self._removals.carry_out(notes[start : start + REMOVED_AT_ONCE])
@@ -201,19 +207,18 @@ class Deleter:
         if gone:
             log.info("%d worklist entries of a deleted patient were removed.", gone)
 
-    def _write_down(self, taken: Sequence[InstanceRef], who: str, why: str) -> None:
-        if not taken:
-            return
-        first = taken[0]
-        log.info("Deleted %d object(s) of study %s: %s (%s).", len(taken), first.study, why, who)
-        self._journal.write(
+    def _written_down(
+        self, refs: Sequence[InstanceRef], who: str, why: str
+    ) -> AbstractContextManager[dict[str, Any]]:
+        """Return what puts the deletion of these objects of a study into the journal."""
+        return self._journal.work(
             "delete",
             who=who,
             why=why,
-            patient=first.patient_id,
-            study=first.study,
-            series=sorted({ref.series for ref in taken}),
-            images=len(taken),
+            patient=refs[0].patient_id,
+            study=refs[0].study,
+            series=sorted({ref.series for ref in refs}),
+            images=len(refs),
         )
 
 

@@ -14,9 +14,10 @@ from operator import attrgetter
 from dgate.archive.connection import Connection, Row
 from dgate.archive.database import Database
 from dgate.archive.index import Index
+from dgate.archive.levels import Level, Schema
 from dgate.archive.records import InstanceRef, stored_name
-from dgate.archive.rows import Values
-from dgate.archive.schema import DELETE_FOLDED, Level, Schema
+from dgate.archive.rows import Entry, Values
+from dgate.archive.schema import DELETE_FOLDED
 from dgate.archive.statements import RowStatements
 from dgate.archive.writer import Transaction
 from dgate.config.layout import PATIENT_ID, Layout
@@ -27,10 +28,21 @@ log = logging.getLogger(__name__)
 
 OPEN = "state IN ('queued', 'leased', 'held', 'stuck')"
 """Literal states, or the partial index could not serve."""
-_OWED = f"SELECT COUNT(*) FROM dgate_debts WHERE {OPEN} AND kind <> 'mirror' AND "
+# A request that deletes, merges or reads ahead owes nobody anything, nor does one at work.
+_NOT_OWED = (
+    "destination IN ('delayed delete', 'delayed merge', 'delayed prefetch') "
+    "OR (kind = 'request' AND state = 'leased')"
+)
+_OWED = (
+    f"SELECT COUNT(*) FROM dgate_debts WHERE {OPEN} AND kind <> 'mirror' AND NOT ({_NOT_OWED}) AND "
+)
 _END = (
     "UPDATE dgate_debts SET state = 'cancelled', finished = ?, last_error = ?, owner = NULL, "
-    f"lease_until = NULL WHERE {OPEN} AND device <> 'SPOOL' AND sop_instance = ?"
+    f"lease_until = NULL WHERE {OPEN} AND device NOT IN ('SPOOL', 'REQUEST') AND sop_instance = ?"
+)
+_FOLLOW = (
+    "UPDATE dgate_debts SET sop_instance = ?, patient_id = ?, study = ?, series = ?, device = ?, "
+    f"name = ? WHERE {OPEN} AND device NOT IN ('SPOOL', 'REQUEST') AND sop_instance = ?"
 )
 _IN_DEBTS = {
     Level.PATIENT: "patient_id",
@@ -170,6 +182,25 @@ class Holdings:
         """Cancel what is owed of objects that go; copies of their own in the spool stay owed."""
         statement = self._database.sql(_END)
         transaction.executemany(statement, [(now, why, ref.sop_instance) for ref in refs])
+
+    def follow(
+        self, transaction: Transaction, old: InstanceRef, entry: Entry, device: str, name: str
+    ) -> InstanceRef:
+        """Let what is owed of an object go on for what has taken its place; returns that. Copies of
+        their own in the spool stay as they are."""
+        new = InstanceRef(
+            entry.sop_class,
+            entry.sop_instance,
+            entry.patient_id,
+            entry.study,
+            entry.series,
+            device,
+            name,
+        )
+        values = (new.sop_instance, new.patient_id, new.study, new.series, device, name)
+        statement = self._database.sql(_FOLLOW)
+        transaction.execute(statement, (*values, old.sop_instance))
+        return new
 
     def forget_worklist(self, transaction: Transaction, patient_id: str) -> int:
         """Remove the worklist rows of a patient; returns how many there were."""

@@ -2,54 +2,55 @@
 
 A study is corrected as a whole or not at all: its objects are written anew beside the old ones,
 then one transaction changes their rows, debts and places (`relocate`). Bytes that a correction does
-not name stay as they are. Converters do not run (spec converters.md 2). Not
-for deciding what a merge means (`corrections`). Runs in the caller's thread.
+not name stay as they are. No converter runs but those of merges, which may leave an object out
+(spec converters.md 2, 3). Not for deciding what a merge means (`corrections`). Runs in the caller's
+thread.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Any
 
 from dgate.archive.database import Database
 from dgate.archive.devices import Device, Devices, Reader, ReadOnlyFolder
-from dgate.archive.files import FileRange, FileReader, Part
+from dgate.archive.incoming import check_identity
 from dgate.archive.index import Index
-from dgate.archive.maintenance.holdings import OPEN, Holdings
+from dgate.archive.levels import Level
+from dgate.archive.maintenance.changed_file import changed_parts, replace_uids, table_of, unreadable
+from dgate.archive.maintenance.delete import StillOwed
+from dgate.archive.maintenance.holdings import Holdings
 from dgate.archive.maintenance.journal import Journal
 from dgate.archive.maintenance.relocate import Relocation, Relocator
+from dgate.archive.maintenance.stored_rules import StoredRules
 from dgate.archive.naming import Naming, extension, is_confined
 from dgate.archive.obligations import mirror_debts
 from dgate.archive.oldfile import HEAD_BYTES
 from dgate.archive.records import InstanceRef
 from dgate.archive.repair import repair
 from dgate.archive.rows import Entry
-from dgate.archive.schema import Level
 from dgate.archive.writer import Transaction
 from dgate.clock import Clock
 from dgate.config.layout import PATIENT_ID, SERIES_UID, SOP_UID, STUDY_UID
 from dgate.config.settings import Settings
-from dgate.dicom.part10 import FileMeta, file_meta, read_meta
-from dgate.dicom.table import ElementTable, Slice
+from dgate.dicom.part10 import FileMeta, read_meta
+from dgate.dicom.table import ElementTable
 from dgate.dicom.uids import UidGenerator, transfer_syntax
 from dgate.errors import Missing, OutOfSpace, Refused, StoreError
+from dgate.rules.events import Event
 
 log = logging.getLogger(__name__)
 
 STAGE = "correction"
 """Stage in UIDMODS of UIDs that a correction replaced."""
 _ATTEMPTS = 5
-_PIXELS = 0x7FE00000
-_SOP_CLASS = 0x00080016
 _NAMES = {STUDY_UID: "StudyInstanceUID", SERIES_UID: "SeriesInstanceUID", SOP_UID: "SOPInstanceUID"}
 _REGISTER = (
     "INSERT INTO UIDMODS (MODTime, OldUID, MODType, NewUID, Stage, Annotation) "
     "VALUES (?, ?, ?, ?, ?, ?)"
-)
-_FOLLOW = (
-    "UPDATE dgate_debts SET sop_instance = ?, patient_id = ?, study = ?, series = ?, device = ?, "
-    f"name = ? WHERE {OPEN} AND device <> 'SPOOL' AND sop_instance = ?"
 )
 
 
@@ -64,8 +65,14 @@ class Correction:
     """Only the objects of these series; None = all."""
     into: str = ""
     """The Study Instance UID that they get; empty = theirs."""
+    into_series: str = ""
+    """The Series Instance UID that they get; empty = theirs. Only with `series`."""
     new_uids: bool = False
     """Study, series and objects get new UIDs, which are registered in UIDMODS."""
+    event: Event | None = None
+    """The converter that sees each object when all this is done to it."""
+    alter: Callable[[ElementTable, InstanceRef], bool] | None = None
+    """Changes an object in a way of its own; False leaves it out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +84,20 @@ class Corrected:
     """Objects corrected so far."""
     committed: bool = False
     """The study is complete."""
+    left_out: tuple[str, ...] = ()
+    """Objects that a converter wanted left as they are."""
 
 
 class _Changed(Exception):
     """The study is not what it was when its objects were read."""
+
+
+class _LeftOut(Exception):
+    """A converter left objects out, which the others may name by UIDs that they do not get."""
+
+    def __init__(self, sop_instances: set[str]) -> None:
+        super().__init__()
+        self.sop_instances = sop_instances
 
 
 class Corrector:
@@ -99,6 +116,7 @@ class Corrector:
         journal: Journal,
         clock: Clock,
         wake: Callable[[], None],
+        rules: StoredRules | None = None,
     ) -> None:
         self._settings = settings
         self._database = database
@@ -111,6 +129,7 @@ class Corrector:
         self._journal = journal
         self._clock = clock
         self._wake = wake
+        self._rules = rules
 
     def objects(self, correction: Correction) -> list[InstanceRef]:
         """Return the objects that a correction changes."""
@@ -126,7 +145,7 @@ class Corrector:
         """
         reader, meta = self._open(ref)
         try:
-            table = ElementTable(reader.view()[meta.data_offset :], meta.syntax)
+            table = table_of(ref, reader, meta)
             return {tag: table.text(tag) for tag in tags}
         finally:
             reader.close()
@@ -140,45 +159,85 @@ class Corrector:
             StoreError: an object cannot be read or written, another one has the identity, or
                 deliveries are open that new UIDs would break. Nothing has changed then.
         """
-        for _ in range(_ATTEMPTS):
-            refs = self.objects(correction)
-            if not refs:
-                return
-            try:
-                yield from self._attempt(correction, refs, even_owed)
-            except _Changed:
-                log.info("Study %s changed while it was corrected; once more.", correction.study)
-                continue
-            self._write_down(correction, refs, who, why)
+        refs = self.objects(correction)
+        if not refs:
             return
-        raise StoreError(
-            f"study {correction.study} does not come to rest: objects of it keep arriving",
-            remedy="try again when all of it has arrived",
-        )
+        with self._written_down(correction, refs, who, why) as result:
+            staying: set[str] = set()
+            for _ in range(_ATTEMPTS):
+                try:
+                    yield from self._attempt(correction, refs, staying, even_owed, result)
+                except _LeftOut as exc:
+                    staying = exc.sop_instances
+                    continue
+                except _Changed:
+                    study = correction.study
+                    log.info("Study %s changed while it was corrected; once more.", study)
+                    refs = self.objects(correction)
+                    if refs:
+                        continue
+                    result["images"] = 0
+                log.info(
+                    "Corrected %d object(s) of study %s: %s (%s).",
+                    result["images"],
+                    correction.study,
+                    why,
+                    who,
+                )
+                return
+            raise StoreError(
+                f"study {correction.study} does not come to rest: objects of it keep arriving",
+                remedy="try again when all of it has arrived",
+            )
 
     def _attempt(
-        self, correction: Correction, refs: list[InstanceRef], even_owed: bool
+        self,
+        correction: Correction,
+        refs: list[InstanceRef],
+        staying: set[str],
+        even_owed: bool,
+        result: dict[str, Any],
     ) -> Iterator[Corrected]:
-        mapping = self._mapping(correction, refs)
+        """Correct the study once; `staying` are the objects that are known to be left out."""
+        going = [ref for ref in refs if ref.sop_instance not in staying]
+        mapping = self._mapping(correction, going)
         staged: list[Relocation] = []
         entries: list[Entry] = []
+        left_out: list[InstanceRef] = []
         with self._relocator.holding(refs):
             try:
                 self._check_room(refs)
                 for ref in refs:
-                    relocation, entry = self._stage(ref, correction, mapping)
-                    staged.append(relocation)
-                    entries.append(entry)
-                    yield Corrected(correction.study, len(staged))
+                    done = self._stage(ref, correction, mapping)
+                    if done is None:
+                        left_out.append(ref)
+                    else:
+                        staged.append(done[0])
+                        entries.append(done[1])
+                    yield Corrected(correction.study, len(staged) + len(left_out))
+                _check_left_out(correction, left_out, staged)
+                found = {ref.sop_instance for ref in left_out}
+                if correction.new_uids and found != staying:
+                    raise _LeftOut(found)
             except BaseException:
                 self._relocator.withdraw(staged)
                 raise
-            rows = _Rows(self, correction, dict(zip(staged, entries, strict=True)), mapping)
-            rows.even_owed = even_owed
-            self._relocator.commit(staged, rows)
+            if staged:
+                rows = _Rows(self, correction, dict(zip(staged, entries, strict=True)), mapping)
+                rows.even_owed = even_owed
+                rows.left_out = left_out
+                self._relocator.commit(staged, rows)
         if self._devices.mirrors:
             self._wake()
-        yield Corrected(correction.study, len(staged), committed=True)
+        result["images"] = len(staged)
+        if left_out:
+            result["left_out"] = [ref.sop_instance for ref in left_out]
+        yield Corrected(
+            correction.study,
+            len(refs),
+            committed=True,
+            left_out=tuple(ref.sop_instance for ref in left_out),
+        )
 
     # Writing the new files.
 
@@ -186,12 +245,16 @@ class Corrector:
         """Return old UIDs with their new ones, for all objects of the study alike."""
         mapping: dict[str, str] = {}
         if correction.new_uids:
-            uids = {ref.series for ref in refs} | {ref.sop_instance for ref in refs}
+            uids = {ref.sop_instance for ref in refs}
+            if not correction.into_series:
+                uids |= {ref.series for ref in refs}
             if correction.series is None and not correction.into:
                 uids.add(correction.study)
             mapping = {uid: self._uids.new() for uid in sorted(uids)}
         if correction.into and correction.series is None:
             mapping[correction.study] = correction.into
+        if correction.into_series:
+            mapping |= dict.fromkeys((ref.series for ref in refs), correction.into_series)
         return mapping
 
     def _check_room(self, refs: Sequence[InstanceRef]) -> None:
@@ -209,20 +272,25 @@ class Corrector:
 
     def _stage(
         self, ref: InstanceRef, correction: Correction, mapping: Mapping[str, str]
-    ) -> tuple[Relocation, Entry]:
+    ) -> tuple[Relocation, Entry] | None:
+        """Write a corrected object; None when the correction's converter leaves it out."""
         device = self._device(ref)
         reader, meta = self._open(ref)
         try:
-            table = ElementTable(reader.view()[meta.data_offset :], meta.syntax)
+            table = table_of(ref, reader, meta)
+            if correction.alter is not None and not correction.alter(table, ref):
+                return None
             for tag, text in correction.texts.items():
                 table.set_text(tag, text)
             if correction.into:
                 table.set_text(STUDY_UID, correction.into)
             if mapping:
                 replace_uids(table, mapping)
+            if not self._is_wanted(ref, correction, table, device):
+                return None
             entry = self._index.entry(table, repair(table, self._settings))
             self._check_entry(entry, correction)
-            parts = _parts(reader, meta, table, same=entry.sop_instance == ref.sop_instance)
+            parts = changed_parts(reader, meta, table, same=entry.sop_instance == ref.sop_instance)
             encapsulated = transfer_syntax(meta.syntax).encapsulated
             name = self._naming.name(table, entry, "", "", encapsulated=encapsulated)
             if extension(name).lower() != extension(ref.name).lower():
@@ -233,6 +301,19 @@ class Corrector:
         finally:
             reader.close()
         return relocation, entry
+
+    def _is_wanted(
+        self, ref: InstanceRef, correction: Correction, table: ElementTable, device: Device
+    ) -> bool:
+        """Run the correction's converter, which may change the object, too; tell whether the
+        object takes part. Raises RuleError."""
+        rules, event = self._rules, correction.event
+        if event is None or rules is None or not rules.has(event):
+            return True
+        is_wanted = rules.run(event, table, ref, device.path(ref.name))
+        if is_wanted:
+            check_identity(table, "", "")
+        return is_wanted
 
     def _check_entry(self, entry: Entry, correction: Correction) -> None:
         wanted = correction.texts.get(PATIENT_ID)
@@ -269,6 +350,9 @@ class Corrector:
                     f"the file of object {ref.sop_instance} holds another object",
                     where=f"{ref.device} {ref.name}",
                 )
+        except OSError as exc:
+            reader.close()
+            raise unreadable(ref, exc) from exc
         except BaseException:
             reader.close()
             raise
@@ -282,6 +366,8 @@ class Corrector:
         correction: Correction,
         entries: Mapping[Relocation, Entry],
         mapping: Mapping[str, str],
+        left_out: Sequence[InstanceRef],
+        *,
         even_owed: bool,
     ) -> None:
         """Put the rows of corrected objects in the place of the old ones.
@@ -293,33 +379,21 @@ class Corrector:
         present = holdings.select(Level.STUDY, correction.study, transaction)
         wanted = correction.series
         present = [ref for ref in present if wanted is None or ref.series in wanted]
-        if {_place(ref) for ref in present} != {_place(ref) for ref in refs}:
+        if {_place(ref) for ref in present} != {_place(ref) for ref in (*refs, *left_out)}:
             raise _Changed
         owed = holdings.owed(transaction, Level.STUDY, correction.study)
         if owed and correction.new_uids and not even_owed:
-            raise StoreError(
+            raise StillOwed(
                 f"{owed} deliveries of study {correction.study} are still open",
                 remedy="wait for them, cancel them (`dgate queue`), or use --even-owed",
             )
-        holdings.take_out(transaction, present)
-        follow = self._database.sql(_FOLLOW)
+        holdings.take_out(transaction, refs)
         for each, entry in entries.items():
             device = each.device.name
             index.enter(transaction, entry, device, each.name, None, now)
-            place = (entry.study, entry.series, device, each.name)
-            old = each.ref.sop_instance
-            transaction.execute(follow, (entry.sop_instance, entry.patient_id, *place, old))
+            ref = holdings.follow(transaction, each.ref, entry, device, each.name)
             debts = mirror_debts(self._devices, device)
             if debts:
-                ref = replace(
-                    each.ref,
-                    sop_instance=entry.sop_instance,
-                    patient_id=entry.patient_id,
-                    study=entry.study,
-                    series=entry.series,
-                    device=device,
-                    name=each.name,
-                )
                 index.add_debts(transaction, ref, debts, now)
         if correction.new_uids:
             self._register(transaction, refs, correction, mapping, now)
@@ -341,13 +415,11 @@ class Corrector:
         ]
         transaction.executemany(self._database.sql(_REGISTER), rows)
 
-    def _write_down(
+    def _written_down(
         self, correction: Correction, refs: Sequence[InstanceRef], who: str, why: str
-    ) -> None:
-        log.info(
-            "Corrected %d object(s) of study %s: %s (%s).", len(refs), correction.study, why, who
-        )
-        self._journal.write(
+    ) -> AbstractContextManager[dict[str, Any]]:
+        """Return what puts a correction into the journal."""
+        return self._journal.work(
             "correct",
             who=who,
             why=why,
@@ -379,50 +451,36 @@ class _Rows:
         self._entries = entries
         self._mapping = mapping
         self.even_owed = False
+        self.left_out: Sequence[InstanceRef] = ()
 
     def __call__(
         self, transaction: Transaction, relocations: Sequence[Relocation]
     ) -> Sequence[Relocation]:
         self._corrector.enter(
-            transaction, self._correction, self._entries, self._mapping, self.even_owed
+            transaction,
+            self._correction,
+            self._entries,
+            self._mapping,
+            self.left_out,
+            even_owed=self.even_owed,
         )
         return relocations
 
 
-def replace_uids(table: ElementTable, mapping: Mapping[str, str]) -> None:
-    """Replace UIDs wherever an object names them, in sequences too; all else stays as it is."""
-    for tag in table.tags():
-        if tag >= _PIXELS or tag == _SOP_CLASS:
-            continue
-        if table.reading_vr(tag) == "UI":
-            old = table.text(tag)
-            new = "\\".join(mapping.get(uid, uid) for uid in old.split("\\"))
-            if new != old:
-                table.set_text(tag, new)
-        elif table.is_sequence(tag):
-            items = table.items(tag)
-            for item in items:
-                replace_uids(item, mapping)
-            if any(item.revision for item in items):
-                table.set_items(tag, items)
+def _check_left_out(
+    correction: Correction, left_out: Sequence[InstanceRef], staged: Sequence[Relocation]
+) -> None:
+    """Raise Refused where a series would be in two studies, as a part of it is left out."""
+    if not correction.into or correction.new_uids:
+        return
+    torn = {ref.series for ref in left_out} & {each.ref.series for each in staged}
+    if torn:
+        raise Refused(
+            f"the rule leaves a part of series {min(torn)} where it is, and a series cannot be in "
+            "two studies",
+            remedy="merge with --new-uids, or let the rule leave out whole series",
+        )
 
 
 def _place(ref: InstanceRef) -> tuple[str, str, str]:
     return ref.sop_instance, ref.device, ref.name
-
-
-def _parts(reader: Reader, meta: FileMeta, table: ElementTable, *, same: bool) -> list[Part]:
-    """Return the changed file: what the correction does not name is copied as it is."""
-    start = meta.data_offset
-    if same or not start:
-        parts: list[Part] = [reader.read_at(0, start)] if start else []
-    else:
-        parts = [file_meta(meta.sop_class, table.text(SOP_UID), meta.syntax)]
-    for segment in table.segments():
-        if not isinstance(segment, Slice):
-            parts.append(segment)
-        elif isinstance(reader, FileReader):
-            parts.append(FileRange(reader.descriptor, start + segment.offset, segment.length))
-        else:
-            parts.append(reader.read_at(start + segment.offset, segment.length))
-    return parts

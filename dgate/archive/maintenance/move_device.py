@@ -1,40 +1,47 @@
 """Moving objects between storage devices while the server runs, and renaming a device in the index.
 
 Each object is copied, synced, entered under its new place and then removed from the old one; to be
-stopped and started again at any time. Runs in the caller's thread.
+stopped and started again at any time. An object that cannot be moved stays, is named, and keeps no
+other one; only a target that takes nothing more ends a move. Runs in the caller's thread.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from dgate.archive.database import Database
 from dgate.archive.devices import Device, Devices, ReadOnlyFolder
-from dgate.archive.export import Exporter
 from dgate.archive.files import Part
 from dgate.archive.incoming import check_arrived, whole_data
 from dgate.archive.index import Index
+from dgate.archive.levels import Level, Schema
 from dgate.archive.maintenance.holdings import Holdings
+from dgate.archive.maintenance.recast import Recaster
 from dgate.archive.maintenance.relocate import Relocation, Relocator, whole_file
 from dgate.archive.naming import is_confined
 from dgate.archive.obligations import mirror_debts
 from dgate.archive.records import InstanceRef
-from dgate.archive.schema import Level, Schema
+from dgate.archive.rows import Entry
 from dgate.archive.writer import Transaction, Writer
 from dgate.clock import Clock
-from dgate.dicom.part10 import file_meta
-from dgate.dicom.payload import Payload
-from dgate.dicom.transcode import stored_syntax_for
-from dgate.errors import CannotTranscode, DgateError, Missing, NotDicom, OutOfSpace
+from dgate.errors import (
+    DatabaseAway,
+    DgateError,
+    Missing,
+    OutOfSpace,
+    RuleError,
+    StoreError,
+)
 
 log = logging.getLogger(__name__)
 
 BATCH_OBJECTS = 64
 BATCH_BYTES = 32 << 20
 PAGE = 500
+_TAKEN = "another object has the UID that MoveDeviceConverter0 gave it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +52,38 @@ class Moved:
     size: int = 0
     """Bytes written at the new place."""
     skipped: int = 0
-    """Objects that stayed: their files are not there, or they changed meanwhile."""
+    """Objects that stayed: their files cannot be read, or they changed meanwhile."""
+    problems: tuple[str, ...] = ()
+    """Which objects stayed in the last step, and why."""
+
+    def counts(self) -> dict[str, int]:
+        """Return the numbers by name, for journal and report."""
+        return {"objects": self.objects, "size": self.size, "skipped": self.skipped}
+
+    def after(self, former: Moved) -> Moved:
+        """Return how far the move is with this step."""
+        return Moved(
+            former.objects + self.objects,
+            former.size + self.size,
+            former.skipped + self.skipped,
+            self.problems,
+        )
+
+
+@dataclass(slots=True)
+class _Staged:
+    """Objects that are written at their new places and not entered yet."""
+
+    plain: list[Relocation] = field(default_factory=list)
+    changed: list[tuple[Relocation, Entry]] = field(default_factory=list)
+    """Those that a rule changed, with what the index is to hold of them."""
+    problems: list[str] = field(default_factory=list)
+    full: OutOfSpace | None = None
+    """Why no more could be written."""
+
+    def relocations(self) -> list[Relocation]:
+        """Return all of them."""
+        return [*self.plain, *(relocation for relocation, _ in self.changed)]
 
 
 class Mover:
@@ -60,23 +98,19 @@ class Mover:
         holdings: Holdings,
         relocator: Relocator,
         devices: Devices,
-        exporter: Exporter,
+        recaster: Recaster,
         clock: Clock,
         wake: Callable[[], None],
-        *,
-        compression: str = "",
     ) -> None:
-        """`compression` is ArchiveCompression."""
         self._database = database
         self._index = index
         self._writer = writer
         self._holdings = holdings
         self._relocator = relocator
         self._devices = devices
-        self._exporter = exporter
+        self._recaster = recaster
         self._clock = clock
         self._wake = wake
-        self._compression = compression
         image = schema.table(Level.IMAGE)
         device, name = image.extra["devicename"], image.extra["objectfile"]
         self._page = database.sql(
@@ -129,13 +163,11 @@ class Mover:
         for refs in self._batches(source, scope):
             if stopping():
                 return
-            batch = self._move(refs, device)
-            moved = Moved(
-                moved.objects + batch.objects,
-                moved.size + batch.size,
-                moved.skipped + batch.skipped,
-            )
+            step, full = self._move(refs, device)
+            moved = step.after(moved)
             yield moved
+            if full is not None:
+                raise full
 
     def rename(self, source: str, target: str) -> Iterator[Moved]:
         """Enter objects of one device as those of another, where their files already are.
@@ -152,40 +184,60 @@ class Mover:
                 ref for ref in refs if is_confined(ref.name) and device.size(ref.name) is not None
             ]
             done = self._writer.transact(partial(self._enter_renamed, there, target))
-            moved = Moved(moved.objects + done, 0, moved.skipped + len(refs) - done)
+            moved = Moved(done, 0, len(refs) - done).after(moved)
             yield moved
 
     # Moving.
 
-    def _move(self, refs: Sequence[InstanceRef], device: Device) -> Moved:
-        staged: list[Relocation] = []
-        trouble: OutOfSpace | None = None
-        skipped = 0
+    def _move(self, refs: Sequence[InstanceRef], device: Device) -> tuple[Moved, OutOfSpace | None]:
+        """Move some objects; also return why the target took no more, None when it took all."""
+        staged = _Staged()
         with self._relocator.holding(refs):
             try:
                 for ref in refs:
-                    try:
-                        staged.append(self._stage(ref, device))
-                    except (Missing, NotDicom, FileNotFoundError) as exc:
-                        log.warning("An object did not move to %s: %s.", device.name, exc)
-                        skipped += 1
-                    except OutOfSpace as exc:
-                        trouble = exc
+                    self._stage(ref, device, staged)
+                    if staged.full is not None:
                         break
             except BaseException:
-                self._relocator.withdraw(staged)
+                self._relocator.withdraw(staged.relocations())
                 raise
-            held = self._relocator.commit(staged, self._enter) if staged else []
+            held = self._commit(staged)
         if held and self._devices.mirrors:
             self._wake()
-        if trouble is not None:
-            raise trouble
-        return Moved(len(held), sum(each.size for each in held), len(refs) - len(held))
+        stayed = len(staged.problems)
+        size = sum(each.size for each in held)
+        return Moved(len(held), size, stayed, tuple(staged.problems)), staged.full
 
-    def _stage(self, ref: InstanceRef, device: Device) -> Relocation:
+    def _stage(self, ref: InstanceRef, device: Device, staged: _Staged) -> None:
+        """Write an object at its new place; one that cannot be read is a problem of its own.
+
+        Raises DatabaseAway.
+        """
+        try:
+            relocation, entry = self._written(ref, device)
+        except OutOfSpace as exc:
+            staged.full = exc
+        except DatabaseAway:
+            raise
+        except (StoreError, RuleError, OSError) as exc:
+            staged.problems.append(_stays(ref, exc))
+        else:
+            if entry is None:
+                staged.plain.append(relocation)
+            else:
+                staged.changed.append((relocation, entry))
+
+    def _written(self, ref: InstanceRef, device: Device) -> tuple[Relocation, Entry | None]:
+        """Write an object at its new place, and say what the index is to hold of it if that
+        changes.
+
+        Raises:
+            OutOfSpace: the target cannot take it.
+            StoreError, RuleError, OSError: something is wrong with the object.
+        """
         source = self._devices.get(ref.device)
         if source is None or not ref.name or not is_confined(ref.name):
-            raise Missing("its file has no usable name", where=f"{ref.device} {ref.name}")
+            raise Missing("its file has no usable name")
         size = source.size(ref.name) or 0
         if not self._devices.has_room_for(device, size):
             raise OutOfSpace(
@@ -193,52 +245,61 @@ class Mover:
                 where=str(device.path("")),
                 remedy="free space there, then give the same command: it goes on where it stopped",
             )
-        reencoded = self._reencoded(ref, device)
-        if reencoded is not None:
-            payload, header = reencoded
+        recast = self._recaster.recast(ref, device)
+        if recast is not None:
             try:
-                check_arrived(payload)
-                parts: Sequence[Part] = [header, *whole_data(payload)]
-                relocation = self._relocator.stage(ref, device, ref.name, parts)
-                relocation.size = len(header) + payload.size
+                check_arrived(recast.payload)
+                parts: Sequence[Part] = [recast.header, *whole_data(recast.payload)]
+                relocation = self._relocator.stage(
+                    ref, device, recast.name, parts, recast.sop_instance
+                )
+                relocation.size = len(recast.header) + recast.payload.size
             finally:
-                payload.close()
-            return relocation
+                recast.payload.close()
+            return relocation, recast.entry
         reader = source.open(ref.name, ref.sop_instance)
         try:
             relocation = self._relocator.stage(ref, device, ref.name, whole_file(reader))
             relocation.size = reader.size
         finally:
             reader.close()
-        return relocation
+        return relocation, None
 
-    def _reencoded(self, ref: InstanceRef, device: Device) -> tuple[Payload, bytes] | None:
-        """Return the object as ArchiveCompression wants it; None when it stays as it is.
+    def _commit(self, staged: _Staged) -> list[Relocation]:
+        """Enter what is staged at its new places; return what holds.
 
-        A crash leaves at most a spill file, which recovery removes.
+        What a rule changed is entered study by study: the index takes no study of two patients.
         """
-        if not self._compression or ref.name.lower().endswith(".v2"):
-            return None
-        stored = self._exporter.peek(ref)
-        syntax = stored_syntax_for(self._compression, stored.syntax)
-        if syntax == stored.syntax:
-            return None
+        studies: dict[str, dict[Relocation, Entry]] = {}
+        for relocation, entry in staged.changed:
+            studies.setdefault(relocation.ref.study, {})[relocation] = entry
+        waiting = list(studies.values())
+        held: list[Relocation] = []
+        refused: list[Relocation] = []
         try:
-            outgoing = self._exporter.open(ref, syntax)
-        except CannotTranscode as exc:
-            log.warning("An object moved in the transfer syntax that it has: %s", exc)
-            return None
-        header = file_meta(stored.sop_class, stored.sop_instance, syntax)
-        payload = Payload(lambda: device.spill(ref.sop_instance, header))
-        try:
-            for chunk in outgoing.chunks():
-                payload.append(chunk)
+            if staged.plain:
+                held += self._relocator.commit(staged.plain, self._enter)
+            while waiting:
+                changed = waiting.pop(0)
+                rows = _ChangedRows(self, changed)
+                try:
+                    held += self._relocator.commit(list(changed), rows)
+                except DatabaseAway:
+                    raise
+                except StoreError as exc:
+                    staged.problems += [_stays(each.ref, exc) for each in changed]
+                    refused += changed
+                else:
+                    staged.problems += [_stays(each.ref, _TAKEN) for each in rows.taken]
+                    refused += rows.taken
         except BaseException:
-            payload.close()
+            self._relocator.withdraw(each for changed in waiting for each in changed)
             raise
-        finally:
-            outgoing.close()
-        return payload, header
+        done = {*held, *refused}
+        for each in staged.relocations():
+            if each not in done:
+                staged.problems.append(_stays(each.ref, "it was changed or removed meanwhile"))
+        return held
 
     def _enter(
         self, transaction: Transaction, relocations: Sequence[Relocation]
@@ -260,6 +321,42 @@ class Mover:
             self._place, [(each.device.name, each.name, each.ref.sop_instance) for each in held]
         )
         return held
+
+    def enter_changed(
+        self, transaction: Transaction, changed: Mapping[Relocation, Entry]
+    ) -> tuple[list[Relocation], list[Relocation]]:
+        """Enter objects of a study that a rule changed, those that are still where they were.
+
+        Returns them, and those whose UID another object has. Raises Refused when the index does not
+        take them for what they are now.
+        """
+        holdings, index, now = self._holdings, self._index, self._clock.now()
+        held: list[tuple[Relocation, Entry, bool]] = []
+        taken: list[Relocation] = []
+        uids: set[str] = set()
+        for each, entry in changed.items():
+            ref, uid = each.ref, entry.sop_instance
+            found = index.find(transaction, ref.sop_instance)
+            if found is None or (found.device, found.name) != (ref.device, ref.name):
+                continue
+            is_new = uid != ref.sop_instance
+            if uid in uids or (is_new and index.find(transaction, uid) is not None):
+                taken.append(each)
+                continue
+            uids.add(uid)
+            held.append((each, entry, _identity(entry) == _identity(found)))
+        # All of them before any of them: as long as one is left, the study has its old patient.
+        holdings.take_out(transaction, [each.ref for each, _, is_same in held if not is_same])
+        for each, entry, is_same in held:
+            device = each.device.name
+            stored = index.stored(transaction, entry) if is_same else None
+            with index.rebuilding():
+                index.enter(transaction, entry, device, each.name, stored, now)
+            place = holdings.follow(transaction, each.ref, entry, device, each.name)
+            debts = mirror_debts(self._devices, device)
+            if debts:
+                index.add_debts(transaction, place, debts, now)
+        return [each for each, _, _ in held], taken
 
     def _enter_renamed(
         self, refs: Sequence[InstanceRef], target: str, transaction: Transaction
@@ -291,6 +388,9 @@ class Mover:
 
     def _batches(self, source: str, scope: tuple[Level, str] | None) -> Iterator[list[InstanceRef]]:
         pages = self._pages(source) if scope is None else iter([self._in_scope(source, scope)])
+        if self._recaster.has_rule:
+            yield from self._studies(source, pages, whole=scope is None)
+            return
         device = self._devices.get(source)
         batch: list[InstanceRef] = []
         size = 0
@@ -304,8 +404,54 @@ class Mover:
         if batch:
             yield batch
 
+    def _studies(
+        self, source: str, pages: Iterator[list[InstanceRef]], *, whole: bool
+    ) -> Iterator[list[InstanceRef]]:
+        """Yield the objects study by study, each study once; with `whole` those of other pages
+        too."""
+        done: set[str] = set()
+        for page in pages:
+            studies: dict[str, list[InstanceRef]] = {}
+            for ref in page:
+                if ref.study not in done:
+                    studies.setdefault(ref.study, []).append(ref)
+            for study, refs in studies.items():
+                done.add(study)
+                # An object without series row has no study to be found by.
+                more = self._in_scope(source, (Level.STUDY, study)) if whole and study else []
+                yield more or refs
+
     def _no_device(self, name: str) -> DgateError:
         known = ", ".join(device.name for device in self._devices)
         return DgateError(
             f"there is no storage device {name[:40]!r}", remedy=f"the devices are {known}"
         )
+
+
+class _ChangedRows:
+    """The change of rows of one study whose objects a rule changed, as `Relocator.commit` wants
+    it."""
+
+    def __init__(self, mover: Mover, changed: Mapping[Relocation, Entry]) -> None:
+        self._mover = mover
+        self._changed = changed
+        self.taken: list[Relocation] = []
+        """Those that cannot have the UID that the rule gave them."""
+
+    def __call__(
+        self, transaction: Transaction, relocations: Sequence[Relocation]
+    ) -> Sequence[Relocation]:
+        held, self.taken = self._mover.enter_changed(transaction, self._changed)
+        return held
+
+
+def _identity(what: Entry | InstanceRef) -> tuple[str, str, str, str]:
+    return what.patient_id, what.study, what.series, what.sop_instance
+
+
+def _stays(ref: InstanceRef, why: Exception | str) -> str:
+    """Name an object that does not move, in the log too."""
+    if isinstance(why, OSError):
+        why = f"its file cannot be read: {why.strerror or why}"
+    log.warning("Object %s stays at %s %s: %s", ref.sop_instance, ref.device, ref.name, why)
+    return f"object {ref.sop_instance} stays at {ref.device} {ref.name}: {why}"

@@ -95,6 +95,8 @@ class Relocator:
     def commit(self, relocations: Sequence[Relocation], rows: Rows) -> list[Relocation]:
         """Make staged files the objects' files, and remove the old ones; returns what held.
 
+        The caller is `holding` the objects.
+
         Of what was not committed, nothing staged is left behind.
 
         Raises:
@@ -111,7 +113,7 @@ class Relocator:
             raise
         self._conclude(job, relocations)
         # Only now are the new names durable.
-        self._removals.carry_out(job.notes)
+        self._removals.carry_out(job.notes, held=True)
         return list(job.held)
 
     def _conclude(self, job: _RelocationJob, relocations: Sequence[Relocation]) -> None:

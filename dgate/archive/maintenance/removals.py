@@ -18,13 +18,14 @@ from typing import NamedTuple
 from dgate.archive.connection import Connection
 from dgate.archive.database import Database
 from dgate.archive.devices import PREVIOUS, Device, Devices, FolderDevice, ReadOnlyFolder
-from dgate.archive.files import sync_folder
 from dgate.archive.index import Index
+from dgate.archive.levels import Level, Schema
 from dgate.archive.naming import is_confined
 from dgate.archive.oldfile import held_instance
 from dgate.archive.records import InstanceRef
-from dgate.archive.schema import Level, Schema
+from dgate.archive.reservations import Turns
 from dgate.archive.writer import Transaction, Writer
+from dgate.disk import sync_folder
 from dgate.errors import StoreError
 
 log = logging.getLogger(__name__)
@@ -67,9 +68,12 @@ class Removals:
         index: Index,
         writer: Writer,
         devices: Devices,
+        turns: Turns,
         *,
         durable: bool = True,
     ) -> None:
+        """`turns` are those of everybody who puts files of objects into place."""
+        self._turns = turns
         self._database = database
         self._index = index
         self._writer = writer
@@ -106,14 +110,18 @@ class Removals:
             transaction.executemany(self._insert, notes)
         return notes
 
-    def carry_out(self, removals: Sequence[Removal]) -> Removed:
-        """Remove the files, make that durable, and forget the notes; never raises for one file."""
+    def carry_out(self, removals: Sequence[Removal], *, held: bool = False) -> Removed:
+        """Remove the files, make that durable, and forget the notes; never raises for one file.
+
+        With `held` the caller has the turn of each object; else each is waited for, as a copy for
+        the mirror that is about to get its name must be there before it is looked for.
+        """
         done: list[Removal] = []
         folders: set[Path] = set()
         files = size = 0
         for removal in removals:
             try:
-                removed = self._remove(removal, folders)
+                removed = self._remove_in_turn(removal, folders, held)
             except (OSError, StoreError) as exc:
                 log.error(
                     "The file %s on %s, which no object needs, could not be removed (%s); the next "
@@ -141,6 +149,15 @@ class Removals:
         for mirror in self._devices.mirrors.values():
             _sweep(mirror)
         return self.carry_out([Removal(*row) for row in rows]).files if rows else 0
+
+    def _remove_in_turn(self, removal: Removal, folders: set[Path], held: bool) -> int | None:
+        if held:
+            return self._remove(removal, folders)
+        self._turns.enter(removal.sop_instance)
+        try:
+            return self._remove(removal, folders)
+        finally:
+            self._turns.leave(removal.sop_instance)
 
     def _remove(self, removal: Removal, folders: set[Path]) -> int | None:
         """Remove one file with its copy on the mirror; return its size, None when it is not there

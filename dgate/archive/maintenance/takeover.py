@@ -7,7 +7,7 @@ and writes nothing at all. Owned by one thread.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -145,7 +145,17 @@ class Survey:
         return found
 
 
-def survey(configuration: Configuration, *, in_use: bool) -> Survey:
+Progress = Callable[[str, int, int | None], None]
+"""Is told what is being looked at, how much of it has been, and of how much if that is known."""
+
+
+def _tell_nobody(what: str, done: int, total: int | None) -> None:
+    """Show no progress."""
+
+
+def survey(
+    configuration: Configuration, *, in_use: bool, progress: Progress = _tell_nobody
+) -> Survey:
     """Look at an installation; `in_use`: a dgate server works with it now."""
     settings = configuration.settings
     report = Survey(
@@ -161,12 +171,12 @@ def survey(configuration: Configuration, *, in_use: bool) -> Survey:
     names = NameSet()
     try:
         with open_read_only(settings, in_use=in_use) as opened:
-            _look_at_index(report, configuration, opened, names)
+            _look_at_index(report, configuration, opened, names, progress)
     except DgateError as exc:
         report.index.error = str(exc)
     for device in report.devices:
         if not device.problem:
-            _look_at_files(device, names, compare=not report.index.error)
+            _look_at_files(device, names, progress, compare=not report.index.error)
     names.close()
     return report
 
@@ -199,7 +209,11 @@ def _settings(values: tuple[Value, ...]) -> SettingsReport:
 
 
 def _look_at_index(
-    report: Survey, configuration: Configuration, opened: OpenIndex, names: NameSet
+    report: Survey,
+    configuration: Configuration,
+    opened: OpenIndex,
+    names: NameSet,
+    progress: Progress,
 ) -> None:
     settings, index = configuration.settings, report.index
     connection, database = opened.connection, opened.database
@@ -214,9 +228,12 @@ def _look_at_index(
     schema = catalog.required()
     index.rows = count_rows(connection, schema)
     if settings.engine is Engine.SQLITE:
-        index.texts = _texts(connection, schema)
+        index.texts = _texts(connection, schema, index.rows, progress)
     devices = {device.name: device for device in report.devices}
+    done = 0
     for rows in index_rows(connection, database, schema, _PAGE_ROWS):
+        done += len(rows)
+        progress("file names in the index", done, index.rows.get("image"))
         for row in rows:
             device = devices.get(row.device)
             if device is None:
@@ -233,11 +250,14 @@ def _look_at_index(
                 devices[name].doubled += doubled
 
 
-def _texts(connection: Connection, schema: Schema) -> dict[str, TextReport]:
+def _texts(
+    connection: Connection, schema: Schema, counts: Mapping[str, int], progress: Progress
+) -> dict[str, TextReport]:
     """Count the rows whose text is beyond ASCII, and beyond UTF-8."""
     connection.raw.create_function("dgate_is_utf8", 1, _is_utf8, deterministic=True)
     found = {}
     for table in schema.levels:
+        level = table.level.value.lower()
         columns = (*table.names, *(table.extra[x] for x in ("objectfile",) if x in table.extra))
         beyond = [f"{column} GLOB {BEYOND_ASCII}" for column in columns]
         latin = [
@@ -258,7 +278,8 @@ def _texts(connection: Connection, schema: Schema) -> dict[str, TextReport]:
             total.beyond_ascii += row[1]
             total.latin_1 += row[2]
             last = row[3]
-        found[table.level.value.lower()] = total
+            progress(f"texts of {level} rows", total.rows, counts.get(level))
+        found[level] = total
     return found
 
 
@@ -304,20 +325,25 @@ def _in_other_case(folder: Path) -> str:
     return str(place)
 
 
-def _look_at_files(device: DeviceReport, names: NameSet, *, compare: bool) -> None:
+def _look_at_files(
+    device: DeviceReport, names: NameSet, progress: Progress, *, compare: bool
+) -> None:
     folder = FolderDevice(device.name, Path(device.folder))
     strange = NameSet()
     troubles: list[str] = []
     found = walk(folder.root, trouble=lambda path, text: troubles.append(f"{path}: {text}"))
     for batch in batched(found):
         device.files += len(batch)
+        progress(f"files of {device.name}", device.files, device.objects or None)
         if not compare:
             continue
         unknown = names.find(device.name, [index_name(name) for name in batch])
         device.without_row += len(unknown)
         device.files_examples += unknown[: EXAMPLES - len(device.files_examples)]
         strange.add((device.name, name.lower()) for name in unknown)
-    for name in names.lost(device.name) if compare else ():
+    for number, name in enumerate(names.lost(device.name) if compare else ()):
+        if number % _PAGE_ROWS == 0:
+            progress(f"rows without file of {device.name}", number, None)
         # The walk passes over names that the rebuild of an index would not take.
         if folder.exists(name):
             device.files += 1

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from dgate.archive.levels import Level
 from dgate.archive.maintenance.clean import Victim
-from dgate.archive.schema import Level
 from dgate.errors import StoreError
 from tests.archive.maintenance.ward import Disk, Ward, open_ward
 

@@ -17,9 +17,10 @@ from typing import Any
 
 import pytest
 
-from dgate.archive.schema import Level
+from dgate.archive.levels import Level
 from dgate.config.layout import PATIENT_ID
 from dgate.errors import DgateError
+from dgate.rules.events import Event
 from tests.archive.maintenance.ward import Ward, open_ward
 from tests.archive.test_recovery_crashes import CRASHED, FAILED, Crasher
 
@@ -82,6 +83,11 @@ SCENARIOS = {
         move,
         done=lambda ward: {ref.device for ref in ward.refs()} == {"MAG1"},
         settings={"file_name_syntax": "10"},
+    ),
+    "move, with a rule that changes the patient": Scenario(
+        move,
+        done=lambda ward: {ref.device for ref in ward.refs()} == {"MAG1"} and not of(ward, "P1"),
+        settings={"rules": {Event.MOVE_DEVICE: 'ifequal "%i", "P1"; set PatientID to "P9"'}},
     ),
     "correct": Scenario(correct, done=lambda ward: not of(ward, "P1")),
     "correct, by a name that stays": Scenario(

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from dgate.archive.levels import Level
 from dgate.archive.maintenance.delete import StillOwed
-from dgate.archive.schema import Level
 from dgate.config.settings import Durability
 from dgate.errors import DgateError
 from tests.archive.maintenance.ward import Ward, open_ward

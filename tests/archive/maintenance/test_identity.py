@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,12 +12,13 @@ from typing import Any
 import pydicom
 import pytest
 
+from dgate.archive.levels import PATIENT_NAME, Level
 from dgate.archive.maintenance.corrections import BIRTH_DATE, SEX, Plan
 from dgate.archive.query import QueryKey
-from dgate.archive.schema import PATIENT_NAME, Level
 from dgate.config.layout import PATIENT_ID
-from dgate.errors import DgateError, OutOfSpace, Refused, StoreError
+from dgate.errors import DgateError, OutOfSpace, Refused, RuleError, StoreError, Unreadable
 from dgate.rules.effects import ExportPlan, Forward
+from dgate.rules.events import Event
 from tests.archive.intake_kit import Hooks, data_set
 from tests.archive.maintenance.ward import Disk, Ward, open_ward
 
@@ -353,3 +356,207 @@ def test_the_sent_object_is_the_corrected_one(ward: Ward) -> None:
         SOPInstanceUID=sop_instance,
         InstanceNumber="1",
     )
+
+
+def series_of(ward: Ward, number: int, series: str, **elements: Any) -> str:
+    """Store an object of another series of the study."""
+    uid = f"1.2.801.1.{series}"
+    return ward.add(number, SeriesInstanceUID=uid, SOPInstanceUID=f"{uid}.{number}", **elements)
+
+
+def test_merging_series_gives_all_images_to_the_other_one(ward: Ward) -> None:
+    first = series_of(ward, 1, "7", SeriesDescription="scout", SeriesNumber="3")
+    second = series_of(ward, 1, "8", SeriesDescription="axial", SeriesNumber="4")
+    before = ward.content(first)
+
+    carry_out(ward, ward.caretaker.planner.merge_series("1.2.801.1.7", "1.2.801.1.8"))
+
+    assert ward.counts() == (1, 1, 1, 2)
+    data = read(ward, first)
+    assert (data.SeriesInstanceUID, data.SeriesDescription) == ("1.2.801.1.8", "axial")
+    assert (data.SeriesNumber, data.SOPInstanceUID) == (4, first)
+    assert {ref.series for ref in ward.refs()} == {"1.2.801.1.8"}
+    # The UID that the SOP instance UID begins with is another value, and stays.
+    changed = before.replace(b"1.2.801.1.7\0", b"1.2.801.1.8\0").replace(b"scout ", b"axial ")
+    assert len(ward.content(first)) == len(changed)
+    assert second in {ref.sop_instance for ref in ward.refs()}
+    [record] = ward.recorded()
+    assert (record["why"], record["images"]) == ("merge series", 1)
+
+
+def test_merged_series_may_get_new_object_uids(ward: Ward) -> None:
+    first = series_of(ward, 1, "7")
+    series_of(ward, 1, "8")
+
+    plan = ward.caretaker.planner.merge_series("1.2.801.1.7", "1.2.801.1.8", new_uids=True)
+    carry_out(ward, plan)
+
+    assert {ref.series for ref in ward.refs()} == {"1.2.801.1.8"}
+    assert first not in {ref.sop_instance for ref in ward.refs()}
+    registered = dict(ward.rows("SELECT OldUID, NewUID FROM UIDMODS"))
+    assert registered[first] in {ref.sop_instance for ref in ward.refs()}
+
+
+def test_series_that_do_not_belong_together_are_not_merged(ward: Ward) -> None:
+    series_of(ward, 1, "7", Modality="CT")
+    series_of(ward, 1, "8", Modality="SR")
+    ward.add(1, study=2)
+    planner = ward.caretaker.planner
+
+    for into, words in (
+        ("1.2.801.1.7", "the same"),
+        ("1.2.801.1.8", "different modalities"),
+        ("1.2.801.2.1", "different studies"),
+        ("1.2.3", "no objects of series"),
+        ("*", "is not a UID"),
+    ):
+        with pytest.raises(DgateError, match=words):
+            planner.merge_series("1.2.801.1.7", into)
+
+
+DESCRIBE = 'set 0008,1030 to "by a rule"'
+LEAVE_ONE_OUT = f'{DESCRIBE}; ifequal "%V0020,0013", "1"; reject'
+
+
+def with_rule(base: Path, event: Event, rule: str) -> Ward:
+    return open_ward(base, rules={event: rule})
+
+
+def merge_studies(ward: Ward, *, new_uids: bool = False) -> None:
+    carry_out(ward, ward.caretaker.planner.merge_study("1.2.801.1", "1.2.801.2", new_uids=new_uids))
+
+
+def test_merge_studies_converter_changes_what_is_merged(tmp_path: Path) -> None:
+    """It sees the UIDs that the objects have in the end."""
+    rule = 'set 0008,1030 to "was in %V0020,000d"'
+    ward = with_rule(tmp_path, Event.MERGE_STUDIES, rule)
+    first, second = ward.add(1), ward.add(1, study=2)
+
+    merge_studies(ward)
+
+    assert read(ward, first).StudyDescription == "was in 1.2.801.2"
+    assert "was in" not in read(ward, second).StudyDescription
+    assert ward.rows("SELECT StudyDescr FROM DICOMStudies") == [("was in 1.2.801.2",)]
+    ward.close()
+
+
+def test_merge_series_converter_changes_what_is_merged(tmp_path: Path) -> None:
+    ward = with_rule(tmp_path, Event.MERGE_SERIES, 'set 0008,103e to "%V0020,000e"')
+    first, second = series_of(ward, 1, "7"), series_of(ward, 1, "8")
+
+    carry_out(ward, ward.caretaker.planner.merge_series("1.2.801.1.7", "1.2.801.1.8"))
+
+    assert read(ward, first).SeriesDescription == "1.2.801.1.8"
+    assert read(ward, second).get("SeriesDescription") != "1.2.801.1.8"
+    ward.close()
+
+
+@pytest.mark.parametrize("event", [Event.MERGE_SERIES, Event.MOVE_DEVICE])
+def test_converters_of_other_events_do_not_see_studies_that_are_merged(
+    tmp_path: Path, event: Event
+) -> None:
+    ward = with_rule(tmp_path, event, DESCRIBE)
+    first, _ = ward.add(1), ward.add(1, study=2)
+
+    merge_studies(ward)
+    carry_out(ward, ward.caretaker.planner.correct(Level.PATIENT, "P1", {PATIENT_ID: "P9"}))
+
+    assert read(ward, first).StudyDescription != "by a rule"
+    ward.close()
+
+
+@pytest.mark.parametrize("result", ["destroy", "reject"])
+def test_an_object_that_the_rule_destroys_or_rejects_is_left_as_it_was(
+    tmp_path: Path, result: str
+) -> None:
+    rule = LEAVE_ONE_OUT.replace("reject", result)
+    ward = with_rule(tmp_path, Event.MERGE_SERIES, rule)
+    left, merged, other = (
+        series_of(ward, 1, "7"),
+        series_of(ward, 2, "7"),
+        series_of(ward, 3, "8"),
+    )
+    before = ward.path(left).read_bytes()
+
+    carry_out(ward, ward.caretaker.planner.merge_series("1.2.801.1.7", "1.2.801.1.8"))
+
+    assert ward.path(left).read_bytes() == before
+    series = {ref.sop_instance: ref.series for ref in ward.refs()}
+    assert series == {left: "1.2.801.1.7", merged: "1.2.801.1.8", other: "1.2.801.1.8"}
+    assert ward.counts() == (1, 1, 2, 3)
+    assert read(ward, merged).StudyDescription == "by a rule"
+    [record] = ward.recorded()
+    assert (record["images"], record["left_out"]) == (1, [left])
+    ward.close()
+
+
+def test_a_series_is_not_torn_between_two_studies(tmp_path: Path) -> None:
+    ward = with_rule(tmp_path, Event.MERGE_STUDIES, LEAVE_ONE_OUT)
+    for number in (1, 2):
+        ward.add(number)
+    ward.add(1, study=2)
+    before = {ref: ward.path(ref.sop_instance).read_bytes() for ref in ward.refs()}
+
+    with pytest.raises(Refused, match="cannot be in two studies"):
+        merge_studies(ward)
+
+    assert {ref: ward.path(ref.sop_instance).read_bytes() for ref in ward.refs()} == before
+    ward.close()
+
+
+def test_with_new_uids_a_part_of_a_series_can_be_left_out(tmp_path: Path) -> None:
+    """What is merged names the object that is left by the UID that it keeps."""
+    ward = with_rule(tmp_path, Event.MERGE_STUDIES, LEAVE_ONE_OUT)
+    left = ward.add(1)
+    merged = ward.add(2, FrameOfReferenceUID=left)
+    ward.add(1, study=2)
+
+    merge_studies(ward, new_uids=True)
+
+    refs = {ref.sop_instance: ref for ref in ward.refs()}
+    assert refs[left].study == "1.2.801.1"
+    assert merged not in refs
+    registered = dict(ward.rows("SELECT OldUID, NewUID FROM UIDMODS"))
+    assert left not in registered
+    named = read(ward, registered[merged])
+    assert (named.FrameOfReferenceUID, named.StudyInstanceUID) == (left, "1.2.801.2")
+    ward.close()
+
+
+def test_a_rule_that_leaves_all_out_changes_nothing(tmp_path: Path) -> None:
+    ward = with_rule(tmp_path, Event.MERGE_STUDIES, "reject")
+    for study in (1, 2):
+        ward.add(1, study=study)
+    before = ward.refs()
+
+    merge_studies(ward)
+
+    assert ward.refs() == before
+    ward.close()
+
+
+def test_a_rule_that_fails_leaves_everything_as_it_was(tmp_path: Path) -> None:
+    ward = with_rule(tmp_path, Event.MERGE_STUDIES, 'set 0028,0010 to "99999999"')
+    for study in (1, 2):
+        ward.add(1, study=study)
+    before = {ref: ward.path(ref.sop_instance).read_bytes() for ref in ward.refs()}
+
+    with pytest.raises(RuleError):
+        merge_studies(ward)
+
+    assert {ref: ward.path(ref.sop_instance).read_bytes() for ref in ward.refs()} == before
+    assert [name for name in ward.below("mag0") if "incoming" in name] == []
+    assert [record["state"] for record in ward.recorded()] == ["failed"]
+    ward.close()
+
+
+def test_a_file_that_cannot_be_read_is_named(ward: Ward, monkeypatch: pytest.MonkeyPatch) -> None:
+    ward.add(1)
+    plan = ward.caretaker.planner.correct(Level.PATIENT, "P1", {PATIENT_ID: "P9"})
+
+    def fail(*_: object) -> int:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "pread", fail)
+    with pytest.raises(Unreadable, match="Input/output"):
+        carry_out(ward, plan)

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import errno
+import os
+import threading
+from collections.abc import Callable, Iterator, Set
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from dgate.archive.devices import FolderDevice
+from dgate.archive.levels import Level
 from dgate.archive.maintenance.mirror import Mirrors
-from dgate.archive.schema import Level
+from dgate.archive.records import InstanceRef
 from dgate.config.layout import PATIENT_ID
-from dgate.errors import Missing, OutOfSpace
+from dgate.errors import Missing, OutOfSpace, Unreadable
 from tests.archive.intake_kit import Hooks
 from tests.archive.maintenance.ward import Disk, Ward, open_ward
 
@@ -125,21 +131,115 @@ def test_a_corrected_object_is_copied_again(ward: Ward) -> None:
     assert len(ward.below("mirror0")) == 1
 
 
-def test_a_copy_of_what_was_deleted_meanwhile_goes_again(
+def in_the_middle_of_a_copy(
+    monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]
+) -> list[str]:
+    """Let something happen when the first copy for a mirror is complete and has no name yet;
+    returns the list of the names that copies get."""
+    begun: list[str] = []
+    named: list[str] = []
+    real_stage, real_publish = FolderDevice.stage, FolderDevice.publish
+
+    def stage(device: FolderDevice, *arguments: Any, **options: Any) -> str:
+        staged = real_stage(device, *arguments, **options)
+        if device.name.startswith("MIRROR") and not begun:
+            begun.append(staged)
+            act()
+        return staged
+
+    def publish(device: FolderDevice, staged: str, name: str, **options: Any) -> Set[Path]:
+        if device.name.startswith("MIRROR"):
+            named.append(name)
+        return real_publish(device, staged, name, **options)
+
+    monkeypatch.setattr(FolderDevice, "stage", stage)
+    monkeypatch.setattr(FolderDevice, "publish", publish)
+    return named
+
+
+def delete(ward: Ward) -> None:
+    list(ward.caretaker.deleter.delete(Level.PATIENT, "P1", who="t", why="t"))
+
+
+def test_a_copy_of_what_was_deleted_meanwhile_gets_no_name(
+    ward: Ward, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even for a moment: a crash in it would leave the copy for ever."""
+    sop_instance = ward.add(1)
+    named = in_the_middle_of_a_copy(monkeypatch, lambda: delete(ward))
+
+    ward.mirrors.pay(sop_instance)
+
+    assert named == []
+    assert ward.below("mirror0") == []
+
+
+def test_a_deletion_waits_until_the_copy_has_its_name_and_removes_it(ward: Ward) -> None:
+    sop_instance = ward.add(1)
+    threads: list[threading.Thread] = []
+
+    def find(sop_instance: str) -> InstanceRef | None:
+        """Answer, and let the object be deleted before the answer is used the second time."""
+        ref = ward.finder.instance(sop_instance)
+        if ward.below("mirror0") and not threads:
+            threads.append(threading.Thread(target=delete, args=(ward,)))
+            threads[0].start()
+            # It commits, and must not be through with the mirror before the copy is there.
+            threads[0].join(1)
+        return ref
+
+    Mirrors(ward.devices, find, ward.traffic.turns).pay(sop_instance)
+    threads[0].join(60)
+
+    assert ward.refs() == []
+    assert ward.below("mirror0") == []
+    assert ward.rows("SELECT * FROM dgate_removals") == []
+
+
+def test_a_copy_of_what_was_replaced_meanwhile_does_not_stay(
+    ward: Ward, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The newer copy may be there before the older one is complete."""
+    sop_instance = ward.add(1)
+
+    def replace_and_copy() -> None:
+        ward.add(1, StudyDescription="newer")
+        Mirrors(ward.devices, ward.finder.instance, ward.traffic.turns).pay(sop_instance)
+
+    in_the_middle_of_a_copy(monkeypatch, replace_and_copy)
+    ward.mirrors.pay(sop_instance)
+
+    assert b"newer" in ward.path(sop_instance).read_bytes()
+    assert same(ward, "mirror0", sop_instance)
+
+
+def test_what_moved_meanwhile_is_copied_from_where_it_is_now(
     ward: Ward, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sop_instance = ward.add(1)
-    real = Mirrors._copy
+    move = ward.caretaker.mover.move
+    named = in_the_middle_of_a_copy(monkeypatch, lambda: list(move("MAG0", "MAG1")))
 
-    def copy(mirrors: Mirrors, ref: object, mirror: object) -> None:
-        list(ward.caretaker.deleter.delete(Level.PATIENT, "P1", who="t", why="t"))
-        ward.settings.base_folder.joinpath("mag0", ref.name).parent.mkdir(parents=True)  # type: ignore[attr-defined]
-        ward.settings.base_folder.joinpath("mag0", ref.name).write_bytes(b"late")  # type: ignore[attr-defined]
-        real(mirrors, ref, mirror)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(Mirrors, "_copy", copy)
     ward.mirrors.pay(sop_instance)
 
+    assert len(named) == 1
+    assert ward.below("mirror0") == []
+    assert same(ward, "mirror1", sop_instance)
+
+
+def test_a_source_that_cannot_be_read_is_not_taken_for_a_full_mirror(
+    ward: Ward, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sop_instance = ward.add(1)
+
+    def fail(*_: object, **__: object) -> int:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "copy_file_range", fail)
+    monkeypatch.setattr(os, "pread", fail)
+
+    with pytest.raises(Unreadable):
+        ward.mirrors.pay(sop_instance)
     assert ward.below("mirror0") == []
 
 

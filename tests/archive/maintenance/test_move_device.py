@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +12,8 @@ from typing import Any
 import pytest
 
 from dgate.archive.devices import FolderDevice
-from dgate.archive.schema import Level
+from dgate.archive.levels import Level
+from dgate.archive.maintenance.commands import maintenance_commands
 from dgate.archive.writer import Writer
 from dgate.dicom.part10 import read_meta
 from dgate.dicom.uids import EXPLICIT_LE, IMPLICIT_LE
@@ -104,6 +107,85 @@ def test_a_lost_file_is_skipped_and_the_rest_moves(ward: Ward) -> None:
 
     assert (moved.objects, moved.skipped) == (1, 1)
     assert (ward.ref(lost).device, ward.ref(there).device) == ("MAG0", "MAG1")
+
+
+@pytest.mark.parametrize("where", ["open", "read", "copy"])
+def test_a_file_that_the_disk_cannot_read_stays_is_named_and_the_rest_moves(
+    ward: Ward, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    broken, *others = [ward.add(number) for number in range(1, 5)]
+    path = str(ward.path(broken))
+    numbers: set[int] = set()
+    real_open, real_pread = os.open, os.pread
+
+    def fail() -> None:
+        raise OSError(errno.EIO, "Input/output error", path)
+
+    def opened(name: Any, *arguments: Any, **named: Any) -> int:
+        if str(name) == path and where == "open":
+            fail()
+        descriptor = real_open(name, *arguments, **named)
+        if str(name) == path:
+            numbers.add(descriptor)
+        else:
+            numbers.discard(descriptor)
+        return descriptor
+
+    def pread(descriptor: int, size: int, offset: int) -> bytes:
+        if descriptor in numbers:
+            fail()
+        return real_pread(descriptor, size, offset)
+
+    def copied(source: int, *_: Any, **named: Any) -> int:
+        if where == "copy":
+            fail()
+        raise OSError(errno.EXDEV, "not here")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", opened)
+        patch.setattr(os, "pread", pread)
+        patch.setattr(os, "copy_file_range", copied)
+        *_, moved = ward.caretaker.mover.move("MAG0", "MAG1")
+
+    assert (moved.objects, moved.skipped) == (3, 1)
+    [problem] = moved.problems
+    assert broken in problem
+    assert "Input/output error" in problem
+    assert {ref.sop_instance for ref in ward.refs() if ref.device == "MAG1"} == set(others)
+    assert [name for name in ward.below("mag1") if "incoming" in name] == []
+
+
+def test_what_cannot_be_read_is_counted_by_the_command_too(ward: Ward) -> None:
+    lost = ward.add(1)
+    ward.add(2)
+    ward.path(lost).unlink()
+    office = maintenance_commands(lambda: ward.caretaker)
+    arguments = {"source": "MAG0", "target": "MAG1", "apply": True, "who": "ann"}
+
+    answers = list(office["maintenance.move-device"](arguments))
+
+    assert [lost in answer["problem"] for answer in answers if "problem" in answer] == [True]
+    assert answers[-1]["report"]["skipped"] == 1
+    [record] = ward.recorded()
+    assert (record["objects"], record["skipped"], record["total"]) == (1, 1, 2)
+
+
+def test_a_target_that_fails_while_it_is_written_ends_the_move_and_is_named(
+    ward: Ward, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ward.add(1)
+
+    def fail(*_: object, **__: object) -> int:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "copy_file_range", fail)
+        patch.setattr(os, "write", fail)
+        with pytest.raises(OutOfSpace) as full:
+            list(ward.caretaker.mover.move("MAG0", "MAG1"))
+
+    assert str(ward.settings.mag_devices[1]) in full.value.where
+    assert {ref.device for ref in ward.refs()} == {"MAG0"}
 
 
 def test_a_full_target_stops_the_move_and_the_same_command_goes_on(tmp_path: Path) -> None:
@@ -215,7 +297,7 @@ def test_an_object_that_arrives_again_during_its_move_waits_and_wins(
 
     monkeypatch.setattr(FolderDevice, "stage", stage)
     list(ward.caretaker.mover.move("MAG0", "MAG1"))
-    arrivals[0].join(30)
+    arrivals[0].join(120)
 
     assert b"NEWER" in ward.content(sop_instance)
     assert len(ward.below("mag0")) + len(ward.below("mag1")) == 1

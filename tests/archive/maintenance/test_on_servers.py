@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dgate.archive.schema import Level
+from dgate.archive.levels import Level
 from dgate.config.layout import PATIENT_ID
 from tests.archive.maintenance.test_clean import fill, gone
 from tests.archive.maintenance.ward import Disk, Ward, open_ward

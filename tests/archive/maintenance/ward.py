@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from dgate.archive.ingest import Ingest, Traffic
 from dgate.archive.maintenance.caretaker import Caretaker
 from dgate.archive.maintenance.mirror import Mirrors
 from dgate.archive.maintenance.removals import Removals
+from dgate.archive.maintenance.stored_rules import StoredRules
 from dgate.archive.naming import Naming
 from dgate.archive.query import Finder
 from dgate.archive.records import DebtDraft, DebtKind, InstanceRef
@@ -25,7 +26,9 @@ from dgate.archive.schema import prepare
 from dgate.archive.writer import Writer
 from dgate.config.settings import Configuration, Durability, Engine, load
 from dgate.dicom.uids import EXPLICIT_LE
+from dgate.rules.events import Event
 from tests.archive.intake_kit import CT, FixedClock, Hooks, Station, data_set
+from tests.rules import kit
 
 INI = "[sscscp]\nMicroPACS = sscscp\nSQLite = 1\nSQLServer = index.db3\nMAGDevice0 = mag0\n"
 
@@ -59,6 +62,7 @@ class Ward(Station):
     removals: Removals = field(kw_only=True)
     mirrors: Mirrors = field(kw_only=True)
     finder: Finder = field(kw_only=True)
+    traffic: Traffic = field(kw_only=True)
 
     def add(self, number: int, *, patient: str = "P1", study: int = 1, **elements: Any) -> str:
         """Store an object of a patient's study; returns its SOP Instance UID."""
@@ -101,7 +105,11 @@ class Ward(Station):
         self.removals.finish()
 
     def recorded(self) -> list[dict[str, Any]]:
-        """Return the records of the journal."""
+        """Return what came of each piece of work, by the journal."""
+        return [record for record in self.journal() if record["state"] != "begun"]
+
+    def journal(self) -> list[dict[str, Any]]:
+        """Return all lines of the journal."""
         path = self.caretaker.journal.path
         return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
@@ -119,15 +127,25 @@ class Ward(Station):
         return [ref for ref in found if ref is not None]
 
 
+def stored_rules(lines: Mapping[Event, str]) -> StoredRules:
+    """Return the converters of these lines."""
+    made = kit.rules(*(kit.converter(text, event.value, 0) for event, text in lines.items()))
+    return StoredRules(made.events, lambda captured, ref, path: kit.FakeEnvironment())
+
+
 def open_ward(
     base: Path,
     *,
     disk: Disk | None = None,
     hooks: Hooks | None = None,
     clock: FixedClock | None = None,
+    rules: Mapping[Event, str] | None = None,
     **changes: Any,
 ) -> Ward:
-    """Open an archive below `base`: MAG0 in `base/mag0` and MAG1 in `base/mag1`."""
+    """Open an archive below `base`: MAG0 in `base/mag0` and MAG1 in `base/mag1`.
+
+    `rules` are lines of event converters that see stored objects.
+    """
     base.mkdir(parents=True, exist_ok=True)
     (base / "dicom.ini").write_text(INI)
     configuration = load(base)
@@ -179,6 +197,7 @@ def open_ward(
         traffic,
         clock,
         given.wake,
+        None if rules is None else stored_rules(rules),
     )
     return Ward(
         settings,
@@ -192,9 +211,10 @@ def open_ward(
         given,
         configuration=configuration,
         caretaker=caretaker,
-        removals=Removals(database, schema, index, writer, devices, durable=durable),
-        mirrors=Mirrors(devices, finder.instance, durable=durable),
+        removals=Removals(database, schema, index, writer, devices, traffic.turns, durable=durable),
+        mirrors=Mirrors(devices, finder.instance, traffic.turns, durable=durable),
         finder=finder,
+        traffic=traffic,
     )
 
 
