@@ -15,8 +15,10 @@ from dgate.archive.database import Database
 from dgate.archive.devices import Devices
 from dgate.archive.export import Exporter
 from dgate.archive.index import Index
+from dgate.archive.ingest import Ingest
 from dgate.archive.levels import Schema
 from dgate.archive.lookup import Lookup
+from dgate.archive.maintenance.caretaker import Caretaker
 from dgate.archive.maintenance.catalog import read_catalog
 from dgate.archive.maintenance.readonly import LentDatabase, open_read_only
 from dgate.archive.naming import Naming
@@ -24,6 +26,7 @@ from dgate.archive.query import Finder, QueryKey
 from dgate.archive.records import InstanceRef
 from dgate.archive.repair import repair
 from dgate.archive.schema import prepare
+from dgate.archive.scripting import Archive
 from dgate.archive.worklist import Worklist
 from dgate.archive.writer import Transaction, Writer
 from dgate.clock import Clock
@@ -31,13 +34,14 @@ from dgate.config.settings import Configuration, Durability, Engine, Settings
 from dgate.dicom.part10 import read_meta
 from dgate.dicom.table import ElementTable
 from dgate.dicom.uids import UidGenerator, transfer_syntax
-from dgate.errors import DgateError, NotDicom
-from dgate.rules.effects import Captured
+from dgate.errors import DgateError, NotDicom, RuleError
+from dgate.rules.effects import Captured, ImportVerdict
 from dgate.rules.hooks import Rules
 from dgate.rules.recorder import Recorder
 from dgate.rules.run import Environment
 from dgate.surroundings import Surroundings, World
 from dgate.tracing.overlay import layer
+from dgate.tracing.reach import traced_outreach, traced_reach
 from dgate.tracing.tracer import Subject, Tracer
 
 
@@ -77,11 +81,21 @@ class _Scratch:
         finally:
             self.writer.transact(remove)
 
+    def ingest(self, devices: Devices, naming: Naming, clock: Clock) -> Ingest:
+        """Return what stores objects, for parts that want one though nothing is stored here."""
+        return Ingest(
+            self.settings, self.index, self.writer, devices, naming, None, None, clock, _nobody
+        )
+
     def close(self) -> None:
         """Close the connections."""
         self.writer.close()
         self.index.close()
         self.database.close()
+
+
+def _nobody() -> None:
+    """Wake nobody: nothing is owed."""
 
 
 class _Outside(Surroundings):
@@ -143,11 +157,14 @@ class Opened:
 
 
 @contextmanager
-def open_trace(configuration: Configuration, clock: Clock, *, in_use: bool) -> Iterator[Opened]:
+def open_trace(
+    configuration: Configuration, clock: Clock, *, in_use: bool, network: bool = False
+) -> Iterator[Opened]:
     """Prepare to trace objects under a configuration.
 
     Args:
         in_use: a server works with the archive now.
+        network: scripts may ask other nodes; without it they are told that nobody answers.
 
     Raises:
         DgateError: the rules or the archive cannot be used.
@@ -157,6 +174,8 @@ def open_trace(configuration: Configuration, clock: Clock, *, in_use: bool) -> I
     rules = Rules.build(settings, recorder)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(layer()))
+        layered = folder / "files"
+        layered.mkdir()
         scratch = _Scratch(configuration, folder)
         stack.callback(scratch.close)
         database, schema, note = _index(configuration, scratch, stack, in_use=in_use)
@@ -189,13 +208,40 @@ def open_trace(configuration: Configuration, clock: Clock, *, in_use: bool) -> I
             finder,
             exporter,
             Lookup(database, schema, finder, worklist, settings),
+            traced_reach(
+                settings, database, scratch.database, scratch.writer, clock, layered, recorder.note
+            ),
         )
+        archive = Archive(
+            settings,
+            configuration.layout,
+            database,
+            schema,
+            scratch.writer,
+            scratch.index,
+            finder,
+            exporter,
+            scratch.ingest(devices, naming, clock),
+            _no_caretaker,
+            world.reach.files.place if world.reach is not None else Path,
+            _no_script,
+        )
+        outreach = traced_outreach(configuration, archive, recorder.note, network=network)
+        world = dataclasses.replace(world, outreach=outreach)
 
         def surround(captured: Captured, table: ElementTable, path: PurePath | None) -> Environment:
             return _Outside(world, captured, scratch, table, path)
 
         tracer = Tracer(configuration, recorder, rules, surround)
         yield Opened(tracer, finder, exporter, settings, note)
+
+
+def _no_caretaker() -> Caretaker:
+    raise DgateError("nothing is changed while rules are traced")
+
+
+def _no_script(text: str, table: ElementTable) -> ImportVerdict:
+    raise RuleError("nothing is changed while rules are traced")
 
 
 def _index(

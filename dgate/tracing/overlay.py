@@ -8,16 +8,31 @@ from __future__ import annotations
 import itertools
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
+from dgate.config.nodes import NodeMap
+from dgate.config.settings import Configuration
 from dgate.dicom.table import ElementTable
 from dgate.errors import RuleError
-from dgate.rules.actions import Files, MoveProgress, Peers, StoreAnswer
+from dgate.rules.actions import Archive, Files, MoveProgress, Peers, SqlValue, StoreAnswer
 
-FindUid = Callable[[str, str], str | None]
-"""Returns what the register has for a value in a stage."""
+MakeUid = Callable[[str, str], str]
+"""Returns a replacement for a value in a stage."""
+
+
+class KnownUids(Protocol):
+    """The entries that the real register has."""
+
+    def known(self, old: str, stage: str = "") -> str | None:
+        """Return the replacement of a value, None when there is none yet."""
+        ...
+
+    def back(self, new: str, stage: str = "", kind: str = "") -> str | None:
+        """Return the value that a replacement stands for, None when nobody knows."""
+        ...
 
 
 Note = Callable[[str], None]
@@ -27,18 +42,9 @@ Note = Callable[[str], None]
 class TracedUids:
     """A register of replaced values whose new entries live as long as the trace."""
 
-    def __init__(
-        self,
-        find: FindUid,
-        find_back: Callable[[str, str, str], str | None],
-        make: Callable[[str, str], str],
-        note: Note,
-    ) -> None:
-        """`find` and `find_back` ask the real register; `make` returns a replacement for a value
-        in a stage, the one that hashing gives where the stage begins with `#`.
-        """
-        self._find = find
-        self._find_back = find_back
+    def __init__(self, real: KnownUids, make: MakeUid, note: Note) -> None:
+        """`make` returns a replacement for a value in a stage."""
+        self._real = real
         self._make = make
         self._note = note
         self._known: dict[tuple[str, str], str] = {}
@@ -50,26 +56,31 @@ class TracedUids:
         key = (old, stage)
         found = self._known.get(key)
         if found is None:
-            found = None if stage.startswith("#") else self._find(old, stage)
+            is_hashed = stage.startswith("#")
+            found = None if is_hashed else self._real.known(old, stage)
             if found is None:
-                found = proposal or self._make(old, stage)
+                found = proposal if proposal and not is_hashed else self._make(old, stage)
                 self._note(f"map {old} to {found} in stage {stage or '(empty)'}")
             self._known[key] = found
         return found
+
+    def forward_all(self, olds: Mapping[str, str], stage: str = "") -> dict[str, str]:
+        """Return the replacements of many values."""
+        return {old: self.forward(old, stage, kind) for old, kind in olds.items()}
 
     def back(self, new: str, stage: str = "", kind: str = "") -> str | None:
         """Return the value that a replacement stands for."""
         for (old, where), made in self._known.items():
             if made == new and where == stage:
                 return old
-        return self._find_back(new, stage, kind)
+        return self._real.back(new, stage, kind)
 
 
 class TracedFiles:
     """Files on a layer of their own: what is written is seen by whoever reads it in this trace."""
 
     def __init__(self, real: Files, layer: Path, note: Note) -> None:
-        """`layer` is an empty folder that is removed with the trace."""
+        """`layer` is an empty folder that `real` may use, and that is removed with the trace."""
         self._real = real
         self._layer = layer
         self._note = note
@@ -85,31 +96,23 @@ class TracedFiles:
 
     def read(self, name: str) -> bytes:
         """Return the content of a file as this trace has left it."""
-        place = self._real.place(name)
-        if place in self._written:
-            return self._written[place].read_bytes()
-        if place in self._removed:
+        if self._real.place(name) in self._removed:
             raise RuleError(f"{name} cannot be read: No such file or directory")
-        return self._real.read(name)
-
-    def stamp(self, name: str) -> tuple[int, ...] | None:
-        """Return what changes when the file does, None when there is none."""
-        place = self._real.place(name)
-        if place in self._removed:
-            return None
-        if place in self._written:
-            status = self._written[place].stat()
-            return (status.st_ino, status.st_mtime_ns, status.st_size)
-        return self._real.stamp(name)
+        return self._real.read(str(self.place(name)))
 
     def write(self, name: str, content: bytes, *, append: bool = False) -> None:
         """Write or append on the layer."""
-        place = self._real.place(name)
-        if place.parent not in self._folders and not place.parent.is_dir():
-            raise RuleError(f"{name} cannot be written: No such file or directory")
-        before = self._content(place) if append else b""
-        self._keep(place, before + content)
-        self._note(f"{'append' if append else 'write'} {len(content)} bytes to {place}")
+        before = b""
+        if append and self._exists(name):
+            before = self.read(name)
+        self._keep(name, (before, content))
+        word = "append" if append else "write"
+        self._note(f"{word} {len(content)} bytes to {self._real.place(name)}")
+
+    def save(self, name: str, parts: Iterable[bytes | memoryview]) -> None:
+        """Write on the layer."""
+        self._keep(name, parts)
+        self._note(f"write {self._real.place(name)}")
 
     def copy(self, source: str, target: str) -> None:
         """Copy on the layer."""
@@ -117,7 +120,7 @@ class TracedFiles:
         place = self._real.place(target)
         if place.is_dir() or place in self._folders:
             place = place / Path(source).name
-        self._keep(place, content)
+        self._keep(str(place), (content,))
         self._note(f"copy {self._real.place(source)} to {place}")
 
     def make_folder(self, name: str) -> None:
@@ -137,22 +140,24 @@ class TracedFiles:
         """Return an unused path on the layer."""
         return self._layer / f"temporary-{next(self._counter)}{extension}"
 
-    def _content(self, place: Path) -> bytes:
-        if place in self._written:
-            return self._written[place].read_bytes()
-        if place in self._removed:
-            return b""
-        try:
-            return place.read_bytes()
-        except FileNotFoundError:
-            return b""
-        except OSError as exc:
-            raise RuleError(f"{place} cannot be read: {exc.strerror}") from exc
+    def alias(self, letter: str, value: str) -> str:
+        """Return what an alias file gives a value."""
+        return self._real.alias(letter, value)
 
-    def _keep(self, place: Path, content: bytes) -> None:
-        copy = self._layer / f"file-{next(self._counter)}{place.suffix}"
-        copy.write_bytes(content)
-        self._written[place] = copy
+    def _exists(self, name: str) -> bool:
+        place = self._real.place(name)
+        return place not in self._removed and self._written.get(place, place).exists()
+
+    def _keep(self, name: str, parts: Iterable[bytes | memoryview]) -> None:
+        place = self._real.place(name)
+        if place.parent not in self._folders and not place.parent.is_dir():
+            raise RuleError(f"{name} cannot be written: No such file or directory")
+        copy = place
+        if not place.is_relative_to(self._layer.resolve()):
+            copy = self._layer / f"file-{next(self._counter)}{place.suffix}"
+            self._written[place] = copy
+        with copy.open("wb") as file:
+            file.writelines(parts)
         self._removed.discard(place)
 
 
@@ -212,7 +217,9 @@ class TracedPeers:
         self._note(f"fetch from {node} at level {level} (not asked: --network is needed)")
         return None
 
-    def store(self, node: str, objects: Sequence[ElementTable]) -> list[StoreAnswer] | str:
+    def store(
+        self, node: str, objects: Sequence[ElementTable], *, code: str | None = None
+    ) -> Sequence[StoreAnswer] | str:
         """Write down that objects were to be sent."""
         self._note(f"send {len(objects)} object(s) to {node}")
         return [_Sent(table.text(0x00080018)) for table in objects]
@@ -222,6 +229,102 @@ class TracedPeers:
         if self._real is not None:
             return self._real.echo(node, extra)
         self._note(f"echo {node} (not asked: --network is needed)")
+        return None
+
+
+class TracedArchive:
+    """The own archive, of which everything can be read and nothing changed."""
+
+    def __init__(self, real: Archive, note: Note) -> None:
+        self._real = real
+        self._note = note
+
+    def query(
+        self,
+        tables: str,
+        fields: str,
+        where: str = "",
+        sort: str = "",
+        parameters: Sequence[SqlValue] = (),
+    ) -> list[list[str]] | None:
+        """Ask the index."""
+        return self._real.query(tables, fields, where, sort, parameters)
+
+    def execute(self, statement: str, parameters: Sequence[SqlValue] = ()) -> bool:
+        """Write the statement down."""
+        self._note(f"execute {statement}")
+        return True
+
+    def load(self, name: str) -> ElementTable:
+        """Return a whole object."""
+        return self._real.load(name)
+
+    def read(self, query: ElementTable, header_bytes: int = 0) -> Iterator[ElementTable]:
+        """Yield the stored objects that a query finds."""
+        return self._real.read(query, header_bytes)
+
+    def add(self, table: ElementTable) -> None:
+        """Write down that an object was to be stored."""
+        self._note(f"store the object {table.text(0x00080018)}")
+
+    def delete(self, query: ElementTable) -> int:
+        """Write down that objects were to be deleted."""
+        self._note("delete objects of the archive")
+        return 0
+
+    def modify(self, query: ElementTable, script: str, *, copy: bool) -> int:
+        """Write down that objects were to be changed."""
+        self._note(f"run over objects of the archive{' copies of' if copy else ''}: {script}")
+        return 0
+
+    def oldest_patients(self, most: int, device: str, sort: str) -> list[str]:
+        """Ask the index."""
+        return self._real.oldest_patients(most, device, sort)
+
+    def column(self, level: int, row: int) -> tuple[int, int, str, int, str, str] | None:
+        """Return a row of dicom.sql."""
+        return self._real.column(level, row)
+
+
+class TracedServer:
+    """The configuration in the place of a server: settings can be read, commands are not run."""
+
+    def __init__(self, configuration: Configuration, note: Note) -> None:
+        self._ini = configuration.ini
+        self._nodes: NodeMap = configuration.nodes
+        self._values = {
+            value.name.lower(): value.text
+            for value in configuration.values
+            if not value.is_default and not value.key.secret
+        }
+        self._changed: dict[str, str] = {}
+        self._note = note
+
+    def value(self, name: str) -> str | int | None:
+        """Return a setting of dicom.ini; counters have no value, as no server is asked."""
+        return self._changed.get(name.lower(), self._values.get(name.lower())) or None
+
+    def change(self, name: str, value: str) -> None:
+        """Keep a changed setting for this trace."""
+        self._changed[name.lower()] = value
+        self._note(f"set {name} to {value!r}")
+
+    def setting(self, section: str, key: str, default: str) -> str:
+        """Return an entry of dicom.ini."""
+        found = None if self._ini is None else self._ini.section(section)
+        entry = None if found is None else found.get(key)
+        return default if entry is None else entry.value
+
+    def node(self, number: int) -> tuple[str, str, str, str] | None:
+        """Return a line of acrnema.map."""
+        for at, node in enumerate(self._nodes):
+            if at == number:
+                return node.ae_title, node.host, node.port, node.compression
+        return None
+
+    def command(self, text: str, upload: bytes = b"") -> bytes | None:
+        """Write the command down."""
+        self._note(f"run the server command {text}")
         return None
 
 

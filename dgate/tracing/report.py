@@ -52,6 +52,24 @@ class DestinationTrace:
 
 
 @dataclass(slots=True)
+class RequestTrace:
+    """A delayed operation on what the object belongs to."""
+
+    rule: str
+    operation: str
+    level: str
+    scope: dict[str, str]
+    """Which objects it means: patient, study and so on, and filters."""
+    delay_s: float
+    """The quiet time after which it is worked off."""
+    peer: str = ""
+    compression: str = ""
+    script: str = ""
+    command: list[str] = field(default_factory=list)
+    """The program, or the Lua file, and its arguments."""
+
+
+@dataclass(slots=True)
 class ObjectTrace:
     """Everything that rules would do to one object."""
 
@@ -73,6 +91,7 @@ class ObjectTrace:
     changes: list[Difference] = field(default_factory=list)
     """What the import rules changed altogether."""
     destinations: list[DestinationTrace] = field(default_factory=list)
+    requests: list[RequestTrace] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     """What happens to the object beside rules."""
 
@@ -102,6 +121,18 @@ class ObjectTrace:
             yield f"  changed: {change_text(change)}"
         for destination in self.destinations:
             yield from _destination_lines(destination)
+        for request in self.requests:
+            yield _request_line(request)
+
+
+def _request_line(request: RequestTrace) -> str:
+    peer = f" {request.peer}" if request.peer else ""
+    scope = ", ".join(f"{name} {value}" for name, value in request.scope.items())
+    command = f" by {' '.join(request.command)}" if request.command else ""
+    return (
+        f"  after {request.delay_s:g} s: {request.operation} {request.level}{peer}{command}, "
+        f"by {request.rule} ({scope})"
+    )
 
 
 def change_text(change: Difference) -> str:

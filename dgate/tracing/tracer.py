@@ -15,15 +15,15 @@ from dgate.config.settings import Configuration, ConverterText, Settings
 from dgate.delivery.destination import resolve
 from dgate.dicom.differences import differences
 from dgate.dicom.table import ElementTable
-from dgate.errors import ConfigError, PeerError, RuleError, StoreError
-from dgate.rules.effects import Captured, Forward, ImportVerdict, Outcome
+from dgate.errors import ConfigError, Deferred, PeerError, RuleError, StoreError
+from dgate.rules.effects import Captured, Expansion, Forward, ImportVerdict, Outcome, Request
 from dgate.rules.hooks import Rules, capture
 from dgate.rules.patterns import matcher
 from dgate.rules.recorder import Executed, Recorder
 from dgate.rules.run import Environment
 from dgate.rules.session import Session
 from dgate.rules.sqlfilter import is_no_filter
-from dgate.tracing.report import DestinationTrace, FilterTest, ObjectTrace, RuleTrace
+from dgate.tracing.report import DestinationTrace, FilterTest, ObjectTrace, RequestTrace, RuleTrace
 
 SOP_CLASS = 0x00080016
 SOP_INSTANCE = 0x00080018
@@ -94,6 +94,7 @@ class Tracer:
         trace.changes = list(differences(subject.table, table))
         for forward in verdict.forwards:
             trace.destinations.append(self._destination(forward.forward, forward.snapshot, subject))
+        trace.requests = [self._request(request) for request in verdict.requests]
         self._export(trace, table, subject)
         return trace, table
 
@@ -144,12 +145,17 @@ class Tracer:
             try:
                 if not self._passes_sql(text, rule, env, captured):
                     continue
-                forwards = self._rules.expand(text.index, copy, captured, env)
+                wanted = self._rules.expand(text.index, copy, captured, env)
+            except Deferred as exc:
+                rule.reason = str(exc)
+                wanted = Expansion()
             except (RuleError, StoreError) as exc:
                 rule.reason = f"fails: {exc}"
-                forwards = []
+                wanted = Expansion()
             rule.statements = self._recorder.take()
-            trace.destinations += [self._destination(one, table, subject) for one in forwards]
+            trace.requests += map(self._request, wanted.requests)
+            for forward in wanted.forwards:
+                trace.destinations.append(self._destination(forward, table, subject))
 
     @staticmethod
     def _passes_sql(
@@ -185,6 +191,25 @@ class Tracer:
         if forward.script:
             self._run_script(forward.script, found, table, subject)
         return found
+
+    def _request(self, request: Request) -> RequestTrace:
+        scope = {
+            field.name: getattr(request.scope, field.name)
+            for field in dataclasses.fields(request.scope)
+            if getattr(request.scope, field.name)
+        }
+        delay = request.delay_s
+        return RequestTrace(
+            request.rule,
+            request.operation,
+            request.level,
+            scope,
+            self._settings.forward_collect_delay_s if delay is None else delay,
+            request.peer,
+            request.compression,
+            request.script,
+            [request.lua_file, *request.arguments] if request.lua_file else list(request.arguments),
+        )
 
     def _run_script(
         self, script: str, found: DestinationTrace, table: ElementTable, subject: Subject

@@ -36,6 +36,8 @@ def value(made: object) -> str:
         return repr(MARK.sub(lambda found: f"#{found[1]}", made.text.value)) + (
             f" with {', '.join(values)}" if values else ""
         )
+    if isinstance(made, frozenset):
+        return ", ".join(sorted(f"{one:08X}" if isinstance(one, int) else one for one in made))
     if isinstance(made, tuple):
         return f"({', '.join(value(item) for item in made)})"
     if dataclasses.is_dataclass(made) and not isinstance(made, type):
@@ -48,7 +50,9 @@ def fields(made: object) -> str:
     shown = []
     for field in dataclasses.fields(made):  # type: ignore[arg-type]
         content = getattr(made, field.name)
-        if field.name != "column" and content != field.default:
+        factory = field.default_factory
+        default = field.default if factory is dataclasses.MISSING else factory()
+        if field.name != "column" and content != default:
             text = f"{content:08X}" if field.name == "tag" else value(content)
             shown.append(f"{field.name}={text}")
     return ", ".join(shown)

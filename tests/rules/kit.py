@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import io
 import logging
-from collections.abc import Iterator, Mapping
+import os
+import tempfile
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Sequence as Sequenced
 from contextlib import contextmanager
 from pathlib import Path, PurePath, PurePosixPath
 
@@ -15,8 +19,10 @@ from pydicom.filewriter import write_dataset
 from pydicom.sequence import Sequence
 
 from dgate.config.settings import ConverterText, Filters, Settings, default_settings
+from dgate.dicom.deidentify import Pseudonyms, Replaced
 from dgate.dicom.table import ElementTable
 from dgate.dicom.uids import EXPLICIT_LE
+from dgate.errors import RuleError
 from dgate.rules.effects import Captured, ImportVerdict
 from dgate.rules.hooks import Rules, capture
 from dgate.rules.run import Record
@@ -35,6 +41,112 @@ class StillClock:
         return 0.0
 
 
+class FakeRegister:
+    """The in-memory twin of the register of replaced values."""
+
+    def __init__(self) -> None:
+        self.rows: dict[tuple[str, str], tuple[str, str]] = {}
+        """New value and kind, by old value and stage."""
+        self.fault: RuleError | None = None
+        """What every call raises."""
+
+    def forward(self, old: str, stage: str = "", kind: str = "", proposal: str = "") -> str:
+        if self.fault is not None:
+            raise self.fault
+        if not old:
+            return ""
+        new = proposal or f"1.2.3.7.{len(self.rows) + 1}"
+        return self.rows.setdefault((old, stage), (new, kind))[0]
+
+    def forward_all(self, olds: Mapping[str, str], stage: str = "") -> dict[str, str]:
+        return {old: self.forward(old, stage, kind) for old, kind in olds.items()}
+
+    def back(self, new: str, stage: str = "", kind: str = "") -> str | None:
+        if self.fault is not None:
+            raise self.fault
+        for (old, where), row in self.rows.items():
+            if where == stage and row[0] == new and kind in ("", row[1]):
+                return old
+        return None
+
+
+class FakeFiles:
+    """The in-memory twin of the files that rules may touch."""
+
+    def __init__(self) -> None:
+        self.content: dict[Path, bytes] = {}
+        self.folders: set[Path] = set()
+        self.aliases: dict[tuple[str, str], str] = {}
+        """New values by the letter of the file and the old value in lower case."""
+
+    def place(self, name: str) -> Path:
+        place = Path(os.path.normpath(Path("/base") / name))
+        if not place.is_relative_to("/base") and not place.is_relative_to("/data"):
+            raise RuleError(f"{name} leads out of the folders that rules may use")
+        return place
+
+    def read(self, name: str) -> bytes:
+        try:
+            return self.content[self.place(name)]
+        except KeyError:
+            raise RuleError(f"{name} cannot be read: No such file or directory") from None
+
+    def write(self, name: str, content: bytes, *, append: bool = False) -> None:
+        place = self.place(name)
+        before = self.content.get(place, b"") if append else b""
+        self.content[place] = before + content
+
+    def save(self, name: str, parts: Iterable[bytes | memoryview]) -> None:
+        self.write(name, b"".join(parts))
+
+    def alias(self, letter: str, value: str) -> str:
+        return self.aliases.get((letter, value.lower()), value)
+
+    def copy(self, source: str, target: str) -> None:
+        self.write(target, self.read(source))
+
+    def make_folder(self, name: str) -> None:
+        self.folders.add(self.place(name))
+
+    def remove(self, name: str) -> None:
+        self.content.pop(self.place(name), None)
+
+    def temporary(self, extension: str) -> Path:
+        return Path(tempfile.gettempdir()) / f"{uuid.uuid4()}{extension}"
+
+
+class FakePrograms:
+    """The twin of programs, which records what was to run."""
+
+    def __init__(self) -> None:
+        self.ran: list[list[str]] = []
+        self.status = 0
+
+    def run(self, arguments: Sequenced[str]) -> int:
+        self.ran.append(list(arguments))
+        return self.status
+
+
+class FakeDeidentification:
+    """The twin of key and table, in memory."""
+
+    def __init__(self, secret: bytes = b"0123456789abcdef") -> None:
+        self.secret = secret
+        self.kept: list[Replaced] = []
+        self.fault: Exception | None = None
+        """What every call raises."""
+
+    def pseudonyms(self, stage: str) -> Pseudonyms:
+        if self.fault is not None:
+            raise self.fault
+        return Pseudonyms(self.secret, stage)
+
+    def keep(self, replaced: Replaced) -> None:
+        if self.fault is not None:
+            raise self.fault
+        self.kept.append(replaced)
+
+
 class FakeEnvironment:
     """The in-memory twin of the seam to archive and gateway."""
 
@@ -42,7 +154,11 @@ class FakeEnvironment:
 
     def __init__(self, *, passes_sql: bool = True) -> None:
         self.clock = StillClock()
-        self.uids = 0
+        self.uids = FakeRegister()
+        self.files = FakeFiles()
+        self.programs = FakePrograms()
+        self.deidentification = FakeDeidentification()
+        self.uids_made = 0
         self.names_made = 0
         self.conditions: list[str] = []
         self.passes_sql = passes_sql
@@ -52,8 +168,8 @@ class FakeEnvironment:
         """Stored objects by SOP instance and patient ID."""
 
     def new_uid(self) -> str:
-        self.uids += 1
-        return f"1.2.3.6.{self.uids}"
+        self.uids_made += 1
+        return f"1.2.3.6.{self.uids_made}"
 
     def file_name(self, table: ElementTable) -> PurePath:
         self.names_made += 1

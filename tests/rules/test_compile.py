@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dgate.errors import NotExecutable, RuleError
+from dgate.errors import RuleError
 from tests.rules import kit
 
 
@@ -198,8 +198,8 @@ def test_error_inside_a_script_names_line_statement_and_script() -> None:
 def test_script_text_raises_what_a_line_would_report() -> None:
     made = kit.rules()
     env = kit.FakeEnvironment()
-    with pytest.raises(NotExecutable):
-        made.run_script("newuids", kit.table(), kit.captured(), env)
+    with pytest.raises(RuleError, match="leads out"):
+        made.run_script("rm ../x", kit.table(), kit.captured(), env)
     with pytest.raises(RuleError, match="there is no script"):
         made.run_script("nobody", kit.table(), kit.captured(), env)
 

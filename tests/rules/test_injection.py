@@ -106,7 +106,7 @@ def test_value_in_a_script_of_a_forward_stays_a_value(value: str) -> None:
     made = kit.rules(kit.converter(line.partition("; ")[0], "Export"))
     env = kit.FakeEnvironment()
     table = hostile_table(value)
-    [forward] = made.expand(0, table, kit.captured(), env)  # type: ignore[arg-type]
+    [forward] = made.expand(0, table, kit.captured(), env).forwards  # type: ignore[arg-type]
     copy = kit.table()
     verdict = made.run_script(forward.script or "", copy, kit.captured(), env)
     assert verdict.outcome is Outcome.KEEP

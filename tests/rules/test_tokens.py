@@ -9,6 +9,7 @@ import pytest
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
+from dgate.errors import RuleError
 from dgate.rules.effects import Captured
 from dgate.rules.grammar import parse_line
 from dgate.rules.hooks import capture
@@ -190,11 +191,64 @@ def test_token_without_its_element_is_an_error(text: str) -> None:
     assert made.problems[0].column == 5
 
 
-@pytest.mark.parametrize("token", ["%E0010,0010", "%R0010,0010", "%QaPatientID"])
-def test_look_up_tokens_are_not_executable_yet(token: str) -> None:
-    made = kit.importing(f'set PatientID to "{token}"')
-    assert [problem.gravity.value for problem in made.problems] == ["not executable yet"]
-    assert kit.run_import(made)[0].outcome.value == "reject"
+def test_a_value_is_replaced_by_the_register_and_back() -> None:
+    env = kit.FakeEnvironment()
+    new = evaluate("%E0010,0020", env=env)
+    assert new == "1.2.3.7.1"
+    assert env.uids.rows == {("0009703828", ""): (new, "percente")}
+    assert evaluate("%EPatientID[2,4]^", env=env) == new[2:5]
+    assert evaluate("%RPatientID", kit.table(PatientID=new), env=env) == "0009703828"
+
+
+def test_an_empty_value_is_replaced_by_nothing() -> None:
+    env = kit.FakeEnvironment()
+    assert evaluate("%EAccessionNumber.%RAccessionNumber", env=env) == "."
+    assert env.uids.rows == {}
+
+
+def test_an_unknown_replacement_is_empty() -> None:
+    assert evaluate("<%RPatientID>") == "<>"
+
+
+@pytest.mark.parametrize("token", ["%E0010,4000", "%R0010,4000", "%EReferencedStudySequence"])
+def test_what_is_no_value_is_not_replaced(token: str) -> None:
+    """Or all long values would have the same replacement."""
+    made = kit.with_sequence()
+    made.set_text(0x00104000, "x" * 300)
+    with pytest.raises(RuleError, match="cannot be replaced"):
+        evaluate(token, made)
+
+
+def test_a_register_that_fails_fails_the_statement() -> None:
+    env = kit.FakeEnvironment()
+    env.uids.fault = RuleError("the register is full")
+    made = kit.importing('set PatientID to "%EPatientID"')
+    verdict, table = kit.run_import(made, env=env)
+    assert verdict.outcome.value == "reject"
+    assert table.text(0x00100020) == "0009703828"
+
+
+def test_statements_that_do_not_run_replace_nothing() -> None:
+    env = kit.FakeEnvironment()
+    line = 'ifequal "%m", "MR"; nop %EPatientID %g; ifempty "%m"; { nop %E0010,0010; }'
+    made = kit.importing(line)
+    kit.run_import(made, env=env)
+    assert env.uids.rows == {}
+    assert env.uids_made == 0
+
+
+def test_an_alias_file_is_chosen_by_the_letter_as_typed() -> None:
+    env = kit.FakeEnvironment()
+    env.files.aliases = {("b", "room1"): "East wing", ("B", "room1"): "West wing"}
+    assert evaluate("%QbStationName|%QB0008,1010|%QcStationName~", env=env) == (
+        "East wing|West wing|room1"
+    )
+
+
+def test_two_look_ups_in_one_statement() -> None:
+    env = kit.FakeEnvironment()
+    env.records = {(Record.PATIENT, 0x00100010): "A", (Record.STUDY, 0x00080020): "B"}
+    assert evaluate("%QP0010,0010-%QS0008,0020-%QP0010,0010", env=env) == "A-B-A"
 
 
 @pytest.mark.parametrize(
@@ -241,7 +295,7 @@ def test_no_other_object_reads_as_empty() -> None:
 def test_statement_that_does_not_run_makes_no_uid() -> None:
     env = kit.FakeEnvironment()
     kit.run_import(kit.importing('ifequal "%m", "MR"; set StudyID to "%g"'), env=env)
-    assert env.uids == 0
+    assert env.uids_made == 0
 
 
 def test_tokens_know_their_columns() -> None:

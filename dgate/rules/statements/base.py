@@ -7,14 +7,13 @@ converters.md. Pure values.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from dgate.rules.run import Run, Step
 from dgate.rules.syntax import Family, Text
 from dgate.rules.tokens import Reading, Skeleton, Template
-from dgate.rules.values import refusal
 
 BOTH = frozenset(Family)
 IMPORT_ONLY = frozenset({Family.IMPORT})
@@ -29,8 +28,35 @@ class Script(Protocol):
         ...
 
 
+class Lua(Protocol):
+    """What runs Lua code (`dgate.rules.lua.engine`)."""
+
+    def run(
+        self,
+        run: Run,
+        scripts: Library,
+        code: bytes,
+        name: str,
+        values: Sequence[str] = (),
+        *,
+        command_line: str | None = None,
+    ) -> int:
+        """Run code over the object of a run and return its result code."""
+        ...
+
+
 class Library(Protocol):
     """Where a statement finds the scripts that it calls."""
+
+    @property
+    def lua(self) -> Lua:
+        """Return what runs Lua code."""
+        ...
+
+    @property
+    def inline(self) -> Callable[[str, int], Script]:
+        """Return what compiles a text of import statements; the number is that of its marks."""
+        ...
 
     def script(self, name: str) -> Script:
         """Return the named script; raises RuleError when there is none."""
@@ -38,6 +64,17 @@ class Library(Protocol):
 
     def nested(self, skeleton: Skeleton, depth: int) -> Script:
         """Return the script inside a statement; raises RuleError when that is too deep."""
+        ...
+
+    def text(self, name: str) -> str | None:
+        """Return the text of a file that is no script, None when there is none.
+
+        Raises RuleError when it cannot be read.
+        """
+        ...
+
+    def compression(self, number: int) -> Script | None:
+        """Return CompressionConverterN, None when there is none."""
         ...
 
 
@@ -64,7 +101,7 @@ class Statement:
 
     def refusal(self) -> str:
         """Return why this version does not execute the statement; empty when it does."""
-        return refusal(self.templates())
+        return ""
 
     def templates(self) -> Iterator[Template]:
         """Yield every template of the statement."""
@@ -76,6 +113,8 @@ class Statement:
                 yield value
             elif isinstance(value, Skeleton):
                 yield from value.values
+            elif isinstance(value, tuple):
+                yield from (part for part in value if isinstance(part, Template))
 
 
 @dataclass(frozen=True, slots=True)

@@ -120,7 +120,7 @@ class Delayed(Executable):
                 Request(
                     operation,
                     level,
-                    _scope(run, level, texts),
+                    _scope(run, operation, level, texts),
                     f"{run.name}.{number}",
                     _delay(texts),
                     peer=_peer(operation, texts),
@@ -165,13 +165,16 @@ class Fetch(Executable):
         return step
 
 
-def _scope(run: Run, level: str, texts: Mapping[str, str]) -> ObjectScope:
+def _scope(run: Run, operation: str, level: str, texts: Mapping[str, str]) -> ObjectScope:
     """Return what the statement is about; which clauses widen it: the table of spec 8.6."""
     explicit = any(texts.get(name) for name in ("study", "series", "sop"))
     by_filter = any(texts.get(name) for name in _WIDENING)
     of_study = bool(texts.get("imagetype") or texts.get("seriesdesc"))
     depth = LEVELS.index(level)
-    if explicit or by_filter:
+    if operation == "merge":
+        # Filters choose among the series of this study.
+        depth = 1
+    elif explicit or by_filter:
         depth = 0
     elif of_study:
         depth = 1

@@ -23,6 +23,7 @@ _SET = re.compile(r'([^ ]+) (?:(to nil) *$|(to|if) (?=")|format (?="))', re.IGNO
 _UNQUOTED = re.compile(r"[^ ]+ (?:to|if|format) ", re.IGNORECASE)
 _SECOND = re.compile(r'" (to|if) (?=")', re.IGNORECASE)
 _SHOWN = 80
+_ABOUT_AS_LONG = 3
 _NOT_IN_DATA_SET = frozenset((0x0000, 0x0002, 0xFFFE, 0xFFFF))
 """Groups of commands, of the file's header and of item delimiters."""
 _LEVELS = ("patient", "study", "series", "image")
@@ -225,12 +226,28 @@ def parse_target(text: Text) -> Target:
 def _known_tag(text: Text) -> int:
     tag = element_tag(text.value)
     if tag is None:
-        near = difflib.get_close_matches(text.value[:_SHOWN], ELEMENT_KEYWORDS, n=1)
+        near = _nearest_keywords(text.value[:_SHOWN])
         remedy = f"did you mean {near[0]}?" if near else "write gggg,eeee or a DICOM keyword"
         raise text.fail(f"{text.value[:_SHOWN]} is not an element", remedy=remedy)
     if tag >> 16 in _NOT_IN_DATA_SET:
         raise text.fail(f"group {tag >> 16:04X} is not part of an object's data set")
     return tag
+
+
+def _nearest_keywords(word: str) -> list[str]:
+    """Return the keyword that was probably meant, if there is one.
+
+    Only those that begin alike and are about as long are compared: all five thousand would take a
+    tenth of a second for each mistake.
+    """
+    begin = word[:1].upper()
+    least, most = len(word) - _ABOUT_AS_LONG, len(word) + _ABOUT_AS_LONG
+    alike = [
+        keyword
+        for keyword in ELEMENT_KEYWORDS
+        if keyword.startswith(begin) and least <= len(keyword) <= most
+    ]
+    return difflib.get_close_matches(word, alike, n=1)
 
 
 def _set(text: Text, rest: Text, reading: Reading) -> Statement:

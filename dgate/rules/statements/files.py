@@ -1,79 +1,134 @@
-"""Files and programs: `write append copy save mkdir rm system` (spec 8.4). Parsed only."""
+"""Files: `write append copy save mkdir rm` (spec converters.md 8.4).
+
+Which files may be touched: `dgate.rules.files`. What the object says is one part of a name and
+never leads into another folder (`compile_path`).
+"""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from dgate.rules.statements.base import Keyword, NotYet, Statement
+from dgate.dicom.element import SOP_CLASS_UID, SOP_INSTANCE_UID
+from dgate.dicom.part10 import file_meta
+from dgate.dicom.transcode import convert
+from dgate.dicom.uids import IMPLICIT_LE
+from dgate.errors import RuleError, StoreError
+from dgate.rules.run import CONTINUE, Run, Step
+from dgate.rules.statements.base import Executable, Keyword, Scope, Statement
+from dgate.rules.statements.pictures import FORMS, parse_frame, parse_picture
 from dgate.rules.syntax import Text
 from dgate.rules.tokens import Reading, Template, parse_template
+from dgate.rules.values import compile_path, compile_template, needs_file
 
 _CLOSING = re.compile(r'" (?:to|TO) ')
 _TO = re.compile(r" (?:to|TO) ")
 _TO_OR_AS = re.compile(r" (?:to|TO|as|AS) ")
 _FRAME = re.compile(r"frame ([^ ]+) (?:to|TO) ", re.IGNORECASE)
-_PICTURES = ("bmp", "gif", "jpg")
-_CLAUSES = ("level", "window", "frame", "size", "quality", "gamma")
 
 
 @dataclass(frozen=True, slots=True)
-class WriteText(NotYet):
+class WriteText(Executable):
     """`write "text" to file`, `append "text" to file`."""
 
     word: str
     text: Template
     file: Template
 
-    def title(self) -> str:
-        """Return the word of the statement."""
-        return self.word
+    def build(self, scope: Scope) -> Step:
+        """Return the step that writes."""
+        text, file = compile_template(self.text), compile_path(self.file)
+        append = self.word == "append"
+
+        def step(run: Run) -> int:
+            content = text(run).encode("utf-8", "surrogateescape")
+            run.env.files.write(file(run), content, append=append)
+            return CONTINUE
+
+        return step
 
 
 @dataclass(frozen=True, slots=True)
-class Copy(NotYet):
+class Copy(Executable):
     """`copy src to dst`."""
 
     source: Template
     target: Template
 
+    def build(self, scope: Scope) -> Step:
+        """Return the step that copies; in import lines the object's own file is not there yet."""
+        source, target = compile_path(self.source), compile_path(self.target)
+        names_object = needs_file((self.source,))
+
+        def step(run: Run) -> int:
+            name = source(run)
+            if names_object and not run.export and not run.env.files.place(name).exists():
+                raise RuleError(
+                    "the object's own file does not exist yet while import rules run",
+                    remedy="copy it in an export line, or use save to FILE",
+                )
+            run.env.files.copy(name, target(run))
+            return CONTINUE
+
+        return step
+
 
 @dataclass(frozen=True, slots=True)
-class Save(NotYet):
-    """`save to file`, `save frame N to file`."""
+class Save(Executable):
+    """`save to file`: Part 10, or with the extension `.v2` the bare data set in implicit VR."""
 
     file: Template
-    frame: Template | None = None
+
+    def build(self, scope: Scope) -> Step:
+        """Return the step that saves the object as it is now."""
+        file = compile_path(self.file)
+
+        def step(run: Run) -> int:
+            name = file(run)
+            parts = raw_parts(run) if name.lower().endswith(".v2") else part10(run)
+            run.env.files.save(name + run.name_suffix, parts)
+            return CONTINUE
+
+        return step
+
+
+def part10(run: Run) -> Iterator[bytes | memoryview]:
+    """Yield the object as it is now as a Part 10 file."""
+    table = run.table
+    uids = table.text(SOP_CLASS_UID), table.text(SOP_INSTANCE_UID)
+    yield file_meta(*uids, table.syntax, run.captured.calling)
+    yield from table.parts()
+
+
+def raw_parts(run: Run) -> Sequence[bytes]:
+    """Return the object as the old raw format has it; raises RuleError where it has no way."""
+    try:
+        return (convert(run.table.tobytes(), run.table.syntax, IMPLICIT_LE),)
+    except StoreError as exc:
+        raise RuleError(f"the object cannot be saved as .v2: {exc}") from exc
 
 
 @dataclass(frozen=True, slots=True)
-class SavePicture(NotYet):
-    """`save bmp|gif|jpg [level L] [window W] [frame N] [size S]... to|as file`."""
-
-    form: str
-    file: Template
-    level: Template | None = None
-    window: Template | None = None
-    frame: Template | None = None
-    size: Template | None = None
-    quality: Template | None = None
-    gamma: Template | None = None
-
-    def title(self) -> str:
-        """Return how a message names the statement."""
-        return f"save {self.form}"
-
-
-@dataclass(frozen=True, slots=True)
-class OnPath(NotYet):
-    """`mkdir path`, `rm file`, `system command`."""
+class OnPath(Executable):
+    """`mkdir path`, `rm file`."""
 
     word: str
-    argument: Template
+    path: Template
 
-    def title(self) -> str:
-        """Return the word of the statement."""
-        return self.word
+    def build(self, scope: Scope) -> Step:
+        """Return the step that creates the folders, or removes the file."""
+        path = compile_path(self.path)
+        creates = self.word == "mkdir"
+
+        def step(run: Run) -> int:
+            if creates:
+                run.env.files.make_folder(path(run))
+            else:
+                run.env.files.remove(path(run))
+            return CONTINUE
+
+        return step
 
 
 def _argument(text: Text, what: str, reading: Reading) -> Template:
@@ -108,12 +163,12 @@ def _copy(text: Text, rest: Text, reading: Reading) -> Statement:
 
 def _save(text: Text, rest: Text, reading: Reading) -> Statement:
     form = rest.value[:3].lower()
-    if form in _PICTURES:
+    if form in FORMS:
         return _save_picture(text, rest.cut(3), form, reading)
     frame = _FRAME.match(rest.value)
     if frame is not None:
         number = parse_template(rest.cut(frame.start(1), frame.end(1)), reading)
-        return Save(text.column, _file(rest, frame, reading), number)
+        return parse_frame(text, number, _file(rest, frame, reading))
     if not rest.starts("to "):
         raise rest.fail("save must be followed by to FILE, frame N to FILE, bmp, gif or jpg")
     return Save(text.column, _argument(rest.cut(3), "the name of the file", reading))
@@ -123,17 +178,8 @@ def _save_picture(text: Text, rest: Text, form: str, reading: Reading) -> Statem
     middle = _TO_OR_AS.search(rest.value)
     if middle is None:
         raise rest.fail("the picture must be followed by: to FILE", at=len(rest.value))
-    clauses: dict[str, Template] = {}
-    for found in re.finditer(r"([^ ]+)(?: ([^ ]+))?", rest.value[: middle.start()]):
-        name = found.group(1).lower()
-        if name not in _CLAUSES or name in clauses or found.group(2) is None:
-            raise rest.fail(
-                f"{found.group()[:40]} is not expected here",
-                at=found.start(),
-                remedy=f"before the file come {', '.join(_CLAUSES)}, each with a value",
-            )
-        clauses[name] = parse_template(rest.cut(found.start(2), found.end(2)), reading)
-    return SavePicture(text.column, form, _file(rest, middle, reading), **clauses)
+    clauses = rest.cut(0, middle.start())
+    return parse_picture(text, clauses, form, _file(rest, middle, reading), reading)
 
 
 def _on_path(text: Text, rest: Text, reading: Reading) -> Statement:
@@ -148,5 +194,4 @@ KEYWORDS = (
     Keyword("save ", _save),
     Keyword("mkdir ", _on_path),
     Keyword("rm ", _on_path),
-    Keyword("system ", _on_path),
 )

@@ -5,11 +5,22 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 
-from dgate.rules.run import CONTINUE, DESTROY, REJECT, RETURN, STOP, Run, Step, log
-from dgate.rules.statements.base import IMPORT_ONLY, Executable, Keyword, NotYet, Scope, Statement
+from dgate.errors import Deferred
+from dgate.rules.run import (
+    CONTINUE,
+    DESTROY,
+    REJECT,
+    RETURN,
+    STOP,
+    TEST_MODE,
+    Run,
+    Step,
+    log,
+)
+from dgate.rules.statements.base import IMPORT_ONLY, Executable, Keyword, Scope, Statement
 from dgate.rules.syntax import Text
 from dgate.rules.tokens import Reading, Template, parse_template
-from dgate.rules.values import compile_template
+from dgate.rules.values import compile_path, compile_template
 
 _RETRY_HOOKS = ("RejectedImage", "RejectedImageWorkList")
 
@@ -101,19 +112,41 @@ def _retry_once(run: Run) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Defer(NotYet):
-    """`defer`: try this line again later."""
+class Defer(Executable):
+    """`defer`: in export lines, have the whole line run again later; elsewhere it does nothing."""
+
+    def build(self, scope: Scope) -> Step:
+        """Return the step that breaks off an export line, and with it what calls it."""
+        number = scope.number
+
+        def step(run: Run) -> int:
+            if run.export:
+                raise Deferred(f"deferred by {run.name}.{number}")
+            log.debug("%s.%d: defer has no effect in import lines", run.label, number)
+            return CONTINUE
+
+        return step
 
 
 @dataclass(frozen=True, slots=True)
-class NameSuffix(NotYet):
-    """`testmode text`: append a text to every DICOM file name."""
+class NameSuffix(Executable):
+    """`testmode text`: append a text to the name of every DICOM file that rules write or read.
+
+    It lasts as long as the session: an association, or an export converter. Files of the archive
+    keep their names, since the index would not find them under others.
+    """
 
     text: Template
 
-    def title(self) -> str:
-        """Return the word of the statement."""
-        return "testmode"
+    def build(self, scope: Scope) -> Step:
+        """Return the step that sets the suffix, or clears it."""
+        text = compile_path(self.text)
+
+        def step(run: Run) -> int:
+            run.variables[TEST_MODE] = text(run)
+            return CONTINUE
+
+        return step
 
 
 def _nop(text: Text, rest: Text, reading: Reading) -> Statement:

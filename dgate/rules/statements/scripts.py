@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from dgate.errors import RuleError
+from dgate.rules.lua.quoting import compile_code, place_values
 from dgate.rules.opaque import MARK
 from dgate.rules.run import CONTINUE, DESTROY, REJECT, Run, Step
 from dgate.rules.statements.base import (
     IMPORT_ONLY,
     Executable,
     Keyword,
-    NotYet,
+    Library,
     Scope,
     Script,
     Statement,
@@ -20,6 +22,7 @@ from dgate.rules.syntax import Text, quoted
 from dgate.rules.tokens import Reading, Skeleton, Template, parse_skeleton, parse_template
 from dgate.rules.values import compile_template
 
+_LUA_FILE = re.compile(r"[^()]*\.lua(?=[ (]|$)", re.IGNORECASE)
 _DEEPEST = 16
 """Levels of scripts that call scripts."""
 
@@ -101,36 +104,73 @@ class InnerScript(Executable):
 
 
 @dataclass(frozen=True, slots=True)
-class Lua(NotYet):
+class Lua(Executable):
     """`lua "code"`, `lua:code`."""
 
     code: Skeleton
 
-    def title(self) -> str:
-        """Return how a message names the statement."""
-        return "Lua"
+    def build(self, scope: Scope) -> Step:
+        """Return the step that runs the code; values stand in it as values only."""
+        values = [compile_template(template) for template in self.code.values]
+        code = compile_code(self.code.parts(), values)
+        scripts, number = scope.library, scope.number
+
+        def step(run: Run) -> int:
+            source, arguments = code(run)
+            encoded = source.encode("utf-8", "surrogateescape")
+            return scripts.lua.run(run, scripts, encoded, f"={run.name}.{number}", arguments)
+
+        return step
+
+    def samples(self) -> list[str]:
+        """Return the source with harmless values, for a look at its syntax."""
+        return place_values(self.code.parts()).samples()
 
 
 @dataclass(frozen=True, slots=True)
-class LuaFile(NotYet):
+class LuaFile(Executable):
     """`file.lua`, `file.lua(arguments)` as import statement."""
 
-    call: Template
+    name: str
+    arguments: Template | None = None
+    """What the code finds in `command_line`; nil without."""
 
-    def title(self) -> str:
-        """Return how a message names the statement."""
-        return "running a Lua file"
+    def build(self, scope: Scope) -> Step:
+        """Return the step that runs the file, as it was when the configuration was read."""
+        name, scripts = self.name, scope.library
+        key = name.lower()
+        arguments = None if self.arguments is None else compile_template(self.arguments)
+
+        def step(run: Run) -> int:
+            line = None if arguments is None else arguments(run)
+            return run_lua_file(run, scripts, name, line, key)
+
+        return step
 
 
-@dataclass(frozen=True, slots=True)
-class Program(NotYet):
-    """What no other statement is, in an export line: the name of a program (spec S11)."""
+def run_lua_file(
+    run: Run, scripts: Library, name: str, command_line: str | None, key: str = ""
+) -> int:
+    """Run a Lua file over the object of a run and return its result code; raises RuleError."""
+    key = key or name.lower()
+    if key in run.callers or len(run.callers) >= _DEEPEST:
+        raise RuleError(f"the Lua file {name} runs itself")
+    code = lua_source(scripts, name)
+    callers = run.callers
+    run.callers = (*callers, key)
+    try:
+        return scripts.lua.run(run, scripts, code, f"@{name}", command_line=command_line)
+    finally:
+        run.callers = callers
 
-    command: Template
 
-    def title(self) -> str:
-        """Return how a message names the statement."""
-        return "running a program"
+def lua_source(scripts: Library, name: str) -> bytes:
+    """Return the text of a Lua file; raises RuleError when there is none."""
+    text = scripts.text(name)
+    if text is None:
+        raise RuleError(f"there is no Lua file {name[:80]}", remedy="correct its name")
+    # As the stand-alone interpreter: a first line with # is for the shell.
+    return (f"--{text}" if text.startswith("#") else text).encode()
 
 
 def _call(text: Text, rest: Text, reading: Reading) -> Statement:
@@ -140,9 +180,26 @@ def _call(text: Text, rest: Text, reading: Reading) -> Statement:
 def bare_name(text: Text, reading: Reading) -> Statement:
     """Return the statement for an import line's text that no keyword recognises."""
     text = text.rstrip()
-    if ".lua" in text.value.lower():
-        return LuaFile(text.column, parse_template(text, reading))
+    found = _LUA_FILE.match(text.value)
+    if found is not None:
+        return _lua_file(text, found.end(), reading)
     return Call(text.column, _script_name(text), bare=True)
+
+
+def _lua_file(text: Text, end: int, reading: Reading) -> Statement:
+    """Return the statement that runs a file, with what stands in parentheses behind its name."""
+    name, rest = _script_name(text.cut(0, end)), text.cut(end).strip()
+    if not rest.value:
+        return LuaFile(text.column, name)
+    if not (rest.value.startswith("(") and rest.value.endswith(")")):
+        raise rest.fail(
+            "the name of a Lua file may be followed by its arguments in parentheses only",
+            remedy=f"write {name}(arguments)",
+        )
+    inner = rest.cut(1, len(rest.value) - 1)
+    if len(inner.value) > 1 and inner.value.startswith('"') and inner.value.endswith('"'):
+        inner = inner.cut(1, len(inner.value) - 1)
+    return LuaFile(text.column, name, parse_template(inner, reading))
 
 
 def _script_name(text: Text) -> str:

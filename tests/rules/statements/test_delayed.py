@@ -51,6 +51,8 @@ def scope(**values: str) -> ObjectScope:
         ("forward study date 20260101-20260131 to A", {**PATIENT, "date": "20260101-20260131"}),
         ("forward study now -1+0 to A", {**PATIENT, "date": "20261120-20261121"}),
         ("forward study age -2+3 to A", {**PATIENT, "date": "20251231-20260105"}),
+        # But a merge chooses among the series of one study.
+        ("merge study modality CT after 2", {**STUDY, "modality": "CT"}),
         # Explicit UIDs, too, beside themselves.
         ("forward series study 9.8 to A", {**PATIENT, "study": "9.8"}),
         ("forward study series 9.8 to A", {**PATIENT, "series": "9.8"}),

@@ -14,7 +14,7 @@ def forwards(line: str, family: str = "Import") -> list[Forward]:
     made = kit.rules(kit.converter(line, family))
     env = kit.FakeEnvironment()
     if family == "Export":
-        return made.expand(0, kit.table(), kit.captured(), env)
+        return list(made.expand(0, kit.table(), kit.captured(), env).forwards)
     verdict, _ = kit.run_import(made, env=env)
     assert verdict.outcome.value == "keep", verdict.reason
     return [recorded.forward for recorded in verdict.forwards]
@@ -80,7 +80,7 @@ def test_quotes_around_the_script_clause_are_dropped() -> None:
 def test_script_clause_runs_on_the_copy() -> None:
     made = kit.rules(kit.converter('forward to A script set PatientID to "%i/%%m"', "Export"))
     env = kit.FakeEnvironment()
-    [forward] = made.expand(0, kit.table(), kit.captured(), env)
+    [forward] = made.expand(0, kit.table(), kit.captured(), env).forwards
     copy = kit.table()
     verdict = made.run_script(forward.script or "", copy, kit.captured(), env)
     assert verdict.outcome.value == "keep"

@@ -1,0 +1,82 @@
+"""Files, programs and replaced UIDs under a trace: shown, and left as they were."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+from dgate.archive.database import Database
+from dgate.archive.schema import prepare
+from dgate.archive.uidregister import Register
+from dgate.archive.writer import Writer
+from tests.rules import kit
+from tests.tracing.kit import configuration, traced
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    """Return the files of a folder but for the configuration."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name not in ("dicom.ini", "acrnema.map")
+    }
+
+
+def actions(trace: object) -> list[str]:
+    return [
+        action
+        for rule in trace.imports  # type: ignore[attr-defined]
+        for event in rule.statements
+        for action in event.actions
+    ]
+
+
+def test_nothing_is_written_run_or_registered(tmp_path: Path) -> None:
+    (tmp_path / "kept.txt").write_text("one\n")
+    before = tree(tmp_path)
+    trace = traced(
+        tmp_path,
+        "AllowSystemCommands = 1\n"
+        'ImportConverter0 = newuids stage T; append "%i%n" to kept.txt; mkdir new; '
+        "save to new/%o.dcm; copy kept.txt to new; rm kept.txt; system touch ran; "
+        'process with edit; set PatientID to "%EPatientName"',
+    )
+
+    assert (trace.outcome, trace.reason) == ("keep", "")
+    assert tree(tmp_path) == before
+    assert not (tmp_path / "new").exists()
+    [kept] = [line for line in actions(trace) if line.startswith("append")]
+    assert kept == f"append 11 bytes to {tmp_path}/kept.txt"
+    done = [line.split()[0] for line in actions(trace)]
+    assert done == [*["map"] * 3, "append", "make", "write", "copy", "remove", "run", "run", "map"]
+    changed = {change.keyword for change in trace.changes}
+    assert changed == {"SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "PatientID"}
+
+
+def test_what_the_register_holds_is_used(tmp_path: Path) -> None:
+    made = configuration(tmp_path, "")
+    database = Database(made.settings)
+    database.open()
+    prepare(database, made.layout, made.settings)
+    writer = Writer(database, made.settings.durability)
+    register = Register(database, writer, kit.StillClock(), made.settings.uid_prefix)
+    register.forward("1.2.3.4", "T", "", "9.9.9")
+    writer.close()
+    database.close()
+
+    trace = traced(tmp_path, "ImportConverter0 = newuids stage T; olduids stage T; newuids stage T")
+
+    [study] = [change for change in trace.changes if change.keyword == "StudyInstanceUID"]
+    assert (study.before, study.after) == ("1.2.3.4", "9.9.9")
+    with sqlite3.connect(tmp_path / "index.db3") as connection:
+        assert connection.execute("SELECT count(*) FROM UIDMODS").fetchone() == (1,)
+    connection.close()
+
+
+def test_a_line_that_defers_says_so(tmp_path: Path) -> None:
+    trace = traced(
+        tmp_path, "ExportConverters = 1\nExportConverter0 = nop; defer; forward to ARCHIVE"
+    )
+    [rule] = trace.exports
+    assert rule.reason == "deferred by ExportConverter0.1"
+    assert trace.destinations == []
