@@ -29,16 +29,17 @@ from dgate.archive.database import Database
 from dgate.clock import Clock, SystemClock
 from dgate.config.reload import Watcher
 from dgate.config.settings import Configuration, Settings
+from dgate.console import Console, open_console
 from dgate.delivery.commands import queue_commands
 from dgate.delivery.dispatcher import Dispatcher
 from dgate.delivery.worker import Toolbox
-from dgate.errors import DgateError
+from dgate.errors import RuleError
 from dgate.foundation import Foundation
 from dgate.generation import Generation
 from dgate.net import Listener, Terms
 from dgate.ops import health
 from dgate.ops.control import Answer, Command, ControlServer, socket_path
-from dgate.ops.lock import FolderLock
+from dgate.ops.lock import FolderLock, take
 from dgate.ops.log import UserLog
 from dgate.parts import Part, background_parts, control_commands
 from dgate.reloading import Reloaded, Reloader
@@ -65,9 +66,11 @@ class Gateway:
         clock: Clock | None = None,
         *,
         beside: Sequence[Part] = (),
+        lock: FolderLock | None = None,
     ) -> None:
         """Prepare; opens nothing. `beside` are parts that live longer than the gateway and are to
-        hear of changed configurations.
+        hear of changed configurations; `lock` is that of the base folder where the caller has
+        taken it already, with `socket_path` in it.
 
         Raises:
             ConfigError: a setting cannot be used.
@@ -76,7 +79,7 @@ class Gateway:
         self._configuration = configuration
         self._clock = clock or SystemClock()
         self._started_at = 0.0
-        self._lock = FolderLock(settings.base_folder)
+        self._lock = lock or FolderLock(settings.base_folder)
         self._socket = socket_path(settings.base_folder)
         self.rules = Rules.build(settings)
         """The rules of the configuration that it starts with."""
@@ -92,6 +95,9 @@ class Gateway:
         self._listener: Listener | None = None
         self._dispatcher: Dispatcher | None = None
         self._control: ControlServer | None = None
+        self._console = open_console(
+            lambda: self.foundation, self._current, self.reload, self._status, self._clock
+        )
 
     @property
     def port(self) -> int:
@@ -134,6 +140,7 @@ class Gateway:
             self._watcher = Watcher(reloader.seen, reloader.check_files)
             commands = self._commands(self._dispatcher, reloader)
             self._control = ControlServer(self._socket, commands)
+            self.generation.hooks.run_startup()
             # The port first: when it is taken, no delivery may have begun.
             self._listener.start()
             self._dispatcher.start()
@@ -168,6 +175,7 @@ class Gateway:
         if self._watcher is not None:
             self._watcher.stop()
             self._watcher = None
+        self._console.stop()
         while self._parts:
             self._parts.pop().stop()
         if self._listener is not None:
@@ -210,17 +218,12 @@ class Gateway:
     # building
 
     def _take_folder(self, socket: Path | None) -> None:
-        holder = self._lock.acquire(socket)
-        if holder is not None:
-            raise DgateError(
-                f"{holder} is working on this folder already",
-                where=str(self._configuration.settings.base_folder),
-                remedy="stop it first, or give this server a folder of its own",
-            )
+        if not self._lock.is_taken:
+            take(self._lock, socket)
 
     def _open(self) -> Foundation:
         foundation = self._foundation = Foundation.open(
-            self._configuration, self._database, self._clock, self._wake
+            self._configuration, self._database, self._clock, self._wake, self._server
         )
         self._generation = Generation.build(foundation, self._configuration, self.rules)
         return foundation
@@ -271,6 +274,11 @@ class Gateway:
 
     def _toolbox(self) -> Toolbox:
         return self.generation.toolbox
+
+    def _server(self) -> Console:
+        if self._listener is None:
+            raise RuleError("no server runs", remedy="`dgate serve`")
+        return self._console
 
     def _warn_of_files_without_index(self) -> None:
         """Say so when a device is full of files that an empty index does not know."""

@@ -23,6 +23,7 @@ from dgate.config.model import Configuration
 from dgate.config.problem import Problem, Severity
 from dgate.config.reload import Stamps, looks_when_read, lost, read_whole, stamps_of
 from dgate.config.settings import load
+from dgate.config.store import settle
 from dgate.errors import ConfigError, DgateError
 from dgate.inspection import blocking, inspect
 from dgate.ops.control import Answer, Command
@@ -112,13 +113,17 @@ class Reloader:
     def rollback(self, number: int, why: str) -> Reloaded:
         """Write the files of an earlier set back and put them into effect.
 
-        Raises ConfigError, and no file has changed then: there is no such set, or it has errors
-        today.
+        A set that cannot be put into effect is taken back. Raises ConfigError, and no file has
+        changed then: there is no such set, it has errors today, or a file cannot be written.
         """
         with self._turn, self._gently():
             check_set(self._history, self._path, number)
-            self._history.write_back(number)
-            return self._reload(why, may_lose=True)
+            written = self._history.write_back(number)
+            reloaded = self._reload(why, may_lose=True)
+            if not reloaded.applied:
+                self._history.take_back(written)
+                self._seen = stamps_of(self._seen)
+            return reloaded
 
     def state(self) -> Answer:
         """Return what `dgate status` shows of the configuration."""
@@ -162,6 +167,8 @@ class Reloader:
         started = time.perf_counter()
         places, seen_before = self._places, self._seen
         try:
+            # Half of what a killed command was about to write must not be taken for a set.
+            settle(self._path.parent)
             wanted, stamps = read_whole(self._path, self._read)
             self._seen = stamps | stamps_of(places)
             rules = Rules.build(wanted.settings)

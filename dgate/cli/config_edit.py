@@ -32,7 +32,7 @@ from dgate.config.keys import MAIN
 from dgate.config.nodes import Node
 from dgate.config.problem import Problem, Severity
 from dgate.config.settings import Configuration, load
-from dgate.config.store import replace_file, replace_files
+from dgate.config.store import write_files
 from dgate.config.text import read_file
 from dgate.errors import ConfigError
 from dgate.inspection import inspect
@@ -72,7 +72,7 @@ def set_command(
     path = before.settings.ini_path
     after = load(path, {path: new})
     _refuse(_added(before, after), _lines_of(after, section, key), force)
-    backup = replace_file(path, new, old)
+    [(_, backup)] = write_files(after.settings.base_folder, {path: new}, {path: old})
     name = key if known is None or known.name.startswith(("*", "<")) else known.name
     what = f"{name} was removed from" if value is None else f"{name} was set in"
     click.echo(f"{what} {path}; the file as it was is {backup}")
@@ -149,11 +149,13 @@ def import_command(config: Path, source: Path, force: bool) -> None:
         files = {after.settings.acrnema_map: files.pop(map_path), **files}
         after = load(ini_path, files)
     _refuse(_added(before, after), None, force)
-    backups = replace_files(files, expected | {p: _content(p) for p in files if p not in expected})
-    for path in files:
+    expected |= {path: _content(path) for path in files if path not in expected}
+    written = write_files(after.settings.base_folder, files, expected)
+    for path, _ in written:
         click.echo(f"wrote {path}")
-    for backup in backups:
-        click.echo(f"the file as it was is {backup}")
+    for _, backup in written:
+        if backup is not None:
+            click.echo(f"the file as it was is {backup}")
 
 
 def _ini(configuration: Configuration) -> IniFile:

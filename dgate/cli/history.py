@@ -17,6 +17,7 @@ from dgate.cli.access import client_of, server_in
 from dgate.cli.options import config_option
 from dgate.config.history import History
 from dgate.config.settings import INI_NAME
+from dgate.config.store import settle
 from dgate.ops.control import Answer
 from dgate.ops.lock import FolderLock
 from dgate.reloading import check_set
@@ -78,6 +79,7 @@ def rollback_command(number: int, config: Path) -> None:
         _print_outcome(server.call("rollback", {"number": number, "who": getpass.getuser()}))
         return
     try:
+        settle(folder)
         history = History(folder)
         check_set(history, config / INI_NAME if config.is_dir() else config, number)
         written = history.write_back(number)

@@ -39,6 +39,17 @@ _COMMANDS: dict[str, tuple[str, str, str]] = {
     "merge": ("dgate.cli.merge", "merge_group", "Join two patients, or two studies."),
     "split": ("dgate.cli.merge", "split_group", "Give part of a study a study of its own."),
     "correct": ("dgate.cli.merge", "correct_group", "Change the identity of a patient."),
+    "deidentify": (
+        "dgate.cli.deidentify",
+        "deidentify_group",
+        "Create the key of de-identification.",
+    ),
+    "reidentify": (
+        "dgate.cli.deidentify",
+        "reidentify_command",
+        "Tell who stands behind a pseudonym.",
+    ),
+    "restore": ("dgate.cli.restore", "restore_command", "Take back what rules changed."),
     "status": ("dgate.cli.status", "status_command", "Show the state of the running server."),
 }
 

@@ -16,7 +16,7 @@ _NEW_UIDS_HELP = "Give the objects new UIDs, which are registered in UIDMODS."
 
 @click.group("merge")
 def merge_group() -> None:
-    """Join two patients, or two studies of one patient.
+    """Join two patients, two studies of one patient, or two series of one study.
 
     Without --yes only shows what would change. Files, index and open deliveries change together,
     study by study. UIDs stay, as a correction makes no new images, unless --new-uids is given.
@@ -68,6 +68,15 @@ def merge_patient_command(source: str, into: str, **options: Any) -> None:
 def merge_study_command(source: str, into: str, **options: Any) -> None:
     """Give all series of study UID to study INTO_UID of the same patient."""
     _run("merge-study", {"key": source, "into": into}, options)
+
+
+@merge_group.command("series")
+@click.argument("source", metavar="UID")
+@click.argument("into", metavar="INTO_UID")
+@_options
+def merge_series_command(source: str, into: str, **options: Any) -> None:
+    """Give all images of series UID to series INTO_UID of the same study."""
+    _run("merge-series", {"key": source, "into": into}, options)
 
 
 @split_group.command("study")
@@ -128,6 +137,8 @@ def _run(operation: str, arguments: dict[str, Any], options: dict[str, Any]) -> 
     what = f"{found['objects']} object(s) in {len(found['studies'])} study(ies)"
     if apply:
         click.echo(f"Corrected: {what}.")
+        if found["left_out"]:
+            click.echo(f"{found['left_out']} object(s) were left as they are by a rule.")
     else:
         click.echo(f"Would correct: {what}.")
         click.echo("Nothing was changed; add --yes to do it.")

@@ -9,7 +9,9 @@ from typing import Any
 import click
 
 from dgate.cli.options import config_option
+from dgate.cli.progress import printable
 from dgate.cli.upkeep import amount, report
+from dgate.ops.control import Answer
 
 
 @click.command("move-device")
@@ -53,7 +55,11 @@ def move_device_command(
     }
     for level, key in given.items():
         arguments |= {"level": level, "key": key}
-    found = report(config, "maintenance.move-device", arguments)
+
+    def on_answer(answer: Answer) -> None:
+        click.echo(printable(answer["problem"]), err=True)
+
+    found = report(config, "maintenance.move-device", arguments, on_answer)
     if dry_run:
         click.echo(f"{found['total']} object(s) would move.")
         return
@@ -61,6 +67,6 @@ def move_device_command(
     size = "" if rename_only else f", {amount(found['size'])}"
     click.echo(f"{found['objects']} of {found['total']} object(s) {verb}{size}.")
     if found["skipped"]:
-        why = "their files are not there, or they changed meanwhile"
+        why = "their files are not there or cannot be read, or they changed meanwhile"
         click.echo(f"{found['skipped']} object(s) stayed: {why}.", err=True)
         sys.exit(1)

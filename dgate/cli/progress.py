@@ -61,9 +61,14 @@ class Ticker:
 
     def say(self, line: str, *, err: bool = False) -> None:
         """Print a line of the result, above the bar."""
-        safe = "".join(char if char.isprintable() else "?" for char in line)
+        safe = printable(line)
         if self._bar is not None and not err:
             # Both may be the same terminal.
             self._bar.print(safe, markup=False, highlight=False)
             return
         click.echo(safe, err=err)
+
+
+def printable(line: str) -> str:
+    """Return a line without what would act on a terminal: names in it are anybody's."""
+    return "".join(char if char.isprintable() else "?" for char in line)

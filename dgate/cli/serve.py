@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import logging
-import queue
 import signal
+import socket
 from pathlib import Path
-from types import FrameType
 
 import click
 
 from dgate.cli.options import config_option
-from dgate.config.history import History
-from dgate.config.settings import Configuration, Severity, load
+from dgate.config.settings import INI_NAME, Configuration, Severity, load
+from dgate.config.store import settle
 from dgate.errors import ConfigError
 from dgate.gateway import Gateway
 from dgate.inspection import blocking, inspect
+from dgate.ops.control import socket_path
+from dgate.ops.lock import FolderLock, take
 from dgate.ops.log import Logs
 from dgate.parts import LogPart, log_settings
 from dgate.rules.hooks import Rules
@@ -44,30 +45,52 @@ def serve_command(config: Path, verbose: bool) -> None:
 
     Exit code 0: it was stopped; 1: it did not start.
     """
-    folder = config if config.is_dir() else config.parent
-    History(folder.absolute()).finish()
-    configuration = load(config)
+    ini_path = (config / INI_NAME if config.is_dir() else config).absolute()
+    if not ini_path.exists():
+        # Says so, and leaves no lock file in a folder that is not dgate's.
+        load(config)
+    lock = FolderLock(ini_path.parent)
+    take(lock, socket_path(ini_path.parent))
+    try:
+        # Under the lock: no server is at work on the files, nor a rollback.
+        settle(ini_path.parent)
+        _serve(load(config), lock, verbose=verbose)
+    finally:
+        lock.release()
+
+
+def _serve(configuration: Configuration, lock: FolderLock, *, verbose: bool) -> None:
+    """Serve until a signal ends it; `lock` is that of the base folder."""
     logs = Logs(log_settings(configuration.settings), verbose=verbose)
     logs.start()
-    gateway = Gateway(configuration, beside=[LogPart(logs)])
+    gateway = Gateway(configuration, beside=[LogPart(logs)], lock=lock)
     _report_problems(configuration, gateway.rules)
-    signals: queue.SimpleQueue[int] = queue.SimpleQueue()
-
-    def on_signal(number: int, _frame: FrameType | None) -> None:
-        # Handlers interrupt this thread anywhere: the work is done in the loop below.
-        signals.put(number)
-
-    for heeded in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(heeded, on_signal)
+    signals = _signals()
     gateway.start()
     try:
-        while (number := signals.get()) == signal.SIGHUP:
+        while (number := signals.recv(1)[0]) == signal.SIGHUP:
             gateway.reload("SIGHUP")
         log.info("Signal %s: the server is stopping.", signal.Signals(number).name)
     finally:
         gateway.stop()
     log.info("The server has stopped.")
     logs.stop()
+
+
+def _signals() -> socket.socket:
+    """Return a socket that gives the number of each signal that the server heeds, as one byte.
+
+    The interpreter writes it in whichever thread the kernel chose for the signal. A handler of
+    Python would run in the main thread only, which is not woken when that was another one: after a
+    process stood still (SIGSTOP, a frozen container), or with two signals at once.
+    """
+    reader, writer = socket.socketpair()
+    writer.setblocking(False)
+    # The interpreter has it for as long as the process lives.
+    signal.set_wakeup_fd(writer.detach(), warn_on_full_buffer=False)
+    for heeded in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(heeded, lambda number, frame: None)
+    return reader
 
 
 def _report_problems(configuration: Configuration, rules: Rules) -> None:

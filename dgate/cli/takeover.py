@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 
 from dgate.archive.maintenance.takeover import DeviceReport, SettingNote, Survey, survey
+from dgate.cli.progress import Ticker, printable
 from dgate.config.check import Count
 from dgate.config.problem import Problem
 from dgate.config.settings import load
@@ -37,9 +38,12 @@ def takeover_command(folder: Path, as_json: bool) -> None:
     in_use = FolderLock(configuration.settings.base_folder).is_held()
     rules = Rules.build(configuration.settings)
     problems = inspect(configuration, rules)
-    if sys.stderr.isatty():
-        click.echo("Looking at the index and the names of all files ...", err=True)
-    report = survey(configuration, in_use=in_use)
+    with Ticker("takeover") as ticker:
+
+        def show(what: str, done: int, total: int | None) -> None:
+            ticker.show(f"{what}: {done}", done, total)
+
+        report = survey(configuration, in_use=in_use, progress=show)
     obstacles = [str(one) for one in blocking(problems, rules)]
     obstacles += report.obstacles
     if as_json:
@@ -47,7 +51,7 @@ def takeover_command(folder: Path, as_json: bool) -> None:
         click.echo(json.dumps(data, indent=2, ensure_ascii=False))
     else:
         for line in _lines(report, problems, obstacles):
-            click.echo(_printable(line))
+            click.echo(printable(line))
     sys.exit(1 if obstacles else 0)
 
 
@@ -152,8 +156,3 @@ def _setting_lines(title: str, notes: Sequence[SettingNote]) -> Iterator[str]:
         yield f"  {len(notes)} {title}:"
     for note in notes:
         yield f"    {note.name} = {note.value} (line {note.line}): {note.text}"
-
-
-def _printable(line: str) -> str:
-    """Return a line without what could steer a terminal: it has names out of the database."""
-    return "".join(char if char.isprintable() else "?" for char in line)

@@ -34,6 +34,7 @@ from dgate.tracing.report import ObjectTrace
 @click.option("--calling", default="", metavar="AE", help="AE title of the sender (%u).")
 @click.option("--called", default="", metavar="AE", help="AE title called (%c); else MyACRNema.")
 @click.option("--limit", type=click.IntRange(min=1), help="Trace so many objects at most.")
+@click.option("--network", is_flag=True, help="Let scripts query other nodes.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per line.")
 @click.option("--short", is_flag=True, help="Leave out the rules that do not run.")
 def trace_command(
@@ -43,6 +44,7 @@ def trace_command(
     calling: str,
     called: str,
     limit: int | None,
+    network: bool,
     as_json: bool,
     short: bool,
 ) -> None:
@@ -63,7 +65,7 @@ def trace_command(
     configuration = load(config)
     in_use = FolderLock(configuration.settings.base_folder).is_held()
     traced, failed = 0, 0
-    with open_trace(configuration, SystemClock(), in_use=in_use) as opened:
+    with open_trace(configuration, SystemClock(), in_use=in_use, network=network) as opened:
         if opened.note and query:
             raise DgateError(f"the archive cannot be asked: {opened.note}")
         found = _stored(opened, query, calling, called) if query else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from dgate.archive.devices import Devices
-from dgate.archive.export import Exporter
+from dgate.archive.export import Exporter, read_head
 from dgate.archive.files import FileReader
 from dgate.archive.importer import files_below
 from dgate.archive.records import InstanceRef
@@ -24,7 +25,7 @@ from dgate.delivery.inquiry import Inquiry, find_proposals, list_objects
 from dgate.delivery.offers import MOST_CONTEXTS, UNCOMPRESSED, listed_classes, storage_offers
 from dgate.delivery.sender import Sender
 from dgate.dicom.encode import UTF_8, encode_data_set
-from dgate.dicom.part10 import file_meta, read_meta
+from dgate.dicom.part10 import file_meta
 from dgate.dicom.payload import Payload, SpillFile
 from dgate.dicom.uids import is_uid
 from dgate.errors import DgateError, NoContext, PeerError, Rejected, StoreError, Unreachable
@@ -47,7 +48,6 @@ GET_MODELS = {
 }
 """By whether the model is the Patient Root."""
 
-_HEAD_BYTES = 1 << 16
 _PREPARED = 2000
 _MOST_LOSSES = 2
 """So many associations lost one after another, with nothing sent between, end `dgate send`."""
@@ -159,8 +159,8 @@ def _read_metas(paths: Iterable[Path]) -> tuple[list[InstanceRef], int]:
     unreadable = 0
     for path in paths:
         try:
-            with path.open("rb") as file:
-                meta = read_meta(file.read(_HEAD_BYTES))
+            with closing(FileReader.of(str(path))) as reader:
+                meta, _ = read_head(reader)
         except (DgateError, OSError) as exc:
             unreadable += 1
             click.echo(f"{path} is skipped: {exc}", err=True)
@@ -257,6 +257,8 @@ def fetch(peer: Peer, keys: KeyList, level: str, output: Path, *, patient_root: 
     final = Command()
     for place, offers in enumerate(storage_offers(classes, MOST_CONTEXTS - 1)):
         final = _get(peer, sop_class, offers, keys, level, folder)
+        if category(final.status or 0) not in (StatusCategory.SUCCESS, StatusCategory.WARNING):
+            break
         total = (final.completed or 0) + (final.failed or 0) + (final.warning or 0)
         if place:
             final.completed, final.warning = min(total, len(folder.received)), 0

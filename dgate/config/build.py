@@ -57,6 +57,7 @@ def build_settings(
     fields |= areas(values, devices, report)
     if not values.text("TempDir"):
         fields["temp_dir"] = (devices[0] if devices else ini_path.parent) / "printer_files"
+    fields["script_folders"] = _script_folders(values.get("ScriptFolders"), values, report)
     fields["worklist_iso_ir"] = worklist_iso_ir(values, report)
     fields["uid_prefix"] = _uid_prefix(values.get("UIDPrefix"), report)
     fields["file_name_syntax"] = _file_name_syntax(values.get("FileNameSyntax"), report)
@@ -67,9 +68,21 @@ def build_settings(
     limits = {"Import": fields["import_converters"], "Export": fields["export_converters"]}
     fields["converters"] = converters.active(values, ini, limits, report)
     fields["scripts"] = converters.scripts(ini)
+    fields["lua_events"] = converters.lua_events(ini)
     fields |= watched(values, devices, fields["profile"], report)
     fields["virtual_servers"] = virtual_servers(values, report)
     return Settings(ini_path=ini_path, base_folder=ini_path.parent, **fields)
+
+
+def _script_folders(value: Value, values: Values, report: Report) -> tuple[Path, ...]:
+    """Return the folders that scripts may use; one that is not there is reported."""
+    parts = (part.strip() for part in value.text.split(","))
+    folders = tuple(values.path(part, value) for part in parts if part)
+    for folder in folders:
+        if not folder.is_dir():
+            message = f"{value.name} names {folder}, which is no folder"
+            report.warning(value.line, message, "create it, or correct the name")
+    return folders
 
 
 def _database(values: Values, report: Report) -> tuple[Engine, str]:
@@ -187,9 +200,7 @@ def _uid_prefix(value: Value, report: Report) -> str:
 def _file_name_syntax(value: Value, report: Report) -> str:
     text = value.text.strip()
     if text.lower().startswith("lua:"):
-        message = f"{value.name}: this version does not run Lua, and names files by syntax 4"
-        report.error(value.line, message, "use a number from 0 to 12, or a template with %")
-        return value.key.default
+        return text
     if "%" in text:
         parts = text.replace("\\", "/").split("/")
         if ".." in parts or text.startswith(("/", "\\")):

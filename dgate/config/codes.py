@@ -35,6 +35,7 @@ _KINDS = (
     (re.compile(r"(as|is|)"), CodeKind.KEEP),
     (re.compile(r"uj"), CodeKind.KEEP),
     (re.compile(r"u[nilbe]|n0|j0"), CodeKind.REENCODE),
+    (re.compile(r"rl!?"), CodeKind.REENCODE),
     (re.compile(r"j[12sk]\d*|ja"), CodeKind.REENCODE),
     (re.compile(r"j[34567l]\d*"), CodeKind.LOSSY),
     (re.compile(r"k[1248abc]"), CodeKind.RESIZE),

@@ -5,14 +5,13 @@ The text of a rule is not looked at here (`dgate.rules.grammar`). Pure functions
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import PurePath
 
 from dgate.config.ini import Entry, IniFile
 from dgate.config.key_table import CONVERTER_FAMILIES, REGISTRY
 from dgate.config.keys import Key, KeyType
-from dgate.config.model import ConverterText, Filters, ScriptTexts, Value
+from dgate.config.model import ConverterText, Filters, LuaEvent, ScriptTexts, Value
 from dgate.config.problem import Report
 from dgate.config.values import Values
 
@@ -25,7 +24,8 @@ _FILTER_FIELDS = {
     "CalledAE": "called",
     "Filter": "sql",
 }
-_SEARCH_PATH = re.compile(r"package\.c?path\s*=")
+_NEED_TEXT = ("Archive", "MoveDevice")
+"""Families whose Lua line runs only beside a text line (spec converters.md 3)."""
 
 
 def active(
@@ -39,15 +39,18 @@ def active(
         # The default is one less than there may be, and nobody has to raise it (spec S23).
         limits = {family: limit for family, limit in limits.items() if family != "Import"}
     lines = _lua_lines(ini, report)
+    twins: set[str] = set()
     for value in values:
         if value.key.type is not KeyType.SCRIPT or not value.text.strip():
             continue
         name = value.name.lower()
         if name in lines:
+            twins.add(name)
             message = f"{value.name} is not used: [{LUA_SECTION}] has one of the same name"
             report.warning(value.line, message, "remove one of the two", 1)
             continue
         lines[name] = (value, False)
+    _drop_lonely(lines, twins, report)
     running = []
     for value, lua in lines.values():
         family, index = _family_and_index(value)
@@ -70,6 +73,16 @@ def scripts(ini: IniFile) -> ScriptTexts:
     return ScriptTexts({entry.key: entry.value for entry in entries})
 
 
+def lua_events(ini: IniFile) -> tuple[LuaEvent, ...]:
+    """Return the Lua code that runs on events which are not those of a rule."""
+    name = PurePath(ini.path).name
+    return tuple(
+        LuaEvent(key.name, entry.value, f"{name}:{entry.line}")
+        for key, entry in _lua_entries(ini)
+        if key is not None and key.feeds == "lua_events" and entry.value.strip()
+    )
+
+
 def note_lua_events(ini: IniFile, report: Report) -> None:
     """Report what section [lua] asks for and this version does not do."""
     for key, entry in _lua_entries(ini):
@@ -78,18 +91,12 @@ def note_lua_events(ini: IniFile, report: Report) -> None:
             advice = f"did you mean {near}?" if near else "remove the line"
             message = f"{entry.key} in [{LUA_SECTION}] is not known and has no effect"
             report.warning(entry.line, message, advice, 1)
-        elif not entry.value.strip() or _family(key) in CONVERTER_FAMILIES:
-            # The rules themselves report that a Lua rule of theirs fails.
-            continue
-        elif key.reason:
+        elif entry.value.strip() and key.waits:
+            message = f"{entry.key} in [{LUA_SECTION}] has no effect yet: {key.waits}"
+            report.warning(entry.line, message, "put # in front of the line until then", 1)
+        elif entry.value.strip() and key.reason:
             message = f"{entry.key} in [{LUA_SECTION}] has no effect: {key.reason}"
             report.info(entry.line, message, "the line can be removed", 1)
-        else:
-            # Shipped files set the search path here; without Lua that matters to nobody.
-            harmless = key.name == "association" and _SEARCH_PATH.match(entry.value)
-            note = report.info if harmless else report.warning
-            message = f"{entry.key} in [{LUA_SECTION}] has no effect yet: {key.missing}"
-            note(entry.line, message, "put # in front of the line until then", 1)
 
 
 def _lua_entries(ini: IniFile) -> list[tuple[Key | None, Entry]]:
@@ -113,6 +120,18 @@ def _lua_lines(ini: IniFile, report: Report) -> dict[str, tuple[Value, bool]]:
         value = Value(key, match.name, entry.value, entry.line)
         lines[match.name.lower()] = (value, True)
     return lines
+
+
+def _drop_lonely(lines: dict[str, tuple[Value, bool]], twins: set[str], report: Report) -> None:
+    """Take away what only section [lua] has and the main section has to have as well."""
+    for name, (value, lua) in list(lines.items()):
+        if lua and name not in twins and _family(value.key) in _NEED_TEXT:
+            del lines[name]
+            message = (
+                f"{value.name} in [{LUA_SECTION}] has no effect alone: it runs only where the main "
+                "section has a line of this name"
+            )
+            report.warning(value.line, message, f"write {value.name} = nop there, too", 1)
 
 
 def _family_and_index(value: Value) -> tuple[str, int]:

@@ -20,8 +20,9 @@ from typing import Any
 
 from dgate.config.model import Configuration
 from dgate.config.reload import set_files
-from dgate.config.store import remove_file, replace_file, sync
+from dgate.config.store import Written, write_files
 from dgate.config.text import read_file
+from dgate.disk import sync_file, sync_folder
 from dgate.errors import ConfigError
 
 log = logging.getLogger(__name__)
@@ -29,7 +30,6 @@ log = logging.getLogger(__name__)
 KEPT_SETS = 20
 _MOST_CHANGES = 200
 _ABOUT = "set.json"
-_PENDING = "pending"
 _NEW = ".new"
 _REMEDY = "`dgate config history` shows the sets that there are"
 
@@ -118,52 +118,22 @@ class History:
             ) from exc
         return number
 
-    def write_back(self, number: int) -> list[tuple[Path, Path | None]]:
-        """Write the files of a set to their places; returns those that changed, with the backup of
-        what each held before.
+    def write_back(self, number: int) -> list[Written]:
+        """Write the files of a set to their places, all or none; returns those that changed.
 
-        A crash leaves either no file changed, or a note by which `finish` changes the others.
         Raises ConfigError: a file cannot be written, or is changed by somebody else just now.
         """
         files = self.files(number)
         now = {path: _content(path) for path in files}
         # The ini file last, as it names the others.
-        changing = [path for path in reversed(files) if files[path] != now[path]]
-        if len(changing) > 1:
-            self._note_pending(number)
-        written: list[tuple[Path, Path | None]] = []
-        for path in changing:
-            content = files[path]
-            if content is None:
-                written.append((path, remove_file(path)))
-            else:
-                written.append((path, replace_file(path, content, now[path])))
-        (self.folder / _PENDING).unlink(missing_ok=True)
-        return written
+        changing = {path: files[path] for path in reversed(files) if files[path] != now[path]}
+        return write_files(self._base, changing, now) if changing else []
 
-    def finish(self) -> None:
-        """Complete a `write_back` that a crash interrupted; raises ConfigError."""
-        try:
-            text = (self.folder / _PENDING).read_text()
-        except FileNotFoundError:
-            return
-        except OSError as exc:
-            raise ConfigError(
-                f"an interrupted rollback cannot be read: {exc.strerror}",
-                where=str(self.folder / _PENDING),
-            ) from exc
-        number = int(text) if text.isdecimal() else 0
-        log.warning("The rollback to set %d, which was interrupted, is being finished.", number)
-        self.write_back(number)
-
-    def _note_pending(self, number: int) -> None:
-        try:
-            _write_durably(self.folder / _PENDING, str(number).encode(), 0o600)
-            sync(self.folder)
-        except OSError as exc:
-            raise ConfigError(
-                f"the rollback cannot be prepared: {exc.strerror}", where=str(self.folder)
-            ) from exc
+    def take_back(self, written: Sequence[Written]) -> None:
+        """Undo a `write_back` whose files could not be put into effect; raises ConfigError."""
+        before = {path: None if backup is None else _content(backup) for path, backup in written}
+        if before:
+            write_files(self._base, before, {path: _content(path) for path in before})
 
     def _numbers(self) -> Iterator[int]:
         with contextlib.suppress(FileNotFoundError, NotADirectoryError, PermissionError):
@@ -244,10 +214,11 @@ class History:
         _write(place / _ABOUT, json.dumps(about, indent=1).encode(), 0o600)
         # All together: the first sync carries the rest with it, and objects that are being stored
         # have to wait for one only.
-        for path in (*place.iterdir(), place):
-            sync(path)
+        for path in place.iterdir():
+            sync_file(path)
+        sync_folder(place)
         place.rename(self._place(number))
-        sync(self.folder)
+        sync_folder(self.folder)
 
 
 def _relative(path: Path, base: Path) -> str:
@@ -262,11 +233,6 @@ def _content(path: Path) -> bytes | None:
         return None
     except OSError as exc:
         raise ConfigError(f"the file cannot be read: {exc.strerror}", where=str(path)) from exc
-
-
-def _write_durably(path: Path, content: bytes, mode: int) -> None:
-    _write(path, content, mode)
-    sync(path)
 
 
 def _write(path: Path, content: bytes, mode: int) -> None:

@@ -32,6 +32,8 @@ ub  uncompressed, big endian            uj  JPEG kept, everything else uncompres
 j1, j2  JPEG lossless                   j3NN, j4NN  JPEG lossy of quality NN
 js  JPEG-LS lossless                    j7NN  JPEG-LS near-lossless
 jk  JPEG 2000 lossless                  jlNN  JPEG 2000 lossy
+rl  RLE lossless                        s0 to s9  what CompressionConverter0 to 9 do
+k1 k2 k4 k8 ka kb kc  at most 1024, 512, 256, 128, 64, 32, 16 pixels for the longer side
 Which of them can be written depends on the codecs that are installed."""
 _VIRTUAL_DETAILS = """\
 FIXKODAK      patient IDs: a leading zero is added for this node, and taken from its answers
@@ -67,6 +69,9 @@ _ZIP_DETAILS = """\
 The begin of a time of day as HH:MM:SS: 05: packs between five and six, 23:30 at half past eleven in
 the evening. The user log and the trouble log go into logs/logs_YYYYMMDD.zip beside dicom.ini and
 begin anew; before eight in the morning the date is that of the day before."""
+_LIMIT_DETAILS = """\
+A script that exceeds the limit is stopped and fails, as ScriptErrors says; what it kept in global
+variables is lost. The server goes on."""
 _RULE_DETAILS = """\
 Statements are separated by ; and run from left to right. A test that fails skips the statement,
 or the block in braces, that follows it.
@@ -1165,7 +1170,6 @@ _ROUTING = (
         "Quiet time in seconds before an operation on a whole series, study or patient.",
         _CORE,
         "forward_collect_delay_s",
-        waits="this version does not run operations on whole series, studies or patients",
         least=0,
     ),
     Key(
@@ -1181,10 +1185,18 @@ _ROUTING = (
         "AllowSystemCommands",
         _BOOL,
         "0",
-        "1 lets rules start programs.",
+        "1 lets rules start programs, without a shell.",
         _OWN,
         "allow_system_commands",
-        waits="this version starts no programs",
+    ),
+    Key(
+        "SystemTimeout",
+        _SECONDS,
+        "300",
+        "Seconds after which a program that a rule started is killed, with all that it started.",
+        _OWN,
+        "system_timeout_s",
+        least=1,
     ),
     Key(
         "ForwardAssociationRefreshDelay",
@@ -1203,6 +1215,8 @@ _ROUTING = (
         "0",
         "Tries of an operation on a whole series, study or patient; 0 tries for ever.",
         _CORE,
+        "maximum_request_tries",
+        least=0,
     ),
     Key(
         "DelayedForwarderThreads",
@@ -1235,13 +1249,82 @@ _ROUTING = (
         )
         for name in ("RetryForwardFailed", "RetryForwardRemoteDICOMError")
     ),
-    Key("ScriptFolders", KeyType.LIST, "", "Folders that scripts may also use.", _OWN),
-    Key("LuaUnrestricted", _BOOL, "0", "1 lifts the limits on Lua's file access.", _OWN),
-    Key("ChangeLog", _BOOL, "0", "1 records what rules change.", _OWN),
-    Key("ChangeLogDays", _INT, "30", "Days that the record of changes is kept.", _OWN),
+    Key(
+        "ScriptFolders",
+        KeyType.LIST,
+        "",
+        "Folders that rules and scripts may use beside the base folder, the devices and TempDir.",
+        _OWN,
+        "script_folders",
+    ),
+    Key(
+        "LuaUnrestricted",
+        _BOOL,
+        "0",
+        "1 lifts the limits on the files that rules and Lua may use.",
+        _OWN,
+        "lua_unrestricted",
+    ),
+    Key(
+        "LuaInstructions",
+        _INT,
+        "1000",
+        "Millions of Lua instructions that one run of Lua code may execute; 0 is no limit.",
+        _OWN,
+        "lua_instructions",
+        least=0,
+        most=1_000_000,
+        details=_LIMIT_DETAILS,
+    ),
+    Key(
+        "LuaMemoryMB",
+        _INT,
+        "256",
+        "Megabytes that the Lua code of an association or rule may hold; 0 is no limit.",
+        _OWN,
+        "lua_memory_mb",
+        least=0,
+        most=65536,
+        details=_LIMIT_DETAILS,
+    ),
+    Key(
+        "LuaSeconds",
+        KeyType.SECONDS,
+        "30",
+        "Seconds that one run of Lua code may take; 0 is no limit. Waiting for other nodes counts "
+        "a hundredth.",
+        _OWN,
+        "lua_seconds",
+        details=_LIMIT_DETAILS,
+    ),
+    Key(
+        "ReidentificationKey",
+        _PATH,
+        "reidentification.key",
+        "Key file of de-identification, made by `dgate deidentify key`; readable for the server's "
+        "user only.",
+        _OWN,
+        "reidentification_key",
+    ),
+    Key(
+        "ChangeLog",
+        _BOOL,
+        "0",
+        "1 records what import rules change in each object, so that it can be taken back.",
+        _OWN,
+        "change_log",
+    ),
+    Key(
+        "ChangeLogDays",
+        _INT,
+        "30",
+        "Days that the record of changes is kept.",
+        _OWN,
+        "change_log_days",
+        least=1,
+    ),
 )
 
-_NO_LUA = "this version does not run Lua"
 # Family of rules: how many, when it runs, and its mark.
 _CONVERTERS = (
     ("Import", 100, "each object before it is stored", _CORE),
@@ -1266,12 +1349,9 @@ _CONVERTERS = (
 )
 CONVERTER_FAMILIES = tuple(family for family, *_ in _CONVERTERS)
 """Prefixes of the rule families, in the order of the reference."""
-_NO_MERGE = "this version merges identities only, by `dgate merge`, and runs no rules on that"
 _NOT_CALLED = {
-    "MergeSeries": _NO_MERGE,
-    "MergeStudies": _NO_MERGE,
-    "Archive": "objects are not archived to jukeboxes",
-    "MoveDevice": "objects move between devices as they are",
+    "Archive": "objects are not archived to jukeboxes; what does that will run it. Where they move "
+    "between devices, MoveDeviceConverter0 runs",
 }
 """The families whose moment never comes in this version."""
 _FILTERS = (
@@ -1291,6 +1371,12 @@ _DIFFERENCES = {
     "RejectedImage": "retry works as a statement, and a forward is owed like any other",
     "RejectedImageWorkList": "retry works as a statement, and a forward is owed like any other",
     "Compression": "an object whose rule fails is refused, or not sent",
+    "MergeSeries": "it runs for `dgate merge series`; an object that it destroys or rejects stays "
+    "in its series, and when it fails nothing is merged",
+    "MergeStudies": "it runs for `dgate merge study`; an object that it destroys or rejects stays "
+    "in its study, and when it fails nothing is merged",
+    "MoveDevice": "the index follows what the rule changes; an object that it destroys or rejects "
+    "moves as it was, and one whose rule fails stays",
 }
 _STATION_OF = {"Retrieve": "the move destination", "RetrieveResult": "the move destination"}
 
@@ -1340,7 +1426,7 @@ def _converter_keys() -> list[Key]:
                 meaning,
                 _CORE2,
                 "converters",
-                _NO_LUA,
+                _NOT_CALLED.get(family, ""),
                 section=section,
                 numbers=numbers,
             )
@@ -1356,7 +1442,7 @@ _SECTIONS = (
             "",
             f"Lua code that runs {moment}.",
             _CORE2,
-            waits=_NO_LUA,
+            "lua_events",
             section="lua",
         )
         for name, moment in (
@@ -1364,8 +1450,8 @@ _SECTIONS = (
             ("association", "at the begin of each association"),
             ("endassociation", "at the end of each association"),
             ("command", "for each DIMSE command"),
-            ("clienterror", "when a client fails"),
-            ("nightly", "at 03:00"),
+            ("clienterror", "when an association ends by an error of the client"),
+            ("nightly", "at 03:00, local time"),
             ("background", "every second"),
         )
     ),

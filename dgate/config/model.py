@@ -92,6 +92,17 @@ class VirtualServer:
     """Line of dicom.ini."""
 
 
+@dataclass(frozen=True, slots=True)
+class LuaEvent:
+    """Lua code of section [lua] that is no rule."""
+
+    name: str
+    """`startup`, `nightly`... as the registry spells it."""
+    code: str
+    where: str
+    """`dicom.ini:41`."""
+
+
 class ScriptTexts(Mapping[str, str]):
     """The entries of section [scripts]; names are found in whatever letter case."""
 
@@ -221,7 +232,18 @@ class Settings:
     converters: tuple[ConverterText, ...]
     scripts: Mapping[str, str]
     script_errors_reject: bool
+    reidentification_key: Path
     allow_system_commands: bool
+    system_timeout_s: float
+    script_folders: tuple[Path, ...]
+    lua_unrestricted: bool
+    lua_instructions: int
+    """Millions; 0 is no limit."""
+    lua_memory_mb: int
+    lua_seconds: float
+    lua_events: tuple[LuaEvent, ...]
+    change_log: bool
+    change_log_days: int
 
     read_ahead: int
     virtual_servers: tuple[VirtualServer, ...]
@@ -238,6 +260,7 @@ class Settings:
     retry_delay_s: float | None
     fail_hold_off_s: float | None
     maximum_export_retries: int
+    maximum_request_tries: int
     forward_collect_delay_s: float
 
 

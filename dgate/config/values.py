@@ -15,7 +15,7 @@ from pathlib import Path
 from dgate.config import codes
 from dgate.config.ini import Section
 from dgate.config.key_table import REGISTRY
-from dgate.config.keys import MAIN, Key, KeyType, Mark, Match
+from dgate.config.keys import MAIN, Key, KeyType, Match
 from dgate.config.model import Value
 from dgate.config.ports import service_port
 from dgate.config.problem import Report
@@ -132,7 +132,7 @@ class Values:
             key = value.key
             if key.effective:
                 continue
-            if key.mark is Mark.LEGACY:
+            if key.reason:
                 message = f"{value.name} has no effect: {key.reason}"
                 self._report.info(value.line, message, "the line can be removed", 1)
             elif not self._is_default(value):

@@ -7,7 +7,8 @@ all.
 
 One connection carries one request, `{"command": NAME, "arguments": {...}}`, and its answers: any
 number of `{"answer": {...}}`, then `{"end": true}` or `{"error": {"what": ..., "where": ...,
-"remedy": ...}}`.
+"remedy": ...}}`. While a command works and says nothing, `{"alive": true}` comes now and then, so
+that a caller can tell long work from a server that has gone.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import socket
 import stat
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -41,6 +43,9 @@ MOST_CALLERS = 16
 REQUEST_TIMEOUT_S = 10.0
 WRITE_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 10.0
+ALIVE_EVERY_S = 10.0
+"""A caller hears something so often; it gives up after six times as long."""
+_ALIVE = b'{"alive": true}\n'
 
 
 def socket_path(base_folder: Path) -> Path:
@@ -69,14 +74,21 @@ class ControlServer:
     work. A caller that goes away closes the iterator.
     """
 
-    def __init__(self, path: Path, commands: Mapping[str, Command]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        commands: Mapping[str, Command],
+        *,
+        alive_every_s: float = ALIVE_EVERY_S,
+    ) -> None:
         self.path = path
         self._commands = commands
+        self._alive_every_s = alive_every_s
         self._listener: socket.socket | None = None
         self._accepting: threading.Thread | None = None
         self._wake_reader, self._wake_writer = socket.socketpair()
         self._callers_lock = threading.Lock()
-        self._callers: dict[threading.Thread, socket.socket] = {}
+        self._callers: dict[threading.Thread, _Caller] = {}
 
     def start(self) -> None:
         """Listen.
@@ -114,9 +126,9 @@ class ControlServer:
             self.path.unlink(missing_ok=True)
         with self._callers_lock:
             callers = dict(self._callers)
-        for connection in callers.values():
+        for caller in callers.values():
             with contextlib.suppress(OSError):  # The caller may have gone already.
-                connection.shutdown(socket.SHUT_RDWR)
+                caller.connection.shutdown(socket.SHUT_RDWR)
         for thread in callers:
             # A command that neither ends nor answers must not keep the server from stopping.
             thread.join(STOP_TIMEOUT_S)
@@ -126,7 +138,7 @@ class ControlServer:
     def _prepare_folder(self) -> None:
         folder = self.path.parent
         if not folder.is_dir():
-            folder.mkdir(mode=0o700, parents=True)
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if folder.name == f"dgate-{os.getuid()}":
             found = folder.lstat()
             # A folder that somebody else made under the public temporary directory must not be
@@ -147,33 +159,42 @@ class ControlServer:
             selector.register(self._listener, selectors.EVENT_READ)
             selector.register(self._wake_reader, selectors.EVENT_READ)
             while True:
-                ready = {key.fileobj for key, _ in selector.select()}
+                pause_s = self._alive_every_s if self._callers else None
+                ready = {key.fileobj for key, _ in selector.select(pause_s)}
                 if self._wake_reader in ready:
                     return
+                with self._callers_lock:
+                    callers = list(self._callers.values())
+                for caller in callers:
+                    caller.keep_alive(self._alive_every_s)
+                if not ready:
+                    continue
                 with contextlib.suppress(OSError):  # A caller that left before it was accepted.
                     connection, _ = self._listener.accept()
                     self._begin(connection)
 
     def _begin(self, connection: socket.socket) -> None:
         connection.settimeout(REQUEST_TIMEOUT_S)
+        caller = _Caller(connection)
         thread = threading.Thread(
-            target=self._serve, args=(connection,), name="control-caller", daemon=True
+            target=self._serve, args=(caller,), name="control-caller", daemon=True
         )
         with self._callers_lock:
             if len(self._callers) >= MOST_CALLERS:
                 connection.close()
                 return
-            self._callers[thread] = connection
+            self._callers[thread] = caller
         thread.start()
 
-    def _serve(self, connection: socket.socket) -> None:
+    def _serve(self, caller: _Caller) -> None:
+        connection = caller.connection
         try:
-            with connection, connection.makefile("rwb") as stream:
+            with connection, connection.makefile("rb") as stream:
                 line = stream.readline(LONGEST_REQUEST)
                 connection.settimeout(WRITE_TIMEOUT_S)
-                for message in self._answers(line):
-                    stream.write(json.dumps(message, default=str).encode() + b"\n")
-                    stream.flush()
+                with caller.answering():
+                    for message in self._answers(line):
+                        caller.send(json.dumps(message, default=str).encode() + b"\n")
         except OSError as exc:
             log.debug("A caller of the control socket left before its answer was complete: %s", exc)
         finally:
@@ -200,6 +221,52 @@ class ControlServer:
             # failing command.
             log.exception("A command of the control socket failed unexpectedly.")
             yield {"error": {"what": "the server failed unexpectedly; its log has the details"}}
+
+
+class _Caller:
+    """A connection that is written by the thread of its command, and by the accepting thread while
+    that one is silent."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self.connection = connection
+        self._lock = threading.Lock()
+        """Held by whoever writes."""
+        self._is_waiting = False
+        self._heard = 0.0
+
+    @contextlib.contextmanager
+    def answering(self) -> Iterator[None]:
+        """Let `keep_alive` write meanwhile."""
+        self._heard = time.monotonic()
+        self._is_waiting = True
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._is_waiting = False
+
+    def send(self, line: bytes) -> None:
+        """Send a line; raises OSError when the caller has left."""
+        with self._lock:
+            self.connection.sendall(line)
+            self._heard = time.monotonic()
+
+    def keep_alive(self, every_s: float) -> None:
+        """Send a sign of life if the last line was long ago; never waits and never raises."""
+        if not self._lock.acquire(blocking=False):
+            return
+        try:
+            now = time.monotonic()
+            # Half: two looks may lie a little less than the whole apart.
+            if self._is_waiting and now - self._heard >= every_s / 2:
+                self._heard = now
+                # Past the time-out of the socket object, which would wait: a full buffer means that
+                # the caller has enough to read.
+                os.write(self.connection.fileno(), _ALIVE)
+        except OSError as exc:
+            log.debug("A caller of the control socket was given no sign of life: %s", exc)
+        finally:
+            self._lock.release()
 
 
 class ControlClient:
@@ -261,6 +328,8 @@ def _read_answers(lines: Iterable[bytes]) -> Iterator[Answer]:
         message = json.loads(line)
         if "answer" in message:
             yield message["answer"]
+        elif "alive" in message:
+            continue
         elif "error" in message:
             error = message["error"]
             raise DgateError(

@@ -91,6 +91,11 @@ class FolderLock:
         self._descriptor = descriptor
         return None
 
+    @property
+    def is_taken(self) -> bool:
+        """Whether this object has the lock."""
+        return self._descriptor is not None
+
     def is_held(self) -> bool:
         """Tell whether somebody has the lock, without creating or changing anything."""
         try:
@@ -111,6 +116,17 @@ class FolderLock:
             os.ftruncate(self._descriptor, 0)
             os.close(self._descriptor)
             self._descriptor = None
+
+
+def take(lock: FolderLock, socket: Path | None) -> None:
+    """Take a lock for good; raises DgateError with the name of whoever has it."""
+    holder = lock.acquire(socket)
+    if holder is not None:
+        raise DgateError(
+            f"{holder} is working on this folder already",
+            where=str(lock.path.parent),
+            remedy="stop it first, or give this server a folder of its own",
+        )
 
 
 def holder_of(base_folder: Path) -> Holder | None:

@@ -18,6 +18,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from dgate.clock import Clock
+from dgate.disk import sync_folder
 
 log = logging.getLogger(__name__)
 
@@ -175,11 +176,7 @@ def _write_archive(folder: Path, name: str, files: Iterable[Path]) -> Path:
     except BaseException:
         unfinished.unlink(missing_ok=True)
         raise
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync_folder(folder)
     return target
 
 

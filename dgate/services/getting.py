@@ -11,14 +11,11 @@ from dataclasses import dataclass
 
 from dgate.archive.export import Exporter, Outgoing, Rewrite
 from dgate.archive.records import InstanceRef
-from dgate.dicom.transcode import can_convert
+from dgate.dicom.transcode import can_convert, proposed_syntaxes
 from dgate.errors import DgateError, RuleError, StoreError
 from dgate.net import PresentationContext, Status, store
 from dgate.services.progress import Progress
 from dgate.services.suboperations import End
-
-READ_AHEAD_BYTES = 1 << 20
-"""Objects up to this size are read while the requester works on the one before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +38,12 @@ class Getting:
         rewrite: Rewrite | None = None,
         *,
         reads_ahead: bool = True,
+        code: str | None = None,
     ) -> None:
-        """`rewrite` changes the copies that are sent."""
+        """`rewrite` changes the copies that are sent; `code` is the compression code that they
+        are to be sent by where the requester takes that, None = as they are stored.
+        """
+        self._code = code
         self._progress = progress
         self._exporter = exporter
         self._rewrite = rewrite
@@ -91,7 +92,8 @@ class Getting:
     def _open(self, ref: InstanceRef) -> _Opened:
         stored = self._exporter.peek(ref)
         contexts = self._progress.association.contexts_for(stored.sop_class)
-        context = _best_context([each for each in contexts if each.scu_role], stored.syntax)
+        offered = [each for each in contexts if each.scu_role]
+        context = _best_context(offered, stored.syntax, self._code)
         if context is None:
             raise StoreError(
                 f"the requester offered no presentation context for SOP class {stored.sop_class}"
@@ -105,8 +107,7 @@ class Getting:
         with suppress(DgateError, OSError):
             opened = self._open(ref)
             try:
-                is_small = opened.outgoing.size <= READ_AHEAD_BYTES
-                chunks = [*opened.chunks] if is_small else opened.chunks
+                chunks = opened.outgoing.read_ahead()
             except BaseException:
                 opened.outgoing.close()
                 raise
@@ -127,13 +128,17 @@ class Getting:
 
 
 def _best_context(
-    contexts: list[PresentationContext], stored_syntax: str
+    contexts: list[PresentationContext], stored_syntax: str, code: str | None
 ) -> PresentationContext | None:
-    """Prefer the stored transfer syntax, then one that it can be converted to."""
-    for context in contexts:
-        if context.transfer_syntax == stored_syntax:
-            return context
-    for context in contexts:
-        if can_convert(stored_syntax, context.transfer_syntax):
-            return context
-    return None
+    """Prefer what the code offers, in its order, then the stored transfer syntax, then one that it
+    can be converted to: what the requester has accepted is all that there is to choose from.
+    """
+    wanted = [stored_syntax]
+    if code is not None:
+        wanted[:0] = [syntax for each in proposed_syntaxes(code, stored_syntax) for syntax in each]
+    ranked = sorted(contexts, key=lambda each: _rank(each.transfer_syntax, wanted))
+    return next((c for c in ranked if can_convert(stored_syntax, c.transfer_syntax)), None)
+
+
+def _rank(syntax: str, wanted: list[str]) -> int:
+    return wanted.index(syntax) if syntax in wanted else len(wanted)

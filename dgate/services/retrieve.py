@@ -11,9 +11,9 @@ import logging
 from dataclasses import replace
 
 from dgate.archive.export import Exporter
+from dgate.archive.levels import Level
 from dgate.archive.query import Finder
 from dgate.archive.records import InstanceRef
-from dgate.archive.schema import Level
 from dgate.config.nodes import NodeMap
 from dgate.config.settings import Settings
 from dgate.delivery.destination import Destination, resolve
@@ -23,6 +23,7 @@ from dgate.errors import ConfigError, DataSetMismatch, StoreError
 from dgate.net import Association, Handler, Message, Status
 from dgate.ops.log import UserLog
 from dgate.rules.events import Event, EventHooks, NoEvents
+from dgate.services.controls import Controls, keep_to_rules, read_controls
 from dgate.services.events import refusal, result_rewrite
 from dgate.services.getting import Getting
 from dgate.services.identifier import Identifier, check_unique_keys, identifier_table, read_keys
@@ -81,73 +82,95 @@ class RetrieveService:
 
     def _request(
         self, association: Association, message: Message, destination: str = ""
-    ) -> ElementTable | None:
+    ) -> tuple[ElementTable, Controls] | None:
         """Return the identifier as its converter left it, or answer why not and return None."""
         try:
             table = identifier_table(message)
         except StoreError as exc:
             association.respond(message, Status.UNABLE_TO_PROCESS, comment=comment(exc))
             return None
+        keep_to_rules(table)
         refused = refusal(self._request_hook, association, table, destination)
         if refused is not None:
             association.respond(message, Status.BLOCKED_RETRIEVE, comment=refused[:64])
             return None
-        return table
+        try:
+            return table, read_controls(table)
+        except (DataSetMismatch, ConfigError) as exc:
+            log.error("A retrieval of %s was refused: %s", association.calling, exc)
+            status = Status.CANNOT_PERFORM_SUBOPERATIONS
+            if isinstance(exc, DataSetMismatch):
+                status = self._mismatch()
+            association.respond(message, status, comment=comment(exc))
+            return None
 
     def _select(
         self,
         association: Association,
         message: Message,
         table: ElementTable,
+        controls: Controls,
         levels: frozenset[Level],
     ) -> Supply | None:
         """Return the objects asked for, or answer the request's fault and return None."""
-        classic = self._settings.classic_status_codes
         try:
             identifier = read_keys(table, levels, association.calling)
             check_unique_keys(identifier)
         except DataSetMismatch as exc:
-            status = Status.CLASSIC_NO_MATCHES if classic else Status.IDENTIFIER_MISMATCH
-            association.respond(message, status, comment=comment(exc))
+            association.respond(message, self._mismatch(), comment=comment(exc))
             return None
         try:
             refs = self._finder.select(identifier.keys, identifier.level)
-            return Supply(refs, self._elsewhere(association, message, identifier, refs))
+            fetch = self._elsewhere(association, message, identifier, controls, refs)
+            return Supply(controls.choose(refs), fetch)
         except StoreError as exc:
             log.error("A retrieval of %s could not be answered: %s", association.calling, exc)
+            classic = self._settings.classic_status_codes
             status = Status.CLASSIC_NO_MATCHES if classic else Status.CANNOT_COUNT_MATCHES
             association.respond(message, status, comment=comment(exc))
             return None
+
+    def _mismatch(self) -> Status:
+        classic = self._settings.classic_status_codes
+        return Status.CLASSIC_NO_MATCHES if classic else Status.IDENTIFIER_MISMATCH
 
     def _elsewhere(
         self,
         association: Association,
         message: Message,
         identifier: Identifier,
+        controls: Controls,
         here: list[InstanceRef],
     ) -> Fetch | None:
         """Return how to get what is asked for and not here; None = there is nothing of that kind.
 
         Raises PeerError when the requester has gone meanwhile.
         """
-        if self._virtual is None:
+        chosen = len(controls.choose(here))
+        if self._virtual is None or chosen == controls.most:
             return None
         return self._virtual.missing(
             identifier.question,
             {key.tag: key.value for key in identifier.keys if key.value},
             [ref.sop_instance for ref in here],
             lambda: not association.cancelled(message.command.message_id),
+            lambda found: controls.choose(found, len(here), chosen),
         )
 
     # C-MOVE
 
     def _move(self, association: Association, message: Message, levels: frozenset[Level]) -> None:
         title = (message.command.move_destination or "").strip()
-        table = self._request(association, message, title)
-        destination = None if table is None else self._destination(association, message)
-        if table is None or destination is None:
+        request = self._request(association, message, title)
+        destination = None if request is None else self._destination(association, message)
+        if request is None or destination is None:
             return
-        supply = self._select(association, message, table, levels)
+        table, controls = request
+        if controls.code is not None:
+            destination = replace(destination, code=controls.code)
+        if controls.calling is not None:
+            destination = replace(destination, calling=controls.calling)
+        supply = self._select(association, message, table, controls, levels)
         if supply is None or self._is_nothing(association, message, supply):
             return
         progress = Progress(association, message, supply, self._operations(supply))
@@ -214,15 +237,18 @@ class RetrieveService:
     # C-GET
 
     def _get(self, association: Association, message: Message, levels: frozenset[Level]) -> None:
-        table = self._request(association, message)
-        supply = None if table is None else self._select(association, message, table, levels)
+        request = self._request(association, message)
+        if request is None:
+            return
+        table, controls = request
+        supply = self._select(association, message, table, controls, levels)
         if supply is None or self._is_nothing(association, message, supply):
             return
         progress = Progress(association, message, supply, self._operations(supply))
         rewrite = result_rewrite(self._result_hook, association)
-        ahead = self._settings.read_ahead > 0
+        ahead, code = self._settings.read_ahead > 0, controls.code
         try:
-            end = Getting(progress, self._exporter, rewrite, reads_ahead=ahead).run()
+            end = Getting(progress, self._exporter, rewrite, reads_ahead=ahead, code=code).run()
         finally:
             left = supply.close()
         self._finish(progress, end, left)

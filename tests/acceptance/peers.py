@@ -21,6 +21,7 @@ from tests.acceptance.harness import Node
 from tests.acceptance.processes import (
     START_DEADLINE_S,
     TOOL_DEADLINE_S,
+    WAIT_DEADLINE_S,
     Ports,
     Process,
     find_program,
@@ -177,19 +178,88 @@ class StoreScp:
         """Return the received files by SOP instance UID (their names are MODALITY.UID)."""
         return {path.name.split(".", 1)[1]: path for path in self.folder.iterdir()}
 
-    def wait_for(self, count: int, *, deadline_s: float = 60.0) -> None:
-        """Wait until so many objects have arrived."""
+    def wait_for(self, count: int, *, deadline_s: float = WAIT_DEADLINE_S) -> None:
+        """Wait until so many objects have arrived, and those that are there are complete."""
         wait_until(
-            lambda: len(os.listdir(self.folder)) >= count,  # noqa: PTH208 (many times a second)
-            f"{count} objects at {self.title}",
-            deadline_s=deadline_s,
+            lambda: self._has(count), f"{count} objects at {self.title}", deadline_s=deadline_s
         )
+
+    def _has(self, count: int) -> bool:
+        names = os.listdir(self.folder)  # noqa: PTH208 (many times a second)
+        # A file has its name before it has its content, and is open until then.
+        folder = self.folder.resolve()
+        return len(names) >= count and not any(
+            path.parent == folder for path in self.process.open_files()
+        )
+
+
+_QRSCP_CONFIGURATION = """\
+NetworkTCPPort = {port}
+MaxPDUSize = 16384
+MaxAssociations = 16
+HostTable BEGIN
+{hosts}
+HostTable END
+VendorTable BEGIN
+VendorTable END
+AETable BEGIN
+{title} {folder} RW (200, 1024mb) ANY
+AETable END
+"""
+
+
+@dataclass(slots=True)
+class QrScp:
+    """DCMTK's dcmqrscp with a folder of its own: a small archive with C-FIND, C-MOVE and C-GET,
+    strict about the hierarchy."""
+
+    folder: Path
+    port: int
+    title: str
+    process: Process
+
+    @classmethod
+    def create(
+        cls,
+        folder: Path,
+        ports: Ports,
+        *,
+        title: str = "QRSCP",
+        nodes: Iterable[Node] = (),
+        options: Iterable[str] = (),
+    ) -> Self:
+        """Write its configuration; `nodes` are the destinations it knows."""
+        storage = folder / "storage"
+        storage.mkdir(parents=True)
+        port = ports.take()
+        hosts = "\n".join(
+            f"host{place} = ({node.title}, 127.0.0.1, {node.port})"
+            for place, node in enumerate(nodes)
+        )
+        path = folder / "dcmqrscp.cfg"
+        path.write_text(
+            _QRSCP_CONFIGURATION.format(port=port, hosts=hosts, title=title, folder=storage)
+        )
+        command = [find_program("dcmqrscp"), "-v", "-c", str(path), *options]
+        log = folder.parent / f"{folder.name}.log"
+        return cls(folder, port, title, Process(command, log, peer_environment()))
+
+    @property
+    def node(self) -> Node:
+        """Return its line for acrnema.map."""
+        return Node(self.title, self.port)
+
+    def start(self) -> Self:
+        """Start it and wait until it listens."""
+        self.process.launch()
+        self.process.wait_ready(lambda: accepts_connections(self.port), START_DEADLINE_S)
+        return self
 
 
 def accepts_connections(port: int) -> bool:
     """Tell whether somebody listens on the port."""
     try:
-        socket.create_connection(("127.0.0.1", port), 1).close()
+        socket.create_connection(("127.0.0.1", port), START_DEADLINE_S).close()
     except OSError:
         return False
     return True
@@ -281,7 +351,7 @@ class Orthanc:
         """Call its REST interface: GET without a body, POST of bytes or JSON with one."""
         content = body if isinstance(body, bytes | None) else json.dumps(body).encode()
         request = urllib.request.Request(f"http://127.0.0.1:{self.http_port}/{path}", content)
-        with urllib.request.urlopen(request, timeout=60) as response:
+        with urllib.request.urlopen(request, timeout=TOOL_DEADLINE_S) as response:
             answer = response.read()
         return json.loads(answer) if "json" in response.headers["Content-Type"] else answer
 

@@ -1,9 +1,10 @@
-"""`dgate get`, `send` and `status` against real nodes: what is proposed, converted and answered."""
+"""Commands to a node against real nodes: what is proposed, converted and answered; `status`."""
 
 from __future__ import annotations
 
 import json
 import signal
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pydicom
@@ -12,9 +13,9 @@ from pydicom.data import get_testdata_file
 
 from tests.acceptance.conftest import Farm
 from tests.acceptance.harness import Gateway, Node, run_dgate
-from tests.acceptance.peers import store
+from tests.acceptance.peers import QrScp, store
 from tests.acceptance.processes import wait_until
-from tests.acceptance.qrscp import QrScp
+from tests.acceptance.rawdicom import Request, listening, next_request
 from tests.generate import Generated, Kind, Plan, data_set_of, write_files
 
 RLE = "1.2.840.10008.1.2.5"
@@ -120,19 +121,49 @@ def test_send_goes_on_after_an_object_that_the_node_refuses(
     assert result.stdout.count("status 0110") == 4
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["echo", "Sink"],
+        ["find", "Sink"],
+        ["move", "Sink", "--to", "OTHER", "-k", "StudyInstanceUID=1.2"],
+        ["get", "Sink", "-k", "StudyInstanceUID=1.2", "-o", "got"],
+        ["send", "Sink", "FILE"],
+    ],
+    ids=lambda words: words[0],
+)
+@pytest.mark.parametrize(
+    ("settings", "pdu_size", "padding"),
+    [({}, 131072, b" "), ({"PDUSize": 16384, "PadAEWithZeros": 1}, 16384, b"\0")],
+    ids=["default", "set"],
+)
 def test_commands_to_a_node_keep_to_pdu_size_and_padding(
-    farm: Farm, objects: list[Generated]
+    farm: Farm,
+    objects: list[Generated],
+    words: list[str],
+    settings: dict[str, object],
+    pdu_size: int,
+    padding: bytes,
 ) -> None:
-    target = farm.gateway("target", settings={"DebugLevel": 4})
-    client = farm.gateway(
-        "client",
-        settings={"PDUSize": 16384, "PadAEWithZeros": 1, "MyACRNema": "CLIENT"},
-        nodes=[Node("DGATE", target.port)],
-        start=False,
-    )
+    names = {"FILE": str(objects[0].path), "got": str(farm.folder / "got")}
+    with listening() as server:
+        client = farm.gateway(
+            settings={"MyACRNema": "CLIENT", **settings},
+            nodes=[Node("Sink", server.getsockname()[1])],
+            start=False,
+        )
+        with ThreadPoolExecutor(1) as pool:
+            command = pool.submit(
+                run_dgate, *(names.get(word, word) for word in words), "-c", str(client.folder)
+            )
+            request = next_request(server)
+            # Whoever tries again is to be refused at once.
+            server.close()
+            result = command.result()
 
-    for words in (["echo", "DGATE"], ["send", "DGATE", str(objects[0].path)]):
-        assert run_dgate(*words, "-c", str(client.folder)).returncode == 0
+    assert request == Request(b"Sink".ljust(16, padding), b"CLIENT".ljust(16, padding), pdu_size)
+    assert result.returncode == 1
+    assert "Traceback" not in result.stdout
 
 
 # status

@@ -16,9 +16,10 @@ from pydicom.filewriter import write_dataset
 
 from dgate.archive.database import Database
 from dgate.archive.index import Index
+from dgate.archive.levels import Schema
 from dgate.archive.records import InstanceRef
 from dgate.archive.repair import repair
-from dgate.archive.schema import Schema, prepare
+from dgate.archive.schema import prepare
 from dgate.archive.writer import Transaction, Writer
 from dgate.config.layout import Layout, default_layout
 from dgate.config.settings import Durability, Engine, MissingUids

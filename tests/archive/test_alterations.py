@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dgate.archive.schema import Level
+from dgate.archive.levels import Level
 from dgate.config.layout import Column, DicomType, Layout, SqlType, default_layout
 from dgate.config.settings import Engine
 from tests.archive.database_kit import ALL_ENGINES, Archive, Place, image, open_archive, place_of

@@ -177,7 +177,7 @@ def test_file_that_somebody_has_open_for_writing_is_not_taken(drop: Drop) -> Non
 def test_where_nobody_can_tell_a_file_has_to_be_older(
     drop: Drop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dropfolder, "_is_being_written", lambda descriptor: None)
+    monkeypatch.setattr(dropfolder, "is_being_written", lambda descriptor: None)
     drop.put("a.dcm")
 
     assert drop.take().taken == 0
@@ -423,6 +423,92 @@ def test_file_that_cannot_be_removed_is_not_imported_for_ever(
     assert sum(tally.taken for tally in tallies) == 1
     assert caplog.text.count("cannot be removed") == 1
     assert drop.names() == ["a.dcm"]
+
+
+def test_file_that_is_written_again_with_its_old_times_is_not_taken_early(drop: Drop) -> None:
+    """As tools do that copy the times along: only the time of change tells."""
+    path = drop.put("a.dcm", image(StudyDescription="one"))
+    times = path.stat()
+    drop.look()
+    path.write_bytes(image(StudyDescription="two"))
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert path.stat().st_size == times.st_size
+
+    assert drop.look().taken == 0
+    assert drop.look().taken == 1
+    assert drop.station.content() == data_set(SOPInstanceUID=SOP, StudyDescription="two")
+
+
+def test_file_that_takes_the_place_of_an_imported_one_is_never_removed_unread(
+    drop: Drop, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """It comes in the last moment: after the look at the file that is to be removed."""
+    path = drop.put("a.dcm")
+    other = tmp_path / "other"
+    other.write_bytes(image("1.2.77"))
+    armed: list[bool] = []
+    real_import, real_stat = dropfolder.import_open_file, os.stat
+
+    def imported(*arguments: Any) -> Any:
+        result = real_import(*arguments)
+        armed.append(True)
+        return result
+
+    def stat(name: Any, **options: Any) -> os.stat_result:
+        status = real_stat(name, **options)
+        if armed and name == "a.dcm" and other.exists():
+            other.replace(path)
+        return status
+
+    drop.look()
+    with monkeypatch.context() as patch:
+        patch.setattr(dropfolder, "import_open_file", imported)
+        patch.setattr(os, "stat", stat)
+        assert drop.look().taken == 1
+
+    assert path.read_bytes() == image("1.2.77")
+    assert drop.take().taken == 1
+    assert drop.station.content("1.2.77") == data_set(SOPInstanceUID="1.2.77")
+    assert drop.names() == []
+
+
+def test_file_that_is_opened_for_writing_before_its_removal_stays(
+    drop: Drop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = drop.put("a.dcm")
+    writers: list[Any] = []
+    real = os.rename
+
+    def rename(source: Any, target: Any, **options: Any) -> None:
+        if not writers:
+            writers.append(path.open("r+b"))
+        real(source, target, **options)
+
+    drop.look()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "rename", rename)
+        drop.look()
+    writers[0].write(image("1.2.77")[:10])
+    writers[0].close()
+
+    assert drop.names() == ["a.dcm"]
+
+
+def test_file_whose_removal_a_crash_interrupted_is_taken_again(drop: Drop) -> None:
+    drop.put(".dgate-taken.a.dcm")
+
+    drop.look()
+    assert drop.names() == ["a.dcm"]
+    assert drop.take().taken == 1
+    assert drop.names() == []
+    assert drop.station.content() == data_set()
+
+
+def test_longest_name_can_be_taken(drop: Drop) -> None:
+    drop.put("n" * 251 + ".dcm")
+
+    assert drop.take().taken == 1
+    assert drop.names() == []
 
 
 def test_missing_folder_is_an_error_of_the_look(drop: Drop) -> None:

@@ -86,7 +86,7 @@ def test_search_is_right_when_the_side_table_is_complete(
 ) -> None:
     folding = Folding(archive.database, archive.schema, archive.writer)
     folding.start()
-    assert folding.wait(30)
+    assert folding.wait(120)
     folding.stop()
 
     assert patients(archive, name) == found

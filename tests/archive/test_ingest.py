@@ -248,7 +248,7 @@ def test_copies_of_one_instance_that_arrive_at_once_end_as_one_object(station: S
     start = threading.Barrier(6)
 
     def work(number: int) -> None:
-        start.wait(10)
+        start.wait(60)
         outcomes.append(station.send(data[number]).outcome)
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(6)]

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from dgate.archive.database import AHEAD_ROWS
+from dgate.archive.levels import Level
 from dgate.archive.query import Finder, Page, QueryKey
 from dgate.archive.records import InstanceRef
-from dgate.archive.schema import Level
 from dgate.config.layout import Layout, default_layout, parse_layout
 from dgate.config.settings import Engine
 from dgate.errors import DatabaseAway, RuleError

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from dgate.archive.levels import Level, LevelTable, Schema
 from dgate.archive.repair import SOUND, derived_uid, fix_patient_id, repair
 from dgate.archive.rows import Entry, RowReader
-from dgate.archive.schema import Level, LevelTable, Schema
 from dgate.config.layout import Column, DicomType, Layout, SqlType, Table, default_layout
 from dgate.config.settings import MissingUids
 from dgate.dicom.uids import is_uid

@@ -80,7 +80,7 @@ def test_one_arrival_of_an_instance_is_let_through_at_a_time() -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(20)
+        thread.join(60)
 
     assert most == [1]
     assert not any(thread.is_alive() for thread in threads)

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from dgate.archive.schema import DEBT_COLUMNS, Level
+from dgate.archive.levels import Level
+from dgate.archive.schema import DEBT_COLUMNS
 from dgate.config.layout import Layout, parse_layout
 from dgate.config.settings import Engine
 from dgate.errors import ConfigError

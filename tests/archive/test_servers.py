@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from dgate.archive.database import Database
+from dgate.archive.levels import Level
 from dgate.archive.query import QueryKey
-from dgate.archive.schema import Level
 from dgate.archive.servers import startup_statements
 from dgate.archive.writer import Transaction, Writer
 from dgate.config.settings import Durability
@@ -20,7 +20,7 @@ from tests.acceptance.processes import wait_until
 from tests.archive.database_kit import Archive, Place, image, open_archive, place_of
 from tests.servers import USER, MariaServer, PostgresServer
 
-WAIT_S = 20
+WAIT_S = 60
 SERVERS = ("postgres", "mariadb")
 
 

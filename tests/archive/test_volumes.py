@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from dgate.archive.devices import ReadOnlyFolder
-from dgate.archive.schema import Level
+from dgate.archive.levels import Level
 from dgate.archive.volumes import Volumes
 from dgate.errors import Missing, OutOfSpace, StoreError
 from tests.archive.maintenance.ward import Ward, open_ward

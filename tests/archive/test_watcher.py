@@ -21,7 +21,7 @@ from dgate.dicom.part10 import file_meta
 from dgate.dicom.uids import EXPLICIT_LE
 from tests.archive.intake_kit import CT, SOP, FixedClock, Station, data_set, open_station
 
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 
 
 @pytest.fixture

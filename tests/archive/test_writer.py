@@ -16,7 +16,7 @@ from dgate.config.settings import Durability
 from dgate.errors import DatabaseAway, OutOfSpace, Refused, StoreError
 from tests.archive.database_kit import ENGINES, Setup, place_of
 
-WAIT_S = 20
+WAIT_S = 60
 
 
 class Note:
@@ -420,7 +420,7 @@ def test_many_threads_lose_nothing(writer: Writer, database: Database) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(WAIT_S)
+        thread.join()
     assert waiters.errors == {}
     assert notes(database) == list(range(400))
 

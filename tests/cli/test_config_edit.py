@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import stat
 from pathlib import Path
 
@@ -11,6 +13,7 @@ from click.testing import CliRunner, Result
 from dgate.cli.config import config_group
 from dgate.config.settings import load
 from dgate.config.template import new_set
+from dgate.errors import ConfigError
 
 
 @pytest.fixture
@@ -155,6 +158,31 @@ def test_import_of_other_keys_and_nodes_writes_both_files(folder: Path) -> None:
     configuration = load(folder)
     assert [node.ae_title for node in configuration.nodes] == ["B", "DGATE"]
     assert run(folder, "export", "--toml").output == text
+
+
+def test_import_that_fails_at_the_second_file_leaves_the_first_as_it_was(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = run(folder, "export", "--toml").output
+    text = text.replace("TCPPort = 5678", 'TCPPort = 5678\nPACSName = "X"')
+    text = text.replace('compression = "as"', 'compression = "un"')
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    real, renamed = Path.replace, []
+
+    def replace(self: Path, target: Path | str) -> Path:
+        if self.name.startswith(".") and ".new." in self.name:
+            renamed.append(Path(target).name)
+            if len(renamed) == 2:
+                raise OSError(errno.EIO, os.strerror(errno.EIO), str(target))
+        return real(self, target)
+
+    monkeypatch.setattr(Path, "replace", replace)
+    result = run(folder, "import", "--toml", "-", text=text)
+    monkeypatch.undo()
+
+    assert len(renamed) == 2
+    assert isinstance(result.exception, ConfigError)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
 def test_import_of_a_mistake_writes_neither_file(folder: Path) -> None:

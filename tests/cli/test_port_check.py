@@ -13,6 +13,7 @@ from dgate.cli import port_check
 from dgate.cli.port_check import port_problems
 from dgate.ops.control import ControlServer, socket_path
 from dgate.ops.lock import FolderLock
+from tests.acceptance.processes import Ports
 from tests.config.kit import configured
 
 pytestmark = pytest.mark.integration
@@ -26,12 +27,13 @@ def taken() -> Iterator[int]:
 
 
 def test_free_port_is_no_problem_and_stays_free(tmp_path: Path) -> None:
-    with socket.create_server(("", 0)) as server:
-        port = server.getsockname()[1]
+    ports = Ports()
+    port = ports.take()
 
     assert port_problems(configured(tmp_path, f"TCPPort = {port}")) == []
     with socket.create_server(("", port)):
         pass
+    ports.close()
 
 
 def test_port_of_another_process_is_an_error(tmp_path: Path, taken: int) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 import tracemalloc
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from dgate.config.text import LARGEST_FILE, read_file
 from dgate.errors import ConfigError
 from dgate.inspection import inspect
 from tests.config.kit import ENOUGH, configured, write
+from tests.pace import least_processor_s
 
 HUNDRED_MB = 100 << 20
 
@@ -104,10 +104,11 @@ def test_longest_line_is_read_in_bounded_time(tmp_path: Path, name: str) -> None
     text = f"[sscscp]\n{LONGEST_LINES[name]}"[:LARGEST_FILE]
     (tmp_path / "dicom.ini").write_text(text)
 
-    started = time.process_time()
-    for problem in inspect(load(tmp_path)):
-        assert len(str(problem)) < 2000
-    assert time.process_time() - started < 20
+    def read() -> None:
+        for problem in inspect(load(tmp_path)):
+            assert len(str(problem)) < 2000
+
+    assert least_processor_s(read, 2.0) < 2.0
 
 
 def test_file_of_nothing_but_mistakes_is_reported_in_part(tmp_path: Path) -> None:
@@ -139,9 +140,8 @@ def test_error_behind_a_thousand_warnings_is_still_told(tmp_path: Path) -> None:
 def test_ten_thousand_nodes_are_read_in_a_moment(row: str) -> None:
     text = "".join(row.format(n=n) for n in range(10_000)).encode()
 
-    started = time.process_time()
+    assert least_processor_s(lambda: NodeMap.parse(text, "acrnema.map"), 2.0) < 2.0
     nodes, problems = NodeMap.parse(text, "acrnema.map")
-    assert time.process_time() - started < 2
     assert len(problems) <= 3003
     assert len(nodes) == (0 if b" h\n" in text else 10_000)
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from dgate.config.key_table import CONVERTER_FAMILIES, REGISTRY
-from dgate.config.keys import ANY_KEY, MAIN, Key, KeyType, Mark
+from dgate.config.keys import ANY_KEY, MAIN, Key, KeyType
 from dgate.config.settings import Severity, load
 from dgate.inspection import inspect
 from tests.config.kit import write
@@ -98,6 +98,7 @@ MAGDeviceThreshold            archive/test_housekeeping   test_storing_below_the
 NightlyCleanThreshold         archive/test_housekeeping   test_nightly_cleaning_frees_five_megabytes_more_than_asked
 NightlyMoveThreshold          archive/test_housekeeping   test_old_patients_move_to_the_target_by_night
 NightlyMoveTarget             archive/test_housekeeping   test_old_patients_move_to_the_target_by_night
+MaximumDelayedFetchForwardRetries acceptance/test_delayed test_operation_is_stuck_after_as_many_tries_as_allowed
 ForwardCollectDelay           acceptance/test_delayed     test_prefetch_reads_the_files
 ChangeLog                     acceptance/test_restore     test_study_becomes_what_it_was
 ChangeLogDays                 archive/test_housekeeping   test_old_records_of_change_are_forgotten_by_night

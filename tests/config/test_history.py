@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -33,11 +34,6 @@ class Site:
     def read(self, name: str) -> str:
         """Return a file's text."""
         return (self.folder / name).read_text()
-
-    @property
-    def pending(self) -> Path:
-        """The note of a rollback that has begun."""
-        return self.history.folder / "pending"
 
 
 @pytest.fixture
@@ -110,7 +106,6 @@ def test_a_set_is_written_back_with_backups_and_the_modes_of_the_files(site: Sit
     }
     assert (site.folder / "dicom.ini").stat().st_mode & 0o777 == 0o600
     assert site.history.write_back(1) == []
-    assert not site.pending.exists()
 
 
 def test_a_file_that_the_set_did_not_have_is_taken_away_and_kept_as_backup(site: Site) -> None:
@@ -136,36 +131,39 @@ def test_a_file_that_is_missing_is_written(site: Site) -> None:
     assert site.read("acrnema.map") == text
 
 
-def test_an_interrupted_rollback_is_finished(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = {name: site.read(name) for name in ("dicom.ini", "acrnema.map")}
+def test_a_rollback_that_fails_at_the_second_file_changes_none(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
     site.apply()
     site.write("dicom.ini", "[sscscp]\n# other\n")
     site.write("acrnema.map", "SINK 127.0.0.1 104 as\n")
+    before = sorted(path.name for path in site.folder.iterdir())
+    real = Path.replace
 
-    class Crash(BaseException):
-        """The power is cut."""
+    def replace(self: Path, target: Path | str) -> Path:
+        if Path(target).name == "dicom.ini":
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(target))
+        return real(self, target)
 
-    def crash(path: Path, *_: object) -> None:
-        raise Crash(path)
-
-    # The first file is replaced, the second is not.
-    import dgate.config.history as module
-
-    real = module.replace_file
-    calls = iter((real, crash))
-    monkeypatch.setattr(module, "replace_file", lambda *args: next(calls)(*args))
-    with pytest.raises(Crash):
+    monkeypatch.setattr(Path, "replace", replace)
+    with pytest.raises(ConfigError, match="cannot be written"):
         site.history.write_back(1)
     monkeypatch.undo()
-    assert site.read("acrnema.map") == first["acrnema.map"]
-    assert site.read("dicom.ini") != first["dicom.ini"]
-    assert site.pending.exists()
 
-    site.history.finish()
+    assert site.read("dicom.ini") == "[sscscp]\n# other\n"
+    assert site.read("acrnema.map") == "SINK 127.0.0.1 104 as\n"
+    assert sorted(path.name for path in site.folder.iterdir()) == before
 
-    assert {name: site.read(name) for name in first} == first
-    assert not site.pending.exists()
-    site.history.finish()
+
+def test_a_rollback_can_be_taken_back(site: Site) -> None:
+    site.apply()
+    site.write("acrnema.map", "SINK 127.0.0.1 104 as\n")
+    (site.folder / "dgatesop.lst").unlink()
+
+    site.history.take_back(site.history.write_back(1))
+
+    assert site.read("acrnema.map") == "SINK 127.0.0.1 104 as\n"
+    assert not (site.folder / "dgatesop.lst").exists()
 
 
 def test_an_unknown_set_is_refused(site: Site) -> None:

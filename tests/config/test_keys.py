@@ -15,7 +15,8 @@ from dgate.config.model import Settings
 REFERENCE = (Path(__file__).parent.parent / "data" / "reference-keys.txt").read_text().split()
 OWN = """Durability WebPort WebBind TLSPort HL7Port MaxAssociations AllowUnknown AllowSystemCommands
     ScriptErrors LuaUnrestricted CodecThreads ChangeLog ChangeLogDays StatusCodes MissingUIDs
-    V2Content MatchCase UnknownSOPClasses ScriptFolders RetryFirst RetryMax"""
+    V2Content MatchCase UnknownSOPClasses ScriptFolders RetryFirst RetryMax
+    SystemTimeout"""
 KEYS = [pytest.param(key, id=f"{key.section}-{key.name}") for key in REGISTRY]
 
 

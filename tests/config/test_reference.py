@@ -23,4 +23,4 @@ def test_every_key_is_in_the_manual() -> None:
 def test_effect_is_told_in_words() -> None:
     assert effect(REGISTRY["TCPPort"]) == "yes"
     assert effect(REGISTRY["QueueSize"]).startswith("none: ")
-    assert effect(REGISTRY["AllowSystemCommands"]).startswith("not yet: ")
+    assert effect(REGISTRY["HL7Port"]).startswith("not yet: ")

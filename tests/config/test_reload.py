@@ -24,7 +24,7 @@ from dgate.config.settings import Configuration, load
 from dgate.config.template import new_set
 from dgate.errors import ConfigError
 
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from dgate.archive.schema import Level
+from dgate.archive.levels import Level
 from dgate.delivery.inquiry import (
     PATIENT_ID,
     SERIES,

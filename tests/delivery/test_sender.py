@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from dgate.archive import export
 from dgate.delivery import sender as module
 from dgate.delivery.sender import Sender, SendResult
 from dgate.dicom.table import ElementTable
@@ -329,6 +330,30 @@ def test_rewrite_changes_what_is_sent_and_nothing_else(peer: Peer, store: Store)
     sender.close()
 
     assert [item.table.text(PATIENT_NAME) for item in peer.arrived] == ["NOBODY", "SMITH^JOHN"]
+
+
+@pytest.mark.parametrize("in_memory_bytes", [1 << 20, 100], ids=["in memory", "in a file"])
+def test_rewrite_sees_each_copy_once_though_it_is_converted(
+    store: Store, monkeypatch: pytest.MonkeyPatch, in_memory_bytes: int
+) -> None:
+    monkeypatch.setattr(export, "CHUNK_BYTES", in_memory_bytes)
+    store.settings.temp_dir.mkdir(exist_ok=True)
+    seen: list[str] = []
+
+    def rewrite(table: ElementTable) -> None:
+        seen.append(table.text(PATIENT_NAME))
+        table.set_text(PATIENT_NAME, f"{table.text(PATIENT_NAME)}x")
+
+    stored = [store.add(number) for number in (1, 2)]
+    with provider(transfer=frozenset({IMPLICIT_LE})) as peer:
+        sender = sender_to(peer, store)
+        for ref in stored:
+            sender.send(ref, rewrite)
+        sender.close()
+
+        assert [item.syntax for item in peer.arrived] == [IMPLICIT_LE] * 2
+        assert [item.table.text(PATIENT_NAME) for item in peer.arrived] == ["SMITH^JOHNx"] * 2
+    assert seen == ["SMITH^JOHN"] * 2
 
 
 def test_failing_rewrite_leaves_the_association_open(peer: Peer, store: Store) -> None:

@@ -46,10 +46,19 @@ UNEXPECTED_PDU = (2, 2)
 UNEXPECTED_PARAMETER = (2, 5)
 INVALID_PARAMETER = (2, 6)
 
-PATIENCE_S = 10.0
+PATIENCE_S = 60.0
 """Longer than anything that is waited for; only a failing test takes that long."""
 
-FAST = Timeouts(connect_s=5, artim_s=5, idle_s=5, read_s=5, write_s=5, response_s=5)
+PATIENT = Timeouts(
+    connect_s=PATIENCE_S,
+    artim_s=PATIENCE_S,
+    idle_s=PATIENCE_S,
+    read_s=PATIENCE_S,
+    write_s=PATIENCE_S,
+    response_s=PATIENCE_S,
+)
+"""Times that no test waits for."""
+FAST = PATIENT
 EVERYTHING = Policy(SopList.accept_all())
 
 
@@ -294,7 +303,16 @@ def serving(
     try:
         yield server
     finally:
-        assert server.listener.stop(0.0)
+        # What was cut ends at once, or when the machine gets round to it.
+        assert server.listener.stop(0.0) or server.listener._await_end(PATIENCE_S)
+
+
+@contextlib.contextmanager
+def dead_port() -> Iterator[int]:
+    """Keep a port where nobody listens, and nobody else can meanwhile."""
+    with socket.socket() as keeper:
+        keeper.bind(("127.0.0.1", 0))
+        yield keeper.getsockname()[1]
 
 
 @contextlib.contextmanager

@@ -26,6 +26,7 @@ from tests.net.kit import (
     CT,
     EVERYTHING,
     INVALID_PARAMETER,
+    PATIENCE_S,
     STUDY_FIND,
     Raw,
     Server,
@@ -241,7 +242,7 @@ def test_a_release_is_answered_and_the_connection_closed(server: Server) -> None
 
 def test_an_idle_association_holds_no_buffer() -> None:
     with (
-        serving(EVERYTHING, Timeouts(idle_s=5, read_s=0.05)) as quick,
+        serving(EVERYTHING, Timeouts(idle_s=PATIENCE_S, read_s=0.05)) as quick,
         quick.associate() as raw,
     ):
         assert raw.echo().status == 0

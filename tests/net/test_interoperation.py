@@ -311,7 +311,7 @@ def dcmtk(
         env={**os.environ, "TCP_NODELAY": "1"},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=5 * PATIENCE_S,
         check=False,
     )
 
@@ -320,7 +320,7 @@ def test_dcmtk_echoes(server: Server) -> None:
     run = dcmtk("echoscu", server.port)
 
     assert run.returncode == 0, run.stderr
-    assert server.served[0].peer_implementation.endswith("OFFIS_DCMTK_367")
+    assert "OFFIS_DCMTK_" in server.served[0].peer_implementation
 
 
 @pytest.mark.parametrize("max_pdu", ["4096", "16384", "131072"])

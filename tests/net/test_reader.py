@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import struct
 import threading
+import time
 from collections.abc import Callable
 
 import pytest
@@ -263,13 +264,15 @@ def test_silence_is_answered_with_an_abort_after_its_time(
 
 
 def test_a_slow_peer_that_keeps_sending_is_not_cut_off() -> None:
-    timeouts = Timeouts(read_s=0.5)
+    timeouts = Timeouts(read_s=2.0)
     stream = p_data(3, 3, store_command()) + p_data(3, 2, DATA[:40])
     silence = threading.Event()
     with serving(timeouts=timeouts) as server, server.associate() as raw:
-        for start in range(0, len(stream), 20):
-            raw.send(stream[start : start + 20])
-            silence.wait(0.1)
+        began = time.monotonic()
+        for start in range(0, len(stream), 4):
+            raw.send(stream[start : start + 4])
+            silence.wait(0.05)
+        assert time.monotonic() - began > timeouts.read_s, "it took too little to show anything"
         assert raw.read_command().status == 0
         raw.release()
 
@@ -365,6 +368,8 @@ def test_a_cancel_is_seen_without_waiting(
             raw.close()
         else:
             raw.send(stream)
+        # The kernel may take its time even on one machine.
+        assert server.served[0]._stream._is_readable(PATIENCE_S)
         go_on.set()
         if follows is not None:
             assert raw.read_command().status == follows

@@ -31,10 +31,12 @@ from tests.net.kit import (
     CT,
     FAST,
     INVALID_PARAMETER,
+    PATIENCE_S,
     UNEXPECTED_PDU,
     UNRECOGNIZED_PDU,
     Raw,
     Server,
+    dead_port,
     p_data,
     pdu,
     scripted_peer,
@@ -114,10 +116,7 @@ def test_titles_can_be_padded_with_nul() -> None:
 
 
 def test_a_closed_port_is_unreachable() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        port = listening.getsockname()[1]
-
-    with pytest.raises(Unreachable, match=f"THEM at 127.0.0.1:{port}"):
+    with dead_port() as port, pytest.raises(Unreachable, match=f"THEM at 127.0.0.1:{port}"):
         open_to(port)
 
 
@@ -299,7 +298,9 @@ def test_a_release_that_is_not_answered_is_given_up_in_time() -> None:
         assert raw.is_ended()
 
     with scripted_peer(script) as port:
-        open_to(port, timeouts=Timeouts(artim_s=1.0, response_s=0.05)).release()
+        association = open_to(port)
+        association._stream.timeouts = Timeouts(artim_s=0.05, response_s=0.05)
+        association.release()
 
 
 def leave_with_an_error(port: int) -> None:
@@ -346,7 +347,7 @@ def test_an_idle_association_whose_peer_stirred_is_not_alive(sent: bytes | None)
         association = open_to(port)
         assert association.is_alive()
         association._stream.send([b"!"])
-        assert association._stream._is_readable(5.0)
+        assert association._stream._is_readable(PATIENCE_S)
         assert not association.is_alive()
         assert not association.is_open
         assert not association.is_alive()

@@ -171,7 +171,8 @@ def test_an_answer_to_a_store_that_is_none_ends_the_association(
     answers: tuple[bytes | None, ...], expected: type[Exception]
 ) -> None:
     with scripted_peer(scripted_answer(*answers)) as port:
-        association = open_to(port, Timeouts(response_s=0.2))
+        patience_s = 0.2 if expected is TimedOut else PATIENCE_S
+        association = open_to(port, Timeouts(response_s=patience_s))
         with pytest.raises(expected):
             store(association, CT_ID, CT, "1.2.3", [b"object"])
         assert not association.is_open
@@ -190,7 +191,7 @@ def test_no_response_is_lost_between_several_sending_threads(server: Server) -> 
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(3 * PATIENCE_S)
 
     assert stored == [0] * 400
     assert len(server.objects) == 400

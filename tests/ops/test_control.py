@@ -15,6 +15,7 @@ import pytest
 
 from dgate.errors import DgateError
 from dgate.ops.control import LONGEST_PATH, ControlClient, ControlServer, socket_path
+from tests.acceptance.processes import wait_until
 
 pytestmark = pytest.mark.integration
 
@@ -25,9 +26,9 @@ Start = Callable[..., ControlClient]
 def start(tmp_path: Path) -> Iterator[Start]:
     servers: list[ControlServer] = []
 
-    def begin(**commands: Any) -> ControlClient:
+    def begin(*, alive_every_s: float = 60.0, **commands: Any) -> ControlClient:
         path = tmp_path / "dgate.sock"
-        server = ControlServer(path, commands)
+        server = ControlServer(path, commands, alive_every_s=alive_every_s)
         server.start()
         servers.append(server)
         return ControlClient(path)
@@ -48,7 +49,7 @@ def test_answers_of_long_work_arrive_one_by_one(start: Start) -> None:
 
     def work(arguments: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield {"done": 1}
-        assert may_go_on.wait(10)
+        assert may_go_on.wait(60)
         yield {"done": 2}
 
     answers = start(work=work).stream("work")
@@ -105,7 +106,7 @@ def test_garbage_is_refused_and_the_server_lives_on(
     client = start(hello=lambda arguments: {"hello": "you"})
 
     with socket.socket(socket.AF_UNIX) as connection:
-        connection.settimeout(10)
+        connection.settimeout(60)
         connection.connect(os.fspath(tmp_path / "dgate.sock"))
         connection.sendall(line)
         answer = connection.makefile("rb").readline()
@@ -128,7 +129,7 @@ def test_caller_that_leaves_ends_the_work(start: Start) -> None:
     next(answers)
     answers.close()  # type: ignore[attr-defined]
 
-    assert ended.wait(10)
+    assert ended.wait(60)
 
 
 def test_only_the_owner_may_connect(start: Start, tmp_path: Path) -> None:
@@ -167,7 +168,7 @@ def test_stop_removes_the_socket_and_drops_waiting_callers(tmp_path: Path) -> No
     server.start()
     answers = ControlClient(tmp_path / "dgate.sock").stream("work")
     next(answers)
-    assert started.wait(10)
+    assert started.wait(60)
     server.stop()
     server.stop()
 
@@ -175,7 +176,11 @@ def test_stop_removes_the_socket_and_drops_waiting_callers(tmp_path: Path) -> No
     with pytest.raises(DgateError, match="does not answer"):
         for _ in answers:
             pass
-    assert not [t for t in threading.enumerate() if t.name.startswith("control")]
+    # A caller's thread is no longer known to the server a moment before its end.
+    wait_until(
+        lambda: not [t for t in threading.enumerate() if t.name.startswith("control")],
+        "the end of the threads",
+    )
 
 
 def test_client_without_a_server_says_so(tmp_path: Path) -> None:
@@ -217,3 +222,58 @@ def test_socket_folder_that_is_open_to_others_is_not_trusted(
     with pytest.raises(DgateError, match="open to others"):
         server.start()
     server.stop()
+
+
+def test_caller_hears_that_a_silent_command_is_at_work(start: Start, tmp_path: Path) -> None:
+    """As while the tables of a large index are cleared: else it would give up."""
+    may_go_on = threading.Event()
+
+    def work(arguments: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        assert may_go_on.wait(60)
+        yield {"done": 1}
+
+    start(alive_every_s=0.02, work=work)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.settimeout(60)
+        connection.connect(str(tmp_path / "dgate.sock"))
+        connection.sendall(b'{"command": "work"}\n')
+        with connection.makefile("rb") as lines:
+            heard = [json.loads(next(lines)) for _ in range(3)]
+            may_go_on.set()
+            rest = [json.loads(line) for line in lines]
+
+    assert heard == [{"alive": True}] * 3
+    assert [line for line in rest if "alive" not in line] == [
+        {"answer": {"done": 1}},
+        {"end": True},
+    ]
+
+
+def test_client_takes_signs_of_life_for_no_answers(start: Start) -> None:
+    may_go_on = threading.Event()
+    threading.Timer(0.3, may_go_on.set).start()
+
+    def work(arguments: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        yield {"done": 1}
+        assert may_go_on.wait(60)
+        yield {"done": 2}
+
+    assert list(start(alive_every_s=0.02, work=work).stream("work")) == [{"done": 1}, {"done": 2}]
+
+
+def test_caller_that_does_not_read_hinders_nobody(start: Start, tmp_path: Path) -> None:
+    """Its buffer is full of signs of life."""
+    may_end = threading.Event()
+
+    def work(arguments: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        assert may_end.wait(60)
+        yield {"done": 1}
+
+    client = start(alive_every_s=0.001, work=work, hello=lambda arguments: {"hello": "you"})
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
+        connection.connect(str(tmp_path / "dgate.sock"))
+        connection.sendall(b'{"command": "work"}\n')
+
+        assert [client.call("hello") for _ in range(200)] == [{"hello": "you"}] * 200
+        may_end.set()

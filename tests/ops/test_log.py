@@ -142,7 +142,7 @@ def test_trouble_log_on_a_full_disk_is_told_on_the_console_only_once(
 def test_console_gets_a_copy_by_udp(tmp_path: Path) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as console:
         console.bind(("127.0.0.1", 0))
-        console.settimeout(10)
+        console.settimeout(60)
         address = f"127.0.0.1:{console.getsockname()[1]}"
         with logging_to(tmp_path) as logs:
             log.info("Before.")

@@ -92,6 +92,8 @@ def test_full_disk_is_not_asked_for_each_line(
         return real(descriptor, data)
 
     monkeypatch.setattr(logfile.os, "write", counted)
+    # However long the hundred lines take.
+    monkeypatch.setattr(logfile, "LOOK_S", 3600.0)
     log = opened(Path("/dev/full"), told)
     for _ in range(100):
         log.write("line\n")

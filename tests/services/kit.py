@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from dgate.archive.levels import Level
 from dgate.archive.query import EVERYTHING, Page, QueryKey
 from dgate.archive.records import InstanceRef
-from dgate.archive.schema import Level
 from dgate.dicom.encode import encode_data_set
 from dgate.dicom.table import ElementTable
 from dgate.dicom.uids import EXPLICIT_LE

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from dgate.archive.levels import Level
 from dgate.archive.query import QueryKey
-from dgate.archive.schema import Level
 from dgate.dicom.encode import encode_data_set
 from dgate.dicom.payload import SPILL_BYTES, Payload
 from dgate.errors import DataSetMismatch, NotDicom
@@ -14,9 +14,11 @@ from dgate.services.identifier import (
     PATIENT_ROOT,
     PATIENT_STUDY_ONLY,
     STUDY_ROOT,
+    Identifier,
     answer_charset,
     check_unique_keys,
-    read_identifier,
+    identifier_table,
+    read_keys,
 )
 
 IMPLICIT_LE = "1.2.840.10008.1.2"
@@ -30,6 +32,11 @@ def message(values: dict[int, str | None], charset: str = "") -> Message:
     payload = Payload()
     payload.append(encode_data_set(values, IMPLICIT_LE, charset))
     return Message(CONTEXT, Command(), payload)
+
+
+def read_identifier(request: Message, levels: frozenset[Level]) -> Identifier:
+    """Decode a request as the services do, with no converter between."""
+    return read_keys(identifier_table(request), levels)
 
 
 def test_keys_are_decoded_by_the_requests_character_set() -> None:

@@ -17,7 +17,7 @@ from dgate.services.identifier import STUDY_ROOT
 from dgate.services.retrieve import RetrieveService
 from tests.delivery.kit import CT, MR
 from tests.delivery.peer_kit import Peer, Store, provider
-from tests.net.kit import STUDY_MOVE
+from tests.net.kit import STUDY_MOVE, dead_port
 from tests.services.kit import TwinFinder, asking, identifier
 
 pytestmark = pytest.mark.integration
@@ -139,10 +139,8 @@ def test_two_lost_associations_in_a_row_end_the_retrieval(
 
 def test_destination_where_nobody_listens_is_tried_once(store: Store, tmp_path: Path) -> None:
     refs = [store.add(number) for number in range(1, 4)]
-    with provider() as peer:
-        port = port_of(peer)
-
-    final = move_all(store, port, TwinFinder(refs=refs), tmp_path)
+    with dead_port() as port:
+        final = move_all(store, port, TwinFinder(refs=refs), tmp_path)
 
     assert counters(final) == (Status.CANNOT_PERFORM_SUBOPERATIONS, 0, 3)
     assert "no connection" in final.error_comment
@@ -215,10 +213,8 @@ def test_classic_move_counts_warnings_as_completed(
 
 def test_classic_move_to_nobody_ends_with_c005(store: Store, tmp_path: Path) -> None:
     refs = [store.add(1), store.add(2)]
-    with provider() as peer:
-        port = port_of(peer)
-
-    final = move_all(store, port, TwinFinder(refs=refs), tmp_path, classic_status_codes=True)
+    with dead_port() as port:
+        final = move_all(store, port, TwinFinder(refs=refs), tmp_path, classic_status_codes=True)
 
     assert told(final) == (Status.CLASSIC_NO_CONNECTION, 2, 2, 0)
 

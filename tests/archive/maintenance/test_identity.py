@@ -14,6 +14,7 @@ import pytest
 
 from dgate.archive.levels import PATIENT_NAME, Level
 from dgate.archive.maintenance.corrections import BIRTH_DATE, SEX, Plan
+from dgate.archive.maintenance.delete import StillOwed
 from dgate.archive.query import QueryKey
 from dgate.config.layout import PATIENT_ID
 from dgate.errors import DgateError, OutOfSpace, Refused, RuleError, StoreError, Unreadable
@@ -202,7 +203,7 @@ def test_new_uids_wait_for_open_deliveries(ward: Ward) -> None:
     ward.owe(ward.add(1))
     plan = ward.caretaker.planner.correct(Level.PATIENT, "P1", {PATIENT_ID: "P9"}, new_uids=True)
 
-    with pytest.raises(StoreError, match="1 deliveries"):
+    with pytest.raises(StillOwed, match="1 deliveries"):
         carry_out(ward, plan)
     assert patients(ward)[0][0] == "P1"
 

@@ -6,7 +6,7 @@ import threading
 
 from dgate.services.virtual.channel import Channel
 
-PATIENCE_S = 10.0
+PATIENCE_S = 60.0
 
 
 def in_thread(channel: Channel[int], *items: int) -> tuple[threading.Thread, list[bool]]:

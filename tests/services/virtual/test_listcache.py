@@ -9,7 +9,7 @@ from typing import cast
 
 import pytest
 
-from dgate.archive.schema import Level
+from dgate.archive.levels import Level
 from dgate.config.model import VirtualServer
 from dgate.delivery.inquiry import STUDY_DATE, Inquiry, Listed
 from dgate.services.virtual.listcache import LIFE_S, ListCache, Recall
@@ -127,3 +127,23 @@ def test_a_folder_that_cannot_be_written_costs_only_the_memory(tmp_path: Path) -
     cache = ListCache(tmp_path / "cache" / "below", lambda: NOW)
 
     assert recall(cache).of_series(("1", "2"), ask) == [IMAGE]
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o022])
+def test_nobody_else_can_read_the_lists(tmp_path: Path, umask: int) -> None:
+    """They name patients; the folder of an earlier version is closed too."""
+    folder = tmp_path / "new" / "cache"
+    earlier = tmp_path / "earlier"
+    before = os.umask(umask)
+    try:
+        earlier.mkdir(mode=0o755)
+        for place in (folder, earlier):
+            recall(ListCache(place, lambda: NOW)).of_series(("1", "2"), Asked([IMAGE]))
+    finally:
+        os.umask(before)
+
+    for place in (folder, earlier):
+        assert place.stat().st_mode & 0o777 == 0o700
+        files = list(place.iterdir())
+        assert len(files) == 2
+        assert {file.stat().st_mode & 0o777 for file in files} == {0o600}
