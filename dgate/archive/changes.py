@@ -3,7 +3,8 @@
 A record has every element that differs, as it came and as it was stored, so that the object can be
 made what it was (`dgate.archive.maintenance.restore`). It is written in the transaction that enters
 the object: an altered object and its record are there together or not at all. What rules remove for
-privacy stands in the record in clear text. Pure functions but for `ChangeLog`, which any thread may
+privacy stands in the record in clear text, but for objects that `deidentify` has been at: of those
+there is no record. Pure functions but for `ChangeLog`, which any thread may
 use.
 """
 
@@ -20,6 +21,7 @@ from dgate.archive.connection import Connection
 from dgate.archive.database import Database
 from dgate.archive.writer import Transaction, Writer
 from dgate.config.layout import PATIENT_ID, SOP_UID
+from dgate.dicom.deidentify.marks import is_ours
 from dgate.dicom.table import ElementTable
 from dgate.errors import StoreError
 
@@ -82,6 +84,9 @@ def record_of(
         original: a snapshot of the object before rules saw it.
     """
     if table.revision == original.revision:
+        return None
+    if is_ours(table) and not is_ours(original):
+        # The way back of a de-identified object is the encrypted table, and no other.
         return None
     elements = []
     touched = table.touched

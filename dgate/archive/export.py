@@ -10,10 +10,10 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import PurePath
+from pathlib import Path, PurePath
 
 from dgate.archive.devices import Devices, Reader
 from dgate.archive.files import FileReader, write_parts
@@ -30,6 +30,8 @@ from dgate.errors import Missing, NotDicom, StoreError
 log = logging.getLogger(__name__)
 
 CHUNK_BYTES = 1 << 20
+READ_AHEAD_BYTES = 1 << 20
+"""Objects up to this size are read while the peer works on the one before."""
 _HEAD_BYTES = 1 << 12
 """Enough for the header of nearly every file."""
 _WHOLE_BYTES = 1 << 16
@@ -73,8 +75,9 @@ class Outgoing:
         sop_instance: str,
         syntax: str,
     ) -> None:
-        self._reader = reader
-        self._pieces = pieces
+        self.reader = reader
+        self.pieces = pieces
+        """For the exporter."""
         self.sop_class = sop_class
         self.sop_instance = sop_instance
         self.syntax = syntax
@@ -89,7 +92,7 @@ class Outgoing:
         Raises:
             StoreError: the file cannot be read to its end.
         """
-        for piece in self._pieces:
+        for piece in self.pieces:
             if isinstance(piece, _Range):
                 yield from self._read(piece, max_bytes)
             elif len(piece) <= max_bytes:
@@ -99,11 +102,20 @@ class Outgoing:
                 for start in range(0, len(view), max_bytes):
                     yield view[start : start + max_bytes]
 
+    def read_ahead(self) -> Iterable[bytes | memoryview]:
+        """Return what `chunks` does, for an object that will be sent a little later: that of a
+        small one has been read already.
+
+        Raises:
+            StoreError: the file cannot be read to its end.
+        """
+        return [*self.chunks()] if self.size <= READ_AHEAD_BYTES else self.chunks()
+
     def _read(self, piece: _Range, max_bytes: int) -> Iterator[bytes]:
         offset, end = piece.offset, piece.offset + piece.length
         while offset < end:
             try:
-                chunk = self._reader.read_at(offset, min(max_bytes, end - offset))
+                chunk = self.reader.read_at(offset, min(max_bytes, end - offset))
             except OSError as exc:
                 raise StoreError(f"the stored file cannot be read: {exc.strerror}") from exc
             if not chunk:
@@ -113,7 +125,7 @@ class Outgoing:
 
     def close(self) -> None:
         """Close the file; safe to call twice."""
-        self._reader.close()
+        self.reader.close()
 
 
 class Exporter:
@@ -174,21 +186,40 @@ class Exporter:
                 pieces = [_Range(start, reader.size - start)]
             sop_class = meta.sop_class or ref.sop_class
             sop_instance = meta.sop_instance or ref.sop_instance
+            stored_as = meta.syntax
             if rewrite is not None:
                 table = ElementTable(self._view(reader, head)[start:], meta.syntax)
                 rewrite(table)
                 if table.revision:
                     pieces = _patched(table, pieces[0])
+                    stored_as = table.syntax
                     sop_class = table.text(SOP_CLASS_UID)
                     sop_instance = table.text(SOP_INSTANCE_UID)
-            if syntax is not None and syntax != meta.syntax:
-                if len(pieces) > 1:
-                    reader, pieces = self._assembled(reader, pieces)
-                pieces = _converted(reader, pieces[0], meta.syntax, syntax)
-            return Outgoing(reader, pieces, sop_class, sop_instance, syntax or meta.syntax)
+            outgoing = Outgoing(reader, pieces, sop_class, sop_instance, stored_as)
         except BaseException:
             reader.close()
             raise
+        return outgoing if syntax is None else self.converted(outgoing, syntax)
+
+    def converted(self, outgoing: Outgoing, syntax: str) -> Outgoing:
+        """Return an open object in another transfer syntax, with whatever a rule made of it; the
+        one that is given must not be used any more.
+
+        Raises:
+            CannotTranscode: it cannot be converted.
+            StoreError: it cannot be read.
+        """
+        if syntax == outgoing.syntax:
+            return outgoing
+        reader, pieces = outgoing.reader, list(outgoing.pieces)
+        try:
+            if len(pieces) > 1:
+                reader, pieces = self._assembled(reader, pieces)
+            pieces = _converted(reader, pieces[0], outgoing.syntax, syntax)
+        except BaseException:
+            reader.close()
+            raise
+        return Outgoing(reader, pieces, outgoing.sop_class, outgoing.sop_instance, syntax)
 
     @contextmanager
     def table(self, ref: InstanceRef) -> Iterator[ElementTable]:
@@ -200,12 +231,31 @@ class Exporter:
         with self._opened(ref) as (reader, meta, head):
             yield ElementTable(self._view(reader, head)[meta.data_offset :], meta.syntax)
 
+    def head(self, ref: InstanceRef) -> bytes:
+        """Return what stands before the data set in an object's file: nothing in a bare one.
+
+        Raises:
+            Missing, NotDicom or another StoreError, as `open` does.
+        """
+        with self._opened(ref) as (reader, meta, head):
+            if meta.data_offset <= len(head):
+                return head[: meta.data_offset]
+            return _mapped(reader)[: meta.data_offset].tobytes()
+
     def path(self, ref: InstanceRef) -> PurePath:
         """Return where an object's file is, as rules see it."""
         if ref.device == SPOOL_DEVICE:
             return self._devices.spool.folder / ref.name
         device = self._devices.get(ref.device)
         return PurePath(ref.name) if device is None else device.path(ref.name)
+
+    def written(self, ref: InstanceRef) -> float | None:
+        """Return when an object's file was written, in seconds since the epoch; None when it is not
+        where the index says."""
+        try:
+            return Path(self.path(ref)).stat().st_mtime
+        except OSError:
+            return None
 
     def release_spool(self, name: str) -> None:
         """Remove a copy in the spool that nobody is owed any more."""
@@ -246,7 +296,7 @@ class Exporter:
                 f"the stored file cannot be opened: {exc.strerror}", where=ref.name
             ) from exc
         try:
-            meta, head = _read_head(reader)
+            meta, head = read_head(reader)
         except OSError as exc:
             reader.close()
             raise StoreError(
@@ -279,7 +329,7 @@ class Exporter:
         raise FileNotFoundError(ref.name)
 
     def _view(self, reader: Reader, head: bytes) -> memoryview:
-        return memoryview(head) if len(head) == reader.size else reader.view()
+        return memoryview(head) if len(head) == reader.size else _mapped(reader)
 
     def _assembled(self, reader: Reader, pieces: Sequence[_Piece]) -> tuple[Reader, list[_Piece]]:
         """Bring a data set of several pieces together: in memory, or in a file without a name."""
@@ -301,7 +351,19 @@ class Exporter:
         return assembled, [_Range(0, assembled.size)]
 
 
-def _read_head(reader: Reader) -> tuple[FileMeta, bytes]:
+def _mapped(reader: Reader) -> memoryview:
+    """Return the whole file as a buffer; raises StoreError when it cannot be read."""
+    try:
+        return reader.view()
+    except OSError as exc:
+        raise StoreError(f"the stored file cannot be read: {exc.strerror}") from exc
+
+
+def read_head(reader: Reader) -> tuple[FileMeta, bytes]:
+    """Return what the head of a file says, and the bytes that were read for that.
+
+    Raises NotDicom, OSError.
+    """
     size = _WHOLE_BYTES if reader.size <= _WHOLE_BYTES else _HEAD_BYTES
     while True:
         head = reader.read_at(0, size)
@@ -332,7 +394,7 @@ def _patched(table: ElementTable, whole: _Piece) -> list[_Piece]:
 def _converted(reader: Reader, whole: _Piece, syntax: str, target: str) -> list[_Piece]:
     """Return a data set in another syntax; native pixels are not loaded for a new header."""
     if isinstance(whole, _Range):
-        view = reader.view()[whole.offset : whole.offset + whole.length]
+        view = _mapped(reader)[whole.offset : whole.offset + whole.length]
     else:
         view = memoryview(whole)
     changed = convert_header_only(view, syntax, target)

@@ -16,7 +16,7 @@ from dgate.archive.rows import Entry
 from dgate.dicom.part10 import file_meta
 from dgate.dicom.payload import Payload
 from dgate.dicom.table import ElementTable, Slice
-from dgate.dicom.transcode import convert, convert_header_only
+from dgate.dicom.transcode import convert_header_only, convert_parts
 from dgate.dicom.uids import is_uid
 from dgate.errors import DataSetMismatch, NotDicom, StoreError
 from dgate.rules.effects import Captured, Decision, ExportPlan, ImportVerdict
@@ -24,6 +24,7 @@ from dgate.rules.session import Session
 
 SOP_CLASS_UID = 0x00080016
 SOP_INSTANCE_UID = 0x00080018
+_IDENTITY_REMOVED = 0x00120062
 
 
 @dataclass(slots=True)
@@ -31,7 +32,6 @@ class Incoming:
     """An object whose data set has been parsed."""
 
     payload: Payload
-    syntax: str
     table: ElementTable
     calling: str
     called: str
@@ -39,6 +39,8 @@ class Incoming:
     entry: Entry
     verdict: ImportVerdict = field(default_factory=ImportVerdict)
     session: Session | None = None
+    original: ElementTable | None = None
+    """The object before rules saw it, where changes are recorded."""
     refusal: Decision | None = None
     """WorkListMode refused the object, with what is to be forwarded all the same."""
     captured: Captured | None = None
@@ -49,7 +51,10 @@ class Incoming:
         sop_class, sop_instance = self.entry.sop_class, self.entry.sop_instance
         if table is not self.table:
             sop_class, sop_instance = table.text(SOP_CLASS_UID), table.text(SOP_INSTANCE_UID)
-        return file_meta(sop_class, sop_instance, self.syntax, self.calling)
+        # A de-identified object must not tell from where it came (PS3.15 E.1.1).
+        hidden = bool(table.revision) and table.text(_IDENTITY_REMOVED).strip() == "YES"
+        source = "" if hidden else self.calling
+        return file_meta(sop_class, sop_instance, table.syntax, source)
 
     def file_parts(self, table: ElementTable) -> list[Part]:
         """Return the Part 10 file for a state of the object."""
@@ -140,7 +145,8 @@ def reencoded(
             check_arrived(source)
         head = convert_header_only(source.view(), table.syntax, target)
         if head is None:
-            result.append(convert(source.view(), table.syntax, target))
+            for part in convert_parts(source.view(), table.syntax, target):
+                result.append(part if isinstance(part, bytes) else memoryview(part))
         else:
             converted, rest = head
             result.append(converted)

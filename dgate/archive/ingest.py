@@ -16,18 +16,22 @@ import logging
 import os
 from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path, PurePath
 
+from dgate.archive.changes import ChangeLog, record_of
 from dgate.archive.devices import PREVIOUS, Device, Devices
 from dgate.archive.events import IntakeEvents
 from dgate.archive.files import hash_parts, storage_failure
 from dgate.archive.incoming import (
     Incoming,
     check_identity,
+    data_parts,
     whole_data,
 )
 from dgate.archive.index import Index
 from dgate.archive.jobs import DebtJob, Placing, StoreJob
+from dgate.archive.loops import Loops
 from dgate.archive.naming import Naming, extension
 from dgate.archive.obligations import Obligations
 from dgate.archive.oldfile import OldFile, old_file
@@ -37,7 +41,7 @@ from dgate.archive.repair import repair
 from dgate.archive.reservations import Names, Turns
 from dgate.archive.rewrites import CompletedRewrites
 from dgate.archive.spool import SPOOL_DEVICE
-from dgate.archive.writer import Writer
+from dgate.archive.writer import Transaction, Writer
 from dgate.clock import Clock
 from dgate.config.settings import Durability, Engine, Settings
 from dgate.dicom.payload import Payload, SpillFile
@@ -49,7 +53,7 @@ from dgate.errors import (
     RuleError,
     StoreError,
 )
-from dgate.rules.effects import Captured, ExportPlan, ImportForward, ImportVerdict
+from dgate.rules.effects import Captured, Decision, ExportPlan, ImportVerdict
 from dgate.rules.effects import Outcome as RuleOutcome
 from dgate.rules.hooks import capture
 from dgate.rules.session import Session
@@ -73,6 +77,7 @@ class Traffic:
     completed: CompletedRewrites
     names: Names = field(default_factory=Names)
     turns: Turns = field(default_factory=Turns)
+    loops: Loops = field(default_factory=Loops)
 
     @classmethod
     def of(cls, settings: Settings) -> Traffic:
@@ -101,7 +106,9 @@ class Ingest:
         wake: Callable[[], None],
         traffic: Traffic | None = None,
         events: IntakeEvents | None = None,
+        changes: ChangeLog | None = None,
     ) -> None:
+        self._changes = changes
         self._events = events or IntakeEvents()
         self._settings = settings
         self._index = index
@@ -117,6 +124,8 @@ class Ingest:
         self._names = traffic.names
         self._turns = traffic.turns
         self._completed = traffic.completed
+        self.loops = traffic.loops
+        """What has come back lately."""
         self._reception = Reception(settings, index, devices, self._events, self._must_be_whole)
 
     def payload(self, syntax: str, sop_class: str, sop_instance: str, calling: str) -> Payload:
@@ -136,7 +145,7 @@ class Ingest:
         try:
             item = self._reception.receive(arrival)
             if item.refusal is not None:
-                self._pass_on(item, item.refusal.forwards)
+                self._pass_on(item, item.refusal)
                 raise Refused(item.refusal.reason)
             if self._is_subject_to_rules(arrival):
                 self._apply_rules(item)
@@ -176,16 +185,16 @@ class Ingest:
         decision = self._events.refused(item.table, item.calling, item.called, item.session)
         if decision is None:
             return False
-        self._pass_on(item, decision.forwards)
+        self._pass_on(item, decision)
         if decision.retry:
             check_identity(item.table, "", "")
             item.entry = self._index.entry(item.table, item.repaired)
         return decision.retry
 
-    def _pass_on(self, item: Incoming, forwards: Sequence[ImportForward]) -> None:
-        """Owe what a converter forwarded of an object that is refused."""
+    def _pass_on(self, item: Incoming, wanted: Decision) -> None:
+        """Owe what a converter wants of an object that is refused."""
         owed = Obligations(self._devices.spool, item, kept=False)
-        self._owe(item, owed, forwards, exports=False)
+        self._owe(item, owed, wanted, exports=False)
 
     def file_name(self, table: ElementTable, calling: str, called: str) -> PurePath:
         """Return the path that the object would get now (`%f` in import converters)."""
@@ -224,14 +233,14 @@ class Ingest:
     def _drop(self, item: Incoming) -> Receipt:
         """Keep nothing but what import converters forwarded (rulings.md 4)."""
         owed = Obligations(self._devices.spool, item, kept=False)
-        self._owe(item, owed, item.verdict.forwards, exports=False)
+        self._owe(item, owed, item.verdict, exports=False)
         log.debug("An object was dropped: %s", item.verdict.reason)
         return Receipt(Outcome.DROPPED, item.entry.sop_instance)
 
     def _relay(self, item: Incoming) -> Receipt:
         """Without a database, keep only what is forwarded; refuse what nobody would ever see."""
         owed = Obligations(self._devices.spool, item, kept=False)
-        self._owe(item, owed, item.verdict.forwards, exports=True)
+        self._owe(item, owed, item.verdict, exports=True)
         if not owed.drafts:
             raise Refused(
                 "no rule forwards the object, and no database is configured to keep it",
@@ -243,7 +252,7 @@ class Ingest:
         self,
         item: Incoming,
         owed: Obligations,
-        forwards: Sequence[ImportForward],
+        wanted: ImportVerdict | Decision,
         *,
         exports: bool,
     ) -> None:
@@ -254,9 +263,13 @@ class Ingest:
         """
         job = DebtJob(self._index, item.entry, owed, self._clock)
         try:
-            owed.forward(forwards)
+            owed.forward(wanted.forwards)
+            owed.request(wanted.requests, self._settings.forward_collect_delay_s)
             if exports:
                 owed.export(item.plans)
+            if any(item.calling in (each.called, each.destination) for each in owed.drafts):
+                # It goes back to where it came from. Only then its hash is worth the time.
+                self._note_return(item, hash_parts([*data_parts(item.table, item.payload)]))
             if owed.drafts:
                 self._writer.run(job)
         except OutcomeUnknown:
@@ -278,12 +291,15 @@ class Ingest:
         say.
         """
         known = self._index.look_up(item.entry)
+        on_entry = self._recording(item)
         for _ in range(_MOST_ATTEMPTS):
             if known is not None and self._leaves_alone(known):
                 return self._ignore(item, known)
             owed = Obligations(self._devices.spool, item, kept=True)
             placing = self._place(item, known)
-            job = StoreJob(self._index, self._completed, item.entry, placing, owed, self._clock)
+            job = StoreJob(
+                self._index, self._completed, item.entry, placing, owed, self._clock, on_entry
+            )
             try:
                 found = self._commit(item, job)
             except OutcomeUnknown:
@@ -301,6 +317,13 @@ class Ingest:
             known = found
         raise StoreError("the index changes while the object is being stored; it was not stored")
 
+    def _recording(self, item: Incoming) -> Callable[[Transaction, float], None] | None:
+        """Return what writes the record of change of an object; None where nothing changed."""
+        if item.original is None or self._changes is None:
+            return None
+        record = record_of(item.original, item.table, item.verdict.changed_by)
+        return None if record is None else partial(self._changes.add, record)
+
     def _leaves_alone(self, known: InstanceRef) -> bool:
         """Tell whether a known object stays as it is (spec dimse.md 2.1 step 8)."""
         if not known.device.upper().startswith("MAG"):
@@ -314,13 +337,13 @@ class Ingest:
     def _ignore(self, item: Incoming, known: InstanceRef) -> Receipt:
         """Keep nothing of an object that stays as it is, but pass on what rules forwarded."""
         owed = Obligations(self._devices.spool, item, kept=False)
-        self._owe(item, owed, item.verdict.forwards, exports=False)
+        self._owe(item, owed, item.verdict, exports=False)
         log.debug("A known object was left as it is: %s.", known.name)
         return Receipt(Outcome.IGNORED, item.entry.sop_instance, known.device, known.name)
 
     def _place(self, item: Incoming, known: InstanceRef | None) -> Placing:
         """Choose device and name; nothing is on disk yet, the name is only reserved."""
-        encapsulated = transfer_syntax(item.syntax).encapsulated
+        encapsulated = transfer_syntax(item.table.syntax).encapsulated
         name = self._naming.name(
             item.table, item.entry, item.calling, item.called, encapsulated=encapsulated
         )
@@ -357,7 +380,10 @@ class Ingest:
         placing = job.placing
         try:
             self._write(item, placing)
+            if placing.known is not None:
+                self._note_return(item, placing.sha256)
             job.owed.forward(item.verdict.forwards)
+            job.owed.request(item.verdict.requests, self._settings.forward_collect_delay_s)
             job.owed.export(item.plans)
             job.owed.mirror(self._devices, placing.device.name)
             found = self._writer.run(job)
@@ -382,6 +408,10 @@ class Ingest:
         else:
             self._withdraw(job)
         return found
+
+    def _note_return(self, item: Incoming, content: str) -> None:
+        """Remember an object that came again, before anybody can be sent it again."""
+        self.loops.returned(item.entry.sop_instance, item.calling, content, self._clock.monotonic())
 
     def _write(self, item: Incoming, placing: Placing) -> None:
         """Write the file under a temporary name, complete and synced."""

@@ -12,9 +12,9 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
+from dgate.archive.levels import PATIENT_NAME
 from dgate.archive.repair import NO_NAME
 from dgate.archive.rows import Entry
-from dgate.archive.schema import PATIENT_NAME
 from dgate.clock import Clock
 from dgate.config.settings import Settings, V2Content
 from dgate.dicom.element import tag_of, vr_of
@@ -59,23 +59,32 @@ class _Source(NamedTuple):
 
 _Token = Callable[[_Source], str]
 
+EvaluateName = Callable[[ElementTable, str, str], str | None]
+"""Gives the name for an object (table, calling, called), None when the expression has no result."""
+_LUA = "lua:"
+_DEFAULT_SYNTAX = "4"
+
 
 class Naming:
     """Makes the relative file name of an object, by the `FileNameSyntax` it was built with."""
 
-    def __init__(self, settings: Settings, clock: Clock) -> None:
+    def __init__(
+        self, settings: Settings, clock: Clock, evaluate: EvaluateName | None = None
+    ) -> None:
         """Compile the syntax.
 
+        Args:
+            evaluate: what a `lua:` expression gives for an object; None where there is no Lua, and
+                names are made by syntax 4 then.
+
         Raises:
-            ConfigError: the syntax is a `lua:` expression or a template without an extension.
+            ConfigError: the syntax is a template without an extension.
         """
         syntax = settings.file_name_syntax.strip()
-        if syntax.lower().startswith("lua:"):
-            raise ConfigError(
-                "a lua: expression in FileNameSyntax cannot be executed by this version",
-                where="FileNameSyntax",
-                remedy="use a number from 0 to 12, or a template with % tokens",
-            )
+        is_lua = syntax[: len(_LUA)].lower() == _LUA
+        self._evaluate = evaluate if is_lua else None
+        if is_lua:
+            syntax = _DEFAULT_SYNTAX
         self._is_template = "%" in syntax
         self._parts = _compile(_checked(syntax), _TOKENS) if self._is_template else _fixed(syntax)
         self._longest_rest = settings.max_file_name_length
@@ -96,6 +105,14 @@ class Naming:
         Raises:
             NotDicom: the object's own values lead out of the device.
         """
+        if self._evaluate is not None:
+            found = self._evaluate(table, calling, called)
+            name = "" if found is None else _as_name(found)
+            if name:
+                ending = extension(name)
+                if not ending or (encapsulated and ending.lower() == ".v2"):
+                    name = name[: len(name) - len(ending)] + ".dcm"
+                return _confined(name, self._longest_rest)
         source = _Source(
             table, entry, calling, called, self._clock.now(), next(self._counter) & 0xFFFF
         )
@@ -107,6 +124,12 @@ class Naming:
     def is_raw(self, name: str) -> bool:
         """Tell whether the file of this name holds a bare data set without Part 10 header."""
         return self._raw_v2 and name.lower().endswith(".v2")
+
+
+def _as_name(text: str) -> str:
+    """Return what an expression gave as a path; empty when it cannot be one."""
+    name = _CONTROL.sub("_", text.strip().replace("\\", "/")).strip("/")
+    return "" if any(part in (".", "..") for part in name.split("/")) else name
 
 
 def is_confined(name: str) -> bool:

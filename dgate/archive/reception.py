@@ -17,13 +17,15 @@ from dgate.archive.incoming import Incoming, check_arrived, check_identity, reen
 from dgate.archive.index import Index
 from dgate.archive.records import Arrival
 from dgate.archive.repair import repair
+from dgate.archive.shrinking import shrinking
 from dgate.archive.unparsed import UnparsedTable, unparsed_table
 from dgate.config.settings import Engine, Settings
 from dgate.dicom.part10 import file_meta
 from dgate.dicom.payload import Payload, SpillFile
-from dgate.dicom.table import ElementTable
-from dgate.dicom.transcode import stored_syntax_for
-from dgate.dicom.uids import IMPLICIT_LE, is_uid
+from dgate.dicom.recompress import arrange
+from dgate.dicom.table import PIXEL_DATA, ElementTable
+from dgate.dicom.transcode import can_encode, stored_syntax_for
+from dgate.dicom.uids import IMPLICIT_LE, is_uid, transfer_syntax
 from dgate.errors import CannotTranscode, NotDicom, OutOfSpace
 
 log = logging.getLogger(__name__)
@@ -73,6 +75,8 @@ class Reception:
             code = settings.incoming_compression if received else settings.dropped_file_compression
         if code and not isinstance(table, UnparsedTable):
             table = self._recompress(arrival, table, code)
+        original = table.snapshot() if self._settings.change_log else None
+        if code and not isinstance(table, UnparsedTable):
             self._events.compress(code, table, arrival.calling, called, arrival.session)
         refusal = None
         if self._events.coercion is not None:
@@ -84,9 +88,8 @@ class Reception:
                 "An object without the UID (%04X,%04X) was given %s.", tag >> 16, tag & 0xFFFF, uid
             )
         entry = self._index.entry(table, repaired)
-        payload, syntax = arrival.payload, arrival.syntax
-        item = Incoming(payload, syntax, table, arrival.calling, called, repaired, entry)
-        item.session, item.refusal = arrival.session, refusal
+        item = Incoming(arrival.payload, table, arrival.calling, called, repaired, entry)
+        item.session, item.refusal, item.original = arrival.session, refusal, original
         return item
 
     def raw(self, item: Incoming) -> Payload | None:
@@ -98,7 +101,7 @@ class Reception:
             self._warn_once("A .v2 file was written as Part 10: %s", exc)
             return None
 
-    def _warn_once(self, message: str, reason: CannotTranscode) -> None:
+    def _warn_once(self, message: str, reason: CannotTranscode | NotDicom) -> None:
         """Log a conversion that failed, and the same one again only for those who debug."""
         level = logging.DEBUG if reason.what in self._warned else logging.WARNING
         self._warned.add(reason.what)
@@ -144,8 +147,12 @@ class Reception:
 
         A crash leaves one or two spill files, which recovery removes.
         """
+        shrink = shrinking(code, self._warn_once)
+        if shrink is not None:
+            shrink(table)
+            return table
         target = stored_syntax_for(code, arrival.syntax)
-        if target == arrival.syntax:
+        if target == arrival.syntax or (can_encode(target) and PIXEL_DATA not in table):
             return table
         try:
             payload = reencoded(
@@ -154,9 +161,13 @@ class Reception:
         except CannotTranscode as exc:
             self._warn_once("An object was kept in the transfer syntax received: %s", exc)
             return table
+        was_compressed = transfer_syntax(table.syntax).encapsulated
         arrival.payload.close()
         arrival.payload, arrival.syntax = payload, target
-        return ElementTable(payload.view(), target)
+        table = ElementTable(payload.view(), target)
+        if was_compressed:
+            arrange(table, code)
+        return table
 
     def _fresh(self, table: ElementTable, syntax: str, calling: str) -> Payload:
         return self.payload(syntax, table.text(0x00080016), table.text(0x00080018), calling)

@@ -80,6 +80,8 @@ class DebtKind(Enum):
     """Run one export converter over the object and put its deliveries in this row's place."""
     DELIVER = "deliver"
     """Send the object to one destination."""
+    REQUEST = "request"
+    """Do something with whole patients, studies or series after a quiet time."""
     MIRROR = "mirror"
     """Copy the stored object to the mirror of its device; nobody outside is owed anything."""
 
@@ -100,4 +102,10 @@ class DebtDraft:
     spool: Path | None = None
     """A synced copy of the object as it was at the forward statement; None = the stored object."""
     context: str = ""
-    """EXPORT: the captured %-values as JSON (`rules.effects.Captured`)."""
+    """EXPORT: the captured %-values as JSON (`rules.effects.Captured`); REQUEST: the request."""
+    ref: InstanceRef | None = None
+    """Whose debt it is, where it replaces one of another object; None = that of the transaction."""
+    identity: str = ""
+    """REQUEST: equal requests have the same; one that waits has its delay restarted."""
+    delay_s: float = 0.0
+    """REQUEST: how long it waits."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dgate.archive.devices import PREVIOUS, Devices, FolderDevice, StagedFile
-from dgate.archive.files import hash_file, storage_failure, sync_folder
+from dgate.archive.files import hash_file, storage_failure
 from dgate.archive.index import Index, Rewrite
 from dgate.archive.naming import is_confined
 from dgate.archive.oldfile import HEAD_BYTES
@@ -21,6 +21,7 @@ from dgate.archive.records import InstanceRef
 from dgate.archive.spool import UNFINISHED
 from dgate.archive.writer import Transaction, Writer
 from dgate.dicom.part10 import read_meta
+from dgate.disk import sync_folder
 from dgate.errors import NotDicom
 
 log = logging.getLogger(__name__)

@@ -11,7 +11,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import Protocol
 
-from dgate.archive.schema import PATIENT_NAME
+from dgate.archive.levels import PATIENT_NAME
 from dgate.config.layout import PATIENT_ID, SERIES_UID, SOP_UID, STUDY_UID
 from dgate.config.settings import MissingUids
 from dgate.dicom.table import ElementTable

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Set
 from pathlib import Path
 
-from dgate.archive.files import sync_folder
+from dgate.disk import sync_folder
 
 log = logging.getLogger(__name__)
 

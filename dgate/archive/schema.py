@@ -12,13 +12,12 @@ from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from dgate.archive.alterations import LAYOUT_TABLE, Alterations, column_type
+from dgate.archive.changes import prepare_changes
 from dgate.archive.connection import Connection, Row
 from dgate.archive.database import Database
 from dgate.archive.fold import FOLDED_LENGTH, FoldState, search_forms
 from dgate.archive.folding import enter_forms
 from dgate.archive.levels import (
-    LEVELS,
-    MODALITIES_IN_STUDY,
     PATIENT_NAME,
     STUDY_DATE,
     Level,
@@ -27,22 +26,11 @@ from dgate.archive.levels import (
     bare,
     foldable,
 )
+from dgate.archive.registerturns import prepare_turns
+from dgate.archive.sealedtable import prepare_sealed
 from dgate.config.layout import ACCESSION_NUMBER, PATIENT_ID, Column, Layout, Table
 from dgate.config.settings import Engine
 from dgate.errors import ConfigError
-
-__all__ = [
-    "DEBT_COLUMNS",
-    "INSERT_FOLDED",
-    "LEVELS",
-    "MODALITIES_IN_STUDY",
-    "PATIENT_NAME",
-    "Level",
-    "LevelTable",
-    "Schema",
-    "foldable",
-    "prepare",
-]
 
 
 class SchemaSettings(Protocol):
@@ -392,10 +380,14 @@ class _Builder:
         for index_name, columns, condition in (
             ("dgate_debts_open", "state, destination, due", is_open),
             ("dgate_debts_spool", "name", "device = 'SPOOL'"),
+            ("dgate_debts_request", "name", "device = 'REQUEST'"),
+            ("dgate_debts_collected", "context", "kind = 'deliver' AND context <> ''"),
         ):
             if index_name not in self._index_names:
                 where = f" WHERE {condition}" if partial else ""
-                prefix = "name(255)" if columns == "name" and not partial else columns
+                prefix = columns
+                if not partial and columns in ("name", "context"):
+                    prefix = f"{columns}(255)"
                 execute(f"CREATE INDEX {index_name} ON dgate_debts ({prefix}){where}")
         if "dgate_rewrites" not in self._existing:
             execute(
@@ -407,6 +399,9 @@ class _Builder:
             execute(f"CREATE TABLE dgate_regen ({REGEN_MARKS}){self._options}")
         if "dgate_removals" not in self._existing:
             execute(f"CREATE TABLE dgate_removals ({REMOVALS}){self._options}")
+        prepare_turns(self._database, self._connection, self._existing, self._options)
+        prepare_changes(self._connection, self._existing, self._index_names, self._options)
+        prepare_sealed(self._connection, self._existing, self._index_names, self._options)
         if "dgate_folded" not in self._existing:
             tail = " WITHOUT ROWID" if self._database.embedded else self._options
             by_bytes = ' COLLATE "C"' if self._database.engine is Engine.POSTGRES else ""

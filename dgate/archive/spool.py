@@ -22,11 +22,11 @@ from dgate.archive.files import (
     free_bytes,
     open_spill,
     storage_failure,
-    sync_folder,
     unlink_quietly,
     write_file,
 )
 from dgate.dicom.payload import SpillFile
+from dgate.disk import sync_folder
 
 log = logging.getLogger(__name__)
 

@@ -43,7 +43,7 @@ class UnparsedTable(ElementTable):
         """The length of the data set."""
         return self.unparsed_bytes
 
-    def segments(self) -> Iterator[bytes | Slice]:
+    def segments(self) -> Iterator[bytes | memoryview | Slice]:
         """Yield the data set as it came."""
         yield Slice(0, self.unparsed_bytes)
 

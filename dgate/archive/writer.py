@@ -17,8 +17,8 @@ from typing import Any, Generic, Protocol, TypeVar, cast
 
 from dgate.archive.connection import Connection, Cursor, Value
 from dgate.archive.database import Database
-from dgate.archive.files import sync_folder
 from dgate.config.settings import Durability
+from dgate.disk import sync_folder
 from dgate.errors import DatabaseAway, OutcomeUnknown, StoreError
 
 log = logging.getLogger(__name__)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 
-from dgate.archive.schema import Level
+from dgate.archive.levels import Level
 from dgate.dicom.encode import QUERY_RETRIEVE_LEVEL, UTF_8, encode_data_set
 from dgate.dicom.table import ElementTable
 from dgate.dicom.uids import EXPLICIT_LE, IMPLICIT_LE

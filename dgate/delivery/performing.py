@@ -8,7 +8,7 @@ quiet time is over, so that what came meanwhile is part of it. Not for waiting (
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, fields, replace
 
@@ -73,20 +73,20 @@ class Performer:
         finder: Finder,
         exporter: Exporter,
         retrieve_hook: EventHook | None = None,
-        others: Mapping[str, Operation] | None = None,
     ) -> None:
         """`retrieve_hook` is RetrieveConverter0, which sees what is forwarded as it sees a C-MOVE
-        (rulings.md 16); `others` are operations that need more than the archive's index.
+        (rulings.md 16).
         """
         self._database = database
         self._finder = finder
         self._exporter = exporter
         self._retrieve_hook = retrieve_hook
-        self._operations: dict[str, Operation] = {
+        self.operations: dict[str, Operation] = {
             "forward": self._forward,
             "prefetch": self._prefetch,
-            **(others or {}),
         }
+        """By the word of the statement; who builds a performer adds those that need more than the
+        archive's index."""
 
     def perform(self, debt: Debt) -> Performed:
         """Do what a debt of kind `request` asks for.
@@ -99,7 +99,7 @@ class Performer:
             request = request_of(debt.context, debt.rule)
         except ValueError as exc:
             raise RuleError(f"the request cannot be read: {exc}") from exc
-        operation = self._operations.get(request.operation)
+        operation = self.operations.get(request.operation)
         if operation is None:
             raise NotExecutable(
                 f"{request.operation} {request.level} is not executable yet", where=debt.rule
@@ -163,9 +163,7 @@ class Performer:
         if self._retrieve_hook is None:
             return request.scope, ""
         values: dict[int, str | None] = {QUERY_RETRIEVE_LEVEL: request.level.upper()}
-        for name, tag in _TAGS.items():
-            if getattr(request.scope, name):
-                values[tag] = getattr(request.scope, name)
+        values.update(keys_of(request.scope))
         charset = "" if all((text or "").isascii() for text in values.values()) else UTF_8
         table = ElementTable(encode_data_set(values, EXPLICIT_LE, charset), EXPLICIT_LE)
         captured = replace(capture(table, debt.calling, debt.called), station=request.peer)
@@ -201,6 +199,11 @@ class Performer:
                 log.info("A file could not be read ahead: %s", exc)
                 missing += 1
         return Performed(text=f"read {read} file(s) ahead, {missing} could not be read")
+
+
+def keys_of(scope: ObjectScope) -> dict[int, str]:
+    """Return a scope as elements of a query's identifier; what is empty is left out."""
+    return {tag: getattr(scope, name) for name, tag in _TAGS.items() if getattr(scope, name)}
 
 
 def _part(refs: Sequence[InstanceRef], split: str) -> Sequence[InstanceRef]:

@@ -83,6 +83,8 @@ class Settlement(NamedTuple):
     doubtful: bool = False
     """The object may have arrived: the next try is counted as a possible repeat."""
     drafts: tuple[DebtDraft, ...] = ()
+    counted: bool = True
+    """False: a rule deferred it, which is no try that failed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,8 @@ class RetryPolicy:
     """`FailHoldOff`: the least pause of a destination after a failure."""
     most_tries: int = 0
     """`MaximumExportRetries`: tries after which a debt is stuck; 0 = never."""
+    most_request_tries: int = 0
+    """`MaximumDelayedFetchForwardRetries`: the same for delayed operations."""
 
     @classmethod
     def of(cls, settings: Settings) -> RetryPolicy:
@@ -37,6 +39,7 @@ class RetryPolicy:
             fixed_s=settings.retry_delay_s,
             hold_off_s=settings.fail_hold_off_s,
             most_tries=settings.maximum_export_retries,
+            most_request_tries=settings.maximum_request_tries,
         )
 
     @property
@@ -58,6 +61,7 @@ class RetryPolicy:
             pause = min(pause * (1 + _JITTER * (2 * chance - 1)), self.longest_s)
         return max(pause, self.hold_off_s or 0.0)
 
-    def is_exhausted(self, tries: int) -> bool:
+    def is_exhausted(self, tries: int, *, is_request: bool = False) -> bool:
         """Return whether a debt that failed this often is to be given up."""
-        return 0 < self.most_tries <= tries
+        most = self.most_request_tries if is_request else self.most_tries
+        return 0 < most <= tries

@@ -9,6 +9,7 @@ it as it is stored (spec acrnema-map.md 4.3). Not for deciding what to send or w
 from __future__ import annotations
 
 import contextlib
+import logging
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -28,6 +29,8 @@ from dgate.net.dimse import PRIORITY_MEDIUM
 from dgate.net.requestor import ContextProposal
 from dgate.net.stream import Bytes, Timeouts
 
+log = logging.getLogger(__name__)
+
 Rewrite = Callable[[ElementTable], None]
 CompressionScripts = Callable[[str], Rewrite | None]
 """Returns what a compression code `s0` to `s9` does to the copy that is sent, None for others."""
@@ -35,8 +38,6 @@ CompressionScripts = Callable[[str], Rewrite | None]
 MOST_CONTEXTS = 127
 MOST_PEEKS = 200
 """Series looked into while an association is prepared; what that misses costs a further one."""
-READ_AHEAD_BYTES = 1 << 20
-"""Objects up to this size are read while the peer works on the one before."""
 IDLE_CHECK_S = 0.5
 """After so long a pause, look whether the peer has hung up before sending."""
 
@@ -267,10 +268,30 @@ class Sender:
         except BaseException:
             outgoing.close()
             raise
-        if route.target is not None:
-            outgoing.close()
-            outgoing = self._exporter.open(ref, route.target, rewrite)
+        if route.target is None:
+            return _Opened(outgoing, need, route, outgoing.chunks())
+        try:
+            # Not opened anew: rules have seen this copy, and must see each only once.
+            outgoing = self._exporter.converted(outgoing, route.target)
+        except CannotTranscode as exc:
+            native = self._native_route(need, route.target)
+            if native is None or rewrite is not None:
+                raise
+            log.debug("An object goes out uncompressed to %s: %s", self.destination, exc)
+            route = native
+            outgoing = self._exporter.open(ref, route.target)
         return _Opened(outgoing, need, route, outgoing.chunks())
+
+    def _native_route(self, need: _Need, target: str) -> _Route | None:
+        """Return the way out for an object that cannot be compressed as the peer would like it."""
+        association = self._association
+        if association is None or not transfer_syntax(target).encapsulated:
+            return None
+        for context in association.contexts_for(need.sop_class):
+            syntax = context.transfer_syntax
+            if not transfer_syntax(syntax).encapsulated:
+                return _Route(context.id, None if syntax == need.syntax else syntax)
+        return None
 
     def _route(self, need: _Need) -> _Route:
         """Return how to send objects of this need, on a further association if it must be."""
@@ -346,16 +367,17 @@ class Sender:
         return self._routes
 
     def _choose(self, association: Association, need: _Need) -> _Route | str:
-        """Pick among the accepted contexts, the stored syntax first; else say why there is none."""
+        """Pick among the accepted contexts, the first proposed and the stored syntax first; else
+        say why there is none."""
         accepted: dict[str, int] = {}
         for context in association.contexts_for(need.sop_class):
             accepted.setdefault(context.transfer_syntax, context.id)
-        wanted = [syntax for proposal in self._needs[need] for syntax in proposal.syntaxes]
-        if need.syntax in wanted and need.syntax in accepted:
-            return _Route(accepted[need.syntax], None)
-        for syntax in wanted:
-            if syntax in accepted:
-                return _Route(accepted[syntax], syntax)
+        for proposal in self._needs[need]:
+            if need.syntax in proposal.syntaxes and need.syntax in accepted:
+                return _Route(accepted[need.syntax], None)
+            for syntax in proposal.syntaxes:
+                if syntax in accepted:
+                    return _Route(accepted[syntax], syntax)
         stored = transfer_syntax(need.syntax).name
         if accepted:
             return f"the peer takes {need.sop_class}, but not from {stored}"
@@ -374,8 +396,7 @@ class Sender:
                 if not isinstance(route, _Route) or route.target is not None:
                     outgoing.close()
                     return
-                is_small = outgoing.size <= READ_AHEAD_BYTES
-                chunks = [*outgoing.chunks()] if is_small else outgoing.chunks()
+                chunks = outgoing.read_ahead()
             except BaseException:
                 outgoing.close()
                 raise

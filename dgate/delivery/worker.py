@@ -413,7 +413,7 @@ class Worker(threading.Thread):
             pause = policy.pause_s(tries, random.random())
             if policy.hold_off_s and fate is not Fate.STUCK:
                 self._pause_s, self.lane.last_error = policy.hold_off_s, error
-        if fate is Fate.STUCK or given_up or policy.is_exhausted(tries):
+        if fate is Fate.STUCK or given_up or _is_exhausted(policy, debt, tries):
             return Settlement(debt, State.STUCK, status, error, doubtful=in_doubt)
         return Settlement(debt, State.QUEUED, status, error, pause, doubtful=in_doubt)
 
@@ -428,7 +428,7 @@ class Worker(threading.Thread):
         pause, policy = self._pause_s or 0.0, self._tools.policy
         stuck = []
         for debt in rest:
-            if policy.is_exhausted(debt.attempts + 1):
+            if _is_exhausted(policy, debt, debt.attempts + 1):
                 stuck.append(Settlement(debt, State.STUCK, None, failed.error))
             else:
                 self._unsaved.append(Settlement(debt, State.QUEUED, None, failed.error, pause))
@@ -454,6 +454,10 @@ class Worker(threading.Thread):
         log.warning(
             "Deliveries to %s wait %.1f s: %s", self.lane.destination, seconds, self.lane.last_error
         )
+
+
+def _is_exhausted(policy: RetryPolicy, debt: Debt, tries: int) -> bool:
+    return policy.is_exhausted(tries, is_request=debt.kind is DebtKind.REQUEST)
 
 
 def _draft(forward: Forward) -> DebtDraft:

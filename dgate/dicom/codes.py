@@ -21,11 +21,16 @@ from dgate.dicom.uids import (
     JPEG_LS_NEAR_LOSSLESS,
     JPEG_PROGRESSIVE,
     JPEG_SPECTRAL,
+    RLE_LOSSLESS,
     transfer_syntax,
 )
 
 _AS_STORED = frozenset(("", "as", "is"))
 _KEEPING_JPEG = frozenset(("uj", "nj"))
+_RLE = "rl"
+"""RLE Lossless: a code of dgate's own, as the original has none."""
+_MOST_PIXELS = {"1": 1024, "2": 512, "4": 256, "8": 128, "a": 64, "b": 32, "c": 16}
+_RESIZE = re.compile("k([1248abc])")
 _SCRIPT = re.compile("s[0-9]")
 """A script decides what becomes of the object; its transfer syntax stays."""
 
@@ -81,6 +86,9 @@ def proposed_syntaxes(code: str, stored_syntax: str) -> list[list[str]]:
         return [[stored_syntax], others]
     if text in _KEEPING_JPEG:
         return [[EXPLICIT_LE, IMPLICIT_LE]]
+    if text.replace("!", "") == _RLE:
+        # Apart, so that a peer that takes RLE also takes what RLE cannot hold.
+        return [[RLE_LOSSLESS]] if "!" in text else [[RLE_LOSSLESS], [EXPLICIT_LE, IMPLICIT_LE]]
     if text.startswith("j"):
         offer = _JPEG_OFFERS.get(text.replace("!", "")[1:2], _LOSSLESS_OFFER)
         return [offer if "!" in text else [*offer, IMPLICIT_LE]]
@@ -99,6 +107,8 @@ def stored_syntax_for(code: str, stored_syntax: str) -> str:
         return _UNCOMPRESSED_TARGETS.get(text, EXPLICIT_LE)
     if text in _KEEPING_JPEG:
         return stored_syntax if kept else EXPLICIT_LE
+    if text == _RLE:
+        return RLE_LOSSLESS
     if text[:1] != "j":
         return stored_syntax
     if text == "j0":
@@ -106,6 +116,12 @@ def stored_syntax_for(code: str, stored_syntax: str) -> str:
     if text == "ja":
         return stored_syntax if _is_coded(stored_syntax) else JPEG_LOSSLESS_SV1
     return _JPEG_TARGETS.get(text[1:2], JPEG_LOSSLESS_SV1)
+
+
+def most_pixels(code: str) -> int | None:
+    """Return how many pixels the longer side may have under `k1` to `kc`, None for other codes."""
+    found = _RESIZE.fullmatch(code.strip().lower())
+    return None if found is None else _MOST_PIXELS[found[1]]
 
 
 def _is_coded(syntax: str) -> bool:

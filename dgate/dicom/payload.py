@@ -79,6 +79,7 @@ class Payload:
         if self.spilled is None:
             return memoryview(self._memory)
         if self._map is None:
+            # Safe from the signal for a page that is gone: the file is ours alone, just written.
             self._map = mmap.mmap(self.spilled.descriptor, 0, access=mmap.ACCESS_READ)
         return memoryview(self._map)[self.spilled.data_offset :]
 

@@ -12,8 +12,10 @@ from typing import NamedTuple
 
 from dgate.dicom import charset as charsets
 from dgate.dicom import deflate, element, paths
-from dgate.dicom.element import NUMERIC_VRS, SPECIFIC_CHARACTER_SET, TEXT_VRS
+from dgate.dicom.element import NUMERIC_VRS, SPECIFIC_CHARACTER_SET
 from dgate.dicom.patches import Cut, Patch, plan
+from dgate.dicom.recode import to_unicode
+from dgate.dicom.rewrite import rewrite
 from dgate.dicom.scan import (
     DEEPEST,
     ITEM,
@@ -33,6 +35,10 @@ from dgate.dicom.scan import (
 from dgate.dicom.uids import transfer_syntax
 from dgate.errors import NotDicom
 
+PIXEL_DATA = 0x7FE00010
+EXTENDED_OFFSETS = 0x7FE00001
+OFFSET_TABLES = (0x7FE00000, EXTENDED_OFFSETS, 0x7FE00002)
+"""Group length and extended offset table: they fit one encoding of the pixels only."""
 _COPY_BYTES = 64 << 10
 """Up to this size the data set is copied: `bytes` are faster to take apart than a view."""
 _TAIL = 0x7FE00000
@@ -72,6 +78,7 @@ class ElementTable:
         "_latin",
         "_layout",
         "_patches",
+        "_replaced",
         "_tail",
         "_whole",
         "revision",
@@ -86,6 +93,7 @@ class ElementTable:
         known = transfer_syntax(syntax)
         self._deflated = known.deflated
         self._depth = 0
+        self._replaced = False
         encoding = encoding_of(known)
         if known.deflated:
             data, layout, self._whole = deflate.inflate_header(buffer, encoding)
@@ -152,6 +160,16 @@ class ElementTable:
                 for tag in tags
             ]
         )
+
+    def view(self, tag: int) -> memoryview | None:
+        """Return what `raw` returns without copying it: for pixel data."""
+        entry = None if tag in self._patches else self._find(tag)
+        if entry is None:
+            raw = self.raw(tag)
+            return None if raw is None else memoryview(raw)
+        layout = self._layout if self._entries.get(tag) is entry else self._scanned_tail()
+        stop = entry[2] - 8 if tag in layout.undefined else entry[2]
+        return memoryview(self._data)[entry[1] : stop]
 
     def _raw_of_tail(self, tag: int) -> bytes | None:
         tail = self._scanned_tail()
@@ -224,6 +242,35 @@ class ElementTable:
             return tags
         there = set(tags).union(self._patches)
         return sorted(tag for tag in there if self._patches.get(tag, _THERE) is not None)
+
+    def found(self) -> list[tuple[int, bytes | None, bool]]:
+        """Return tag, VR (None where implicit) and whether the length is undefined, of what came.
+
+        For those who go through a whole object; changes are not in it.
+        """
+        undefined, tail = self._layout.undefined, self._scanned_tail()
+        there = [(tag, entry[3], tag in undefined) for tag, entry in self._entries.items()]
+        for tag, entry in tail.entries.items():
+            there.append((tag, entry[3], tag in tail.undefined))
+        return there
+
+    @property
+    def repeated(self) -> frozenset[int]:
+        """The tags that came more than once."""
+        tail = self._scanned_tail()
+        twice = {tag for tag, _ in (*self._layout.shadowed, *tail.shadowed)}
+        return frozenset(twice.union(self._entries.keys() & tail.entries.keys()))
+
+    @property
+    def rest(self) -> Buffer:
+        """The bytes behind the last element, which belong to none."""
+        stop = self._scanned_tail().stop
+        return memoryview(self._data)[stop:]
+
+    @property
+    def touched(self) -> frozenset[int] | None:
+        """The tags that were set or removed so far; None when all of the data set was replaced."""
+        return None if self._replaced else frozenset(self._patches)
 
     @property
     def charset(self) -> bytes | None:
@@ -307,10 +354,51 @@ class ElementTable:
         """Return an empty item for `set_items`."""
         return self._item(b"", self._encoding)
 
+    def adopt(self, other: ElementTable) -> ElementTable:
+        """Return a copy of another data set as an item for `set_items`, encoded as this one is.
+
+        Text that another character set encodes keeps it, by a (0008,0005) of the item's own.
+        """
+        data = other.inflated()
+        if other._encoding != self._encoding:
+            data = b"".join(rewrite(memoryview(data), other._encoding, self._encoding))
+        item = self._item(data, self._encoding)
+        charset = other.charset
+        if charset != self.charset and SPECIFIC_CHARACTER_SET not in item and not data.isascii():
+            item.set_raw(SPECIFIC_CHARACTER_SET, "CS", charset or b"")
+        return item
+
+    def inflated(self) -> bytes:
+        """Return the data set with its changes, not deflated; for small ones."""
+        whole = self.tobytes()
+        return deflate.inflate_all(whole) if self._deflated else whole
+
     def delete(self, tag: int) -> None:
         """Remove an element, every one of them where a tag was there more than once."""
         if tag in self or self._find(tag) is not None:
             self._patch(tag, None)
+
+    def set_pixels(self, vr: str, value: bytes, syntax: str) -> None:
+        """Set Pixel Data, native or as items without delimiter, and with it the transfer syntax.
+
+        The syntax must encode all other elements as the present one does; else take `replace`.
+        """
+        self._patch(PIXEL_DATA, (vr, value, transfer_syntax(syntax).encapsulated))
+        for tag in OFFSET_TABLES:
+            self.delete(tag)
+        self.syntax = syntax
+
+    def replace(self, buffer: Buffer, syntax: str) -> None:
+        """Put a whole other data set in the place of this one, with its transfer syntax.
+
+        Snapshots keep what they have. The buffer must not change any more. Raises NotDicom when it
+        cannot be parsed; then nothing has changed.
+        """
+        fresh = ElementTable(buffer, syntax)
+        fresh._replaced = True
+        fresh.revision = self.revision + 1
+        for name in ElementTable.__slots__:
+            setattr(self, name, getattr(fresh, name))
 
     def make_fit(self, text: str, vr: str) -> None:
         """Make sure that the character set can hold a text, else turn the object to ISO_IR 192."""
@@ -319,30 +407,13 @@ class ElementTable:
         try:
             charsets.encode(text, self.charset, vr)
         except charsets.DoesNotFit:
-            self._recode(self.charset)
+            to_unicode(self, self.charset)
             self.set_raw(SPECIFIC_CHARACTER_SET, "CS", charsets.UTF_8)
-
-    def _recode(self, charset: bytes | None) -> None:
-        """Turn all text from a character set into UTF-8, except in items that declare their own."""
-        for tag in self.tags():
-            vr = self.reading_vr(tag)
-            if vr in TEXT_VRS:
-                raw = self.raw(tag) or b""
-                if not raw.isascii() or b"\x1b" in raw:
-                    text = charsets.decode(raw, charset, vr)
-                    self.set_raw(tag, vr, text.encode())
-            elif self.is_sequence(tag):
-                tables = self.items(tag)
-                for table in tables:
-                    if table.raw(SPECIFIC_CHARACTER_SET) is None:
-                        table._recode(charset)
-                if any(table.revision for table in tables):
-                    self.set_items(tag, tables)
 
     def snapshot(self) -> ElementTable:
         """Return an independent copy; the data set itself is shared."""
         copy = object.__new__(ElementTable)
-        for name in self.__slots__:
+        for name in ElementTable.__slots__:
             setattr(copy, name, getattr(self, name))
         copy._patches = dict(self._patches)
         return copy
@@ -369,10 +440,10 @@ class ElementTable:
             return len(deflated)
         return len(self._data) + sum(len(new) - (end - start) for start, end, new in cuts)
 
-    def segments(self) -> Iterator[bytes | Slice]:
+    def segments(self) -> Iterator[bytes | memoryview | Slice]:
         """Yield the data set with its changes: new bytes, and ranges of the original one."""
         if not self._patches:
-            yield Slice(0, len(self._buffer))
+            yield self._kept(0, len(self._buffer))
             return
         cuts, deflated = self._planned()
         if self._deflated:
@@ -381,20 +452,36 @@ class ElementTable:
         pos = 0
         for start, end, new in cuts:
             if start > pos:
-                yield Slice(pos, start - pos)
+                yield self._kept(pos, start - pos)
             if new:
                 yield new
             pos = max(pos, end)
         if pos < len(self._data):
-            yield Slice(pos, len(self._data) - pos)
+            yield self._kept(pos, len(self._data) - pos)
+
+    def _kept(self, offset: int, length: int) -> memoryview | Slice:
+        """Return a range that stays: of the original data set, which the caller has, or of another
+        one, which only this table has."""
+        if self._replaced:
+            return memoryview(self._buffer)[offset : offset + length]
+        return Slice(offset, length)
+
+    @property
+    def buffer(self) -> Buffer:
+        """The data set without its changes."""
+        return self._buffer
+
+    def parts(self) -> Iterator[bytes | memoryview]:
+        """Yield the data set with its changes: new bytes, and views of the original one."""
+        buffer = memoryview(self._buffer)
+        for part in self.segments():
+            if isinstance(part, Slice):
+                part = buffer[part.offset : part.offset + part.length]
+            yield part
 
     def tobytes(self) -> bytes:
         """Return the whole data set with its changes; for small ones such as items."""
-        buffer = memoryview(self._buffer)
-        return b"".join(
-            part if isinstance(part, bytes) else buffer[part.offset : part.offset + part.length]
-            for part in self.segments()
-        )
+        return b"".join(self.parts())
 
     def _planned(self) -> tuple[list[Cut], bytes]:
         if self._cuts is None or self._cuts[0] != self.revision:
@@ -450,6 +537,7 @@ class ElementTable:
     def _item(self, buffer: bytes, encoding: Encoding) -> ElementTable:
         item = object.__new__(ElementTable)
         item._deflated = False
+        item._replaced = False
         item._depth = self._depth + 1
         if item._depth > DEEPEST:
             raise NotDicom(f"sequences are nested deeper than {DEEPEST} levels")

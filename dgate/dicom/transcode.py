@@ -1,20 +1,33 @@
 """Objects from one transfer syntax into another.
 
-Native pixel bytes are never touched (but for the byte order); compressed ones are only ever
-decompressed here. Pure functions, safe between threads.
+Native pixel bytes are never touched (but for the byte order). Native and RLE go into each other
+frame by frame; what else is compressed is only ever decompressed here. Pure functions, safe between
+threads.
 """
 
 from __future__ import annotations
 
 import io
 import mmap
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from dgate.dicom import deflate
+from dgate.dicom import deflate, element
 from dgate.dicom.codes import proposed_syntaxes, stored_syntax_for
+from dgate.dicom.encapsulation import sequence_end
+from dgate.dicom.frames import (
+    LIMIT_BYTES,
+    Frames,
+    can_encode,
+    decode,
+    encode,
+    encoded_value,
+    put_frames,
+)
 from dgate.dicom.part10 import file_meta
-from dgate.dicom.rewrite import rewrite, rewrite_head
-from dgate.dicom.scan import Buffer, encoding_of
+from dgate.dicom.pixels import FRAMES, PixelLayout, joined, layout_of, swapped
+from dgate.dicom.rewrite import Piece, rewrite, rewrite_head
+from dgate.dicom.scan import UNDEFINED, Buffer, encoding_of, scan_tail
 from dgate.dicom.table import ElementTable
 from dgate.dicom.uids import (
     DEFLATED,
@@ -23,6 +36,8 @@ from dgate.dicom.uids import (
     IMPLICIT_LE,
     JPEG_BASELINE,
     JPEG_EXTENDED,
+    RLE_LOSSLESS,
+    TransferSyntax,
     transfer_syntax,
 )
 from dgate.errors import CannotTranscode, NotDicom
@@ -31,10 +46,16 @@ if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
 __all__ = [
+    "Frames",
     "can_convert",
+    "can_encode",
     "convert",
     "convert_header_only",
+    "convert_parts",
+    "decode",
+    "encode",
     "proposed_syntaxes",
+    "put_frames",
     "stored_syntax_for",
 ]
 
@@ -48,7 +69,7 @@ _OFFSET_TABLES = (0x7FE00001, 0x7FE00002)
 _DIMENSIONS = ("SamplesPerPixel", "Rows", "Columns")
 _IMAGE_PIXEL = (0x00280002, 0x00280004, 0x00280006, 0x00280008)
 """What decompression may change: samples, photometric interpretation, planes, number of frames."""
-EXPANSION_LIMIT_BYTES = 512 << 20
+EXPANSION_LIMIT_BYTES = LIMIT_BYTES
 """The longest data set that is made out of a compressed one, which may claim to be any size."""
 _REMEDY = "send it to a node that takes the stored transfer syntax (code as in acrnema.map)"
 
@@ -57,20 +78,32 @@ def can_convert(from_syntax: str, to_syntax: str) -> bool:
     """Tell whether objects with pixel data can be converted on this installation."""
     if from_syntax == to_syntax:
         return True
-    if to_syntax not in _NATIVE:
+    if to_syntax not in _NATIVE and not can_encode(to_syntax):
         return False
-    return from_syntax in _NATIVE or _has_decoder(from_syntax)
+    return from_syntax in _NATIVE or from_syntax == RLE_LOSSLESS or _has_decoder(from_syntax)
 
 
 def convert(buffer: Buffer, from_syntax: str, to_syntax: str) -> bytes:
     """Return a data set in another transfer syntax; raise CannotTranscode."""
+    return b"".join(convert_parts(buffer, from_syntax, to_syntax))
+
+
+def convert_parts(buffer: Buffer, from_syntax: str, to_syntax: str) -> Iterator[Piece]:
+    """Yield a data set in another transfer syntax: of native pixels and RLE frame by frame, so
+    that neither form has to be in memory as a whole.
+
+    Raises CannotTranscode, also after pieces were given.
+    """
     if from_syntax == to_syntax:
-        return bytes(buffer)
-    if to_syntax not in _NATIVE:
+        yield memoryview(buffer)
+        return
+    if to_syntax not in _NATIVE and not can_encode(to_syntax):
         raise _refusal(from_syntax, to_syntax, "there is no encoder for it")
     try:
-        return _convert(buffer, from_syntax, to_syntax)
+        yield from _convert(buffer, from_syntax, to_syntax)
     except NotDicom as exc:
+        raise _refusal(from_syntax, to_syntax, exc.what) from exc
+    except CannotTranscode as exc:
         raise _refusal(from_syntax, to_syntax, exc.what) from exc
 
 
@@ -93,23 +126,78 @@ def convert_header_only(
         raise _refusal(from_syntax, to_syntax, exc.what) from exc
 
 
-def _convert(buffer: Buffer, from_syntax: str, to_syntax: str) -> bytes:
+def _convert(buffer: Buffer, from_syntax: str, to_syntax: str) -> Iterable[Piece]:
     source, target = transfer_syntax(from_syntax), transfer_syntax(to_syntax)
     data = memoryview(buffer)
     if source.deflated:
         data = memoryview(deflate.inflate_all(buffer, EXPANSION_LIMIT_BYTES))
-    elif source.encapsulated:
+        source = transfer_syntax(EXPLICIT_LE)
+    elif source.encapsulated and from_syntax != RLE_LOSSLESS:
         table = ElementTable(buffer, from_syntax)
         if _PIXEL_DATA in table:
             data = memoryview(_decompressed(table, data, from_syntax))
-    elif from_syntax not in _NATIVE:
+        source = transfer_syntax(EXPLICIT_LE)
+    elif from_syntax not in _NATIVE and from_syntax != RLE_LOSSLESS:
         raise NotDicom("its pixel data is not in the object")
-    before = encoding_of(source)
-    after = encoding_of(target)
-    pieces = [data] if before is after else rewrite(data, before, after)
+    pieces = _recast(data, source, target)
     if target.deflated:
-        return deflate.deflate(bytes(piece) for piece in pieces)
-    return b"".join(pieces)
+        return [deflate.deflate(bytes(piece) for piece in pieces)]
+    return pieces
+
+
+def _recast(data: memoryview, source: TransferSyntax, target: TransferSyntax) -> Iterable[Piece]:
+    """Return a data set that is native or RLE as another such."""
+    before, after = encoding_of(source), encoding_of(target)
+    if source.encapsulated != target.encapsulated:
+        table = ElementTable(data, source.uid)
+        if _PIXEL_DATA in table:
+            return _recoded(table, data, source, target)
+    return [data] if before is after else rewrite(data, before, after)
+
+
+def _recoded(
+    table: ElementTable, data: memoryview, source: TransferSyntax, target: TransferSyntax
+) -> Iterator[Piece]:
+    """Yield a data set whose pixels change their form: what stands before, they, what follows."""
+    before, after = encoding_of(source), encoding_of(target)
+    if source.encapsulated:
+        _check_length(layout_of(table).total_bytes)
+    frames = Frames(table)
+    layout = frames.layout
+    if source.encapsulated:
+        # More frames may be there than were declared.
+        _check_length(layout.total_bytes)
+    start = table.pixel_offset or 0
+    _, _, end, _ = scan_tail(data, before, start).entries[_PIXEL_DATA]
+    head = ElementTable(data[:start], source.uid)
+    if layout.frames != 1 and head.text(FRAMES).strip() != str(layout.frames):
+        head.set_text(FRAMES, str(layout.frames))
+    yield from rewrite(memoryview(head.tobytes()), before, after)
+    if target.encapsulated:
+        value = encoded_value(frames, layout, target.uid)
+        # The first piece shows whether the pixels can be encoded at all.
+        first = next(value)
+        yield element.encode_header(_PIXEL_DATA, "OB", UNDEFINED, after)
+        yield first
+        yield from value
+        yield sequence_end()
+    else:
+        name = "OW" if layout.allocated > 8 else "OB"
+        length = layout.total_bytes + layout.total_bytes % 2
+        yield element.encode_header(_PIXEL_DATA, name, length, after)
+        yield from _native(frames, layout, swap=name == "OW" and not target.little_endian)
+    if end < len(data):
+        yield from rewrite(data[end:], before, after)
+
+
+def _native(frames: Frames, layout: PixelLayout, *, swap: bool) -> Iterator[Piece]:
+    if layout.frame_bits % 8:
+        yield joined(list(frames), layout)
+        return
+    for frame in frames:
+        yield swapped(frame) if swap else frame
+    if layout.total_bytes % 2:
+        yield b"\0"
 
 
 def _decompressed(table: ElementTable, data: memoryview, syntax: str) -> bytes:
@@ -156,6 +244,10 @@ def _check_expansion(images: Dataset) -> None:
     # Bits of less than a byte are decoded to a byte each.
     frame = samples * rows * columns * max(1, int(images.BitsAllocated) // 8)
     size = frame * _number_of_frames(images)
+    _check_length(size)
+
+
+def _check_length(size: int) -> None:
     if size > EXPANSION_LIMIT_BYTES:
         raise NotDicom(
             f"decompressed, it would have {-(-size >> 20):,} MiB,"

@@ -139,17 +139,19 @@ def is_uid(text: str) -> bool:
 class UidGenerator:
     """Makes new UIDs of the form `prefix.6.<unix time>.<counter>` (converters.md, token %g).
 
+    Those that replace others have another `branch`, 7 (anonymization.md section 1).
+
     The counter starts at a random number of up to 48 bits, so that neither a restart nor a second
     process with the same prefix repeats a UID within the same second. Thread-safe.
     """
 
-    def __init__(self, prefix: str, clock: Clock) -> None:
+    def __init__(self, prefix: str, clock: Clock, branch: int = 6) -> None:
         """Begin counting; raise ValueError when `prefix` is no UID or leaves no room."""
         prefix = prefix.rstrip(".")
-        room = MAX_LENGTH - len(f"{prefix}.6.{int(clock.now())}.")
+        room = MAX_LENGTH - len(f"{prefix}.{branch}.{int(clock.now())}.")
         if not is_uid(prefix) or room < 8:
             raise ValueError(f"UID prefix {prefix!r} is not a UID of at most 42 characters")
-        self._prefix = prefix
+        self._prefix = f"{prefix}.{branch}"
         self._clock = clock
         # Half of the room's numbers stay free above the start, so that counting on never gets
         # longer than the room.
@@ -160,4 +162,4 @@ class UidGenerator:
         """Return a UID that nobody has used before."""
         # next() on itertools.count is one step under the interpreter lock: two threads never get
         # the same number.
-        return f"{self._prefix}.6.{int(self._clock.now())}.{next(self._counter)}"
+        return f"{self._prefix}.{int(self._clock.now())}.{next(self._counter)}"

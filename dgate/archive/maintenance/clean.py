@@ -120,8 +120,8 @@ class Lru:
         order = joins.order(level, text)
         patient, study, _, _ = self._schema.levels
         at = next(iter(order.levels))
-        # Without direction: the least recent always come first.
-        column = order.clause.partition(" ")[0]
+        # Without direction, nor what makes MariaDB compare bytes: least recent always come first.
+        column = order.clause.removeprefix("BINARY ").partition(" ")[0]
         if at is Level.PATIENT:
             return "", f"p.{column.rpartition('.')[2]}"
         source = joins.source(at, {Level.STUDY})
