@@ -33,12 +33,16 @@ class FindAnswer(NamedTuple):
     command: Command
 
 
-def echo(association: Association) -> Command:
-    """C-ECHO and return the response; raises NoContext when Verification was not accepted."""
+def echo(association: Association, *, extra: bytes = b"") -> Command:
+    """C-ECHO and return the response; raises NoContext when Verification was not accepted.
+
+    `extra`: encoded elements of group 9999 that join the command set.
+    """
     contexts = association.contexts_for(VERIFICATION)
     if not contexts:
         raise NoContext("the peer did not accept Verification", where=association.called)
     request = _request(association, CommandField.C_ECHO_RQ, VERIFICATION, priority=None)
+    request.extra = extra
     association.send(contexts[0].id, request)
     return _response(association, request)
 
@@ -92,9 +96,18 @@ def move(
     identifier: bytes,
     *,
     priority: int = PRIORITY_MEDIUM,
+    extra: bytes = b"",
+    message_id: int | None = None,
 ) -> Iterator[Command]:
-    """C-MOVE; yields every response, the final one last. Closing the iterator early cancels."""
+    """C-MOVE; yields every response, the final one last. Closing the iterator early cancels.
+
+    `extra`: encoded elements of group 9999 that join the command set. `message_id`: which one the
+    objects come with; None = the association's next.
+    """
     request = _request_on(association, context_id, CommandField.C_MOVE_RQ, priority)
+    request.extra = extra
+    if message_id is not None:
+        request.message_id = message_id
     request.move_destination = destination
     for message in _responses(association, context_id, request, identifier):
         _content(message)

@@ -16,6 +16,7 @@ from dgate.errors import StoreError
 from dgate.net import Association, Command, Message, PresentationContext, Status
 from dgate.ops.log import UserLog
 from dgate.services.events import session_of
+from dgate.services.retrieval import Expected
 from dgate.services.statuses import comment, storage_status
 from dgate.services.virtual import Fetches
 
@@ -31,8 +32,12 @@ class StorageService:
         ingest: Ingest,
         user_log: UserLog,
         fetches: Fetches | None = None,
+        expected: Expected | None = None,
     ) -> None:
-        """`fetches` are the retrievals that wait for objects of virtual servers."""
+        """`fetches` are the retrievals that wait for objects of virtual servers, `expected` the
+        C-MOVEs to ourselves.
+        """
+        self._expected = expected
         self._settings = settings
         self._ingest = ingest
         self._user_log = user_log
@@ -44,6 +49,12 @@ class StorageService:
         """Return where the data set of an arriving C-STORE-RQ goes."""
         return self._ingest.payload(
             context.transfer_syntax, command.sop_class, command.sop_instance, association.calling
+        )
+
+    def _is_fetched(self, association: Association, command: Command) -> bool:
+        """Tell whether an object comes because we had it sent to us, and so passes no rules."""
+        return self._expected is not None and self._expected.awaits(
+            association.calling, self._settings.ae_title, command
         )
 
     def store(self, association: Association, message: Message) -> None:
@@ -69,6 +80,7 @@ class StorageService:
             sop_class=command.sop_class,
             sop_instance=command.sop_instance,
             session=session_of(association),
+            skip_rules=self._is_fetched(association, command),
         )
         try:
             self._ingest.store(arrival)

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import io
 import sqlite3
+import zipfile
 from pathlib import Path
 
 import pydicom
 
 from tests.acceptance.conftest import Farm
-from tests.acceptance.harness import Gateway
+from tests.acceptance.harness import Gateway, Node
 from tests.acceptance.peers import store
 from tests.acceptance.processes import wait_until
 from tests.acceptance.test_forward import rules
 from tests.generate import Generated, Plan, write_files
+
+REST_S = 4
+"""Longer than a busy machine takes between two objects of one association."""
 
 
 def rows(
@@ -104,7 +109,7 @@ def test_request_survives_a_kill(farm: Farm, tmp_path: Path) -> None:
 def test_import_line_asks_for_it_too_and_filters_count(farm: Farm, tmp_path: Path) -> None:
     sink = farm.sink()
     settings = {
-        "ImportConverter0": "forward patient modality MR split 0/2 after 1 to SINK "
+        "ImportConverter0": f"forward patient modality MR split 0/2 after {REST_S} to SINK "
         'script set PatientComments to "%i of %%i"',
         "RetryFirst": 0.1,
     }
@@ -144,8 +149,129 @@ def test_retrieve_rules_see_what_is_forwarded_as_a_whole(farm: Farm, tmp_path: P
 
 
 def test_prefetch_reads_the_files(farm: Farm, tmp_path: Path) -> None:
-    gateway = farm.gateway(settings=rules("prefetch") | {"ForwardCollectDelay": 1})
+    gateway = farm.gateway(settings=rules("prefetch") | {"ForwardCollectDelay": REST_S})
     made = one_study(tmp_path / "in", 3)
     store(gateway.port, *(item.path for item in made))
     wait_until(lambda: rows(gateway, "state") == [("done",)], "the prefetch")
     assert rows(gateway, "last_error") == [("read 3 file(s) ahead, 0 could not be read",)]
+
+
+def test_study_is_deleted_when_nothing_of_it_is_owed_any_more(farm: Farm, tmp_path: Path) -> None:
+    sink = farm.sink(start=False)
+    gateway = farm.gateway(
+        settings=rules("forward to SINK", "delete study after 1"), nodes=[sink.node]
+    )
+    made = one_study(tmp_path / "in", 2)
+    store(gateway.port, *(item.path for item in made))
+    # It is due, and waits: the deliveries are open.
+    wait_until(
+        lambda: any("still open" in str(text) for (text,) in rows(gateway, "last_error")),
+        "the reason for waiting",
+    )
+    assert len(gateway.stored_files()) == 2
+    sink.start()
+    sink.wait_for(2)
+    wait_until(lambda: gateway.stored_files() == [], "the deletion")
+    wait_until(lambda: rows(gateway, "state") == [("done",)], "the end of the request")
+    assert rows(gateway, "last_error") == [("deleted 2 object(s)",)]
+
+
+def test_program_is_run_once_when_a_series_is_complete(farm: Farm, tmp_path: Path) -> None:
+    program = tmp_path / "done.sh"
+    program.write_text('#!/bin/sh\necho "$1/$2" >> done.txt\n')
+    program.chmod(0o755)
+    settings = rules(f'process series after {REST_S} by {program} "%i" %V0020,000e') | {
+        "AllowSystemCommands": 1
+    }
+    gateway = farm.gateway(settings=settings)
+    made = one_study(tmp_path / "in", 3)
+    store(gateway.port, *(item.path for item in made))
+    wait_until(lambda: rows(gateway, "state") == [("done",)], "the end of the program")
+    text = (gateway.folder / "done.txt").read_text()
+    assert text == f"{made[0].patient_id}/{made[0].series}\n"
+    assert rows(gateway, "last_error") == [("ran done.sh, exit status 0",)]
+
+
+def test_lua_file_is_run_when_a_study_is_complete(farm: Farm, tmp_path: Path) -> None:
+    rule = f"process study after {REST_S} by done.lua %i|%V0020,000d"
+    gateway = farm.gateway(settings=rules(rule))
+    (gateway.folder / "done.lua").write_text(
+        'local f = io.open("done.txt", "a")\nf:write(command_line, "\\n")\nf:close()\n'
+    )
+    gateway.restart()
+    made = one_study(tmp_path / "in", 3)
+    store(gateway.port, *(item.path for item in made))
+    wait_until(lambda: rows(gateway, "state") == [("done",)], "the end of the script")
+    text = (gateway.folder / "done.txt").read_text()
+    assert text == f"{made[0].patient_id}|{made[0].study}\n"
+
+
+def test_series_of_a_study_become_one(farm: Farm, tmp_path: Path) -> None:
+    gateway = farm.gateway(settings=rules(f"merge study modality MR after {REST_S}"))
+    made = write_files(tmp_path / "in", Plan(4, per_series=2, series_per_study=2))
+    store(gateway.port, *(item.path for item in made))
+    wait_until(lambda: rows(gateway, "state") == [("done",)], "the merge")
+    found = [pydicom.dcmread(path) for path in gateway.stored_files()]
+    assert len({one.SeriesInstanceUID for one in found}) == 1
+    assert {one.SOPInstanceUID for one in found}.isdisjoint({item.sop_instance for item in made})
+    assert {one.StudyInstanceUID for one in found} == {made[0].study}
+
+
+def test_series_is_fetched_from_another_node_and_passes_no_rules(
+    farm: Farm, tmp_path: Path
+) -> None:
+    made = one_study(tmp_path / "in", 3)
+    there, here = farm.ports.take(), farm.ports.take()
+    source = farm.gateway(
+        "source",
+        settings={"TCPPort": there, "MyACRNema": "SOURCE"},
+        nodes=[Node("HERE", here)],
+    )
+    gateway = farm.gateway(
+        "here",
+        settings=rules("get series after 1 from SOURCE")
+        | {
+            "TCPPort": here,
+            "MyACRNema": "HERE",
+            "ImportConverter0": 'set PatientComments to "seen by rules"',
+        },
+        nodes=[Node("SOURCE", there)],
+    )
+    store(source.port, *(item.path for item in made))
+    store(gateway.port, made[0].path)
+    wait_until(lambda: rows(gateway, "state") == [("done",)], "the retrieval")
+    assert rows(gateway, "last_error") == [("3 object(s) came from SOURCE",)]
+    assert len(gateway.stored_files()) == 3
+    comments = [
+        str(pydicom.dcmread(path).get("PatientComments", "")) for path in gateway.stored_files()
+    ]
+    assert comments == ["", "", ""]
+
+
+def test_objects_are_zipped_and_handed_to_a_program(farm: Farm, tmp_path: Path) -> None:
+    program = tmp_path / "send.sh"
+    program.write_text('#!/bin/sh\ncp "$1" sent.zip; echo "$2" > target.txt\n')
+    program.chmod(0o755)
+    settings = rules(
+        f"submit2 study after {REST_S} target me@host command [{program} %%s %%s] "
+        'script set PatientName to "Anon"'
+    ) | {"AllowSystemCommands": 1}
+    gateway = farm.gateway(settings=settings)
+    made = one_study(tmp_path / "in", 2)
+    store(gateway.port, *(item.path for item in made))
+    wait_until(lambda: rows(gateway, "state") == [("done",)], "the submission")
+    assert (gateway.folder / "target.txt").read_text() == "me@host\n"
+    with zipfile.ZipFile(gateway.folder / "sent.zip") as bundle:
+        found = [pydicom.dcmread(io.BytesIO(bundle.read(name))) for name in bundle.namelist()]
+    assert {one.SOPInstanceUID for one in found} == {item.sop_instance for item in made}
+    assert {str(one.PatientName) for one in found} == {"Anon"}
+
+
+def test_operation_is_stuck_after_as_many_tries_as_allowed(farm: Farm, tmp_path: Path) -> None:
+    nowhere = Node("NOWHERE", farm.ports.take())
+    settings = rules("get study after 1 from NOWHERE") | {"MaximumDelayedFetchForwardRetries": 3}
+    gateway = farm.gateway(settings=settings, nodes=[nowhere])
+    [made] = one_study(tmp_path / "in", 1)
+    store(gateway.port, made.path)
+    wait_until(lambda: rows(gateway, "state, attempts") == [("stuck", 3)], "the last try")
+    assert "NOWHERE" in gateway.command("queue", "list", "--state", "stuck").stdout

@@ -161,7 +161,7 @@ def test_request_is_read_back_as_it_was() -> None:
     draft = request_draft(request, 600)
     assert request_of(draft.context, draft.rule) == dataclasses.replace(request, delay_s=None)
     for context in ("", "[]", "{}", '{"scope": 1}', "null"):
-        with pytest.raises(ValueError, match="not a request|Expecting value"):
+        with pytest.raises(ValueError, match=r"not a request|Expecting value"):
             request_of(context, "x")
 
 
