@@ -14,15 +14,20 @@ from dgate.archive.database import Database
 from dgate.archive.devices import Devices
 from dgate.archive.index import Index
 from dgate.archive.ingest import Traffic
+from dgate.archive.levels import Schema
 from dgate.archive.maintenance.removals import Removals
 from dgate.archive.passing import Passing
 from dgate.archive.recovery import recover
-from dgate.archive.schema import Schema, prepare
+from dgate.archive.schema import prepare
 from dgate.archive.writer import Writer
 from dgate.clock import Clock
 from dgate.config.settings import Configuration, Durability
 from dgate.delivery.desk import Desk
 from dgate.delivery.ledger import Ledger
+from dgate.rules.actions import Server
+from dgate.rules.session import Sessions
+from dgate.services.counters import Counters
+from dgate.services.retrieval import Expected
 from dgate.services.virtual import Fetches
 
 log = logging.getLogger(__name__)
@@ -49,6 +54,14 @@ class Foundation:
     """Objects of virtual servers that are only passed on."""
     fetches: Fetches = field(default_factory=Fetches)
     """Retrievals that wait for objects of virtual servers."""
+    sessions: Sessions = field(default_factory=Sessions)
+    """What rules keep as long as the server runs: export converters, jobs, the global state."""
+    expected: Expected = field(default_factory=Expected)
+    """C-MOVEs to ourselves that rules have asked for."""
+    counters: Counters = field(default_factory=Counters)
+    """What `Global` counts."""
+    server: Callable[[], Server] | None = None
+    """The server as scripts see it; None where none runs."""
 
     @classmethod
     def open(
@@ -57,6 +70,7 @@ class Foundation:
         database: Database,
         clock: Clock,
         wake: Callable[[], None],
+        server: Callable[[], Server] | None = None,
     ) -> Foundation:
         """Open the archive and recover what a crash left.
 
@@ -83,13 +97,16 @@ class Foundation:
             Ledger(database, writer, clock, index.add_debts, release),
             Desk(database, writer, clock, release),
             wake,
+            server=server,
         )
         log.info("Recovery: %s.", recover(devices, index, writer))
         durable = settings.durability is Durability.FULL
-        Removals(database, schema, index, writer, devices, durable=durable).finish()
+        turns = foundation.traffic.turns
+        Removals(database, schema, index, writer, devices, turns, durable=durable).finish()
         return foundation
 
     def close(self) -> None:
         """Close the connections; the database itself belongs to the gateway."""
+        self.sessions.close()
         self.writer.close()
         self.index.close()

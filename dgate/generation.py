@@ -12,11 +12,13 @@ and `self._foundation`, and use it there. Something that runs by itself belongs 
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
+from dgate.archive.changes import ChangeLog
 from dgate.archive.coercion import DEMANDING, Coercion
 from dgate.archive.devices import Devices
 from dgate.archive.events import IntakeEvents, compression_hook
@@ -25,14 +27,19 @@ from dgate.archive.importer import FileResult, import_files
 from dgate.archive.index import Index
 from dgate.archive.ingest import Ingest
 from dgate.archive.lookup import Lookup
+from dgate.archive.maintenance.caretaker import Caretaker
 from dgate.archive.maintenance.mirror import Mirrors
-from dgate.archive.naming import Naming
+from dgate.archive.maintenance.stored_rules import StoredRules
+from dgate.archive.naming import EvaluateName, Naming
 from dgate.archive.obligations import DIGEST
 from dgate.archive.passing import PASSING_DEVICE
 from dgate.archive.query import Finder
 from dgate.archive.records import InstanceRef
+from dgate.archive.scripting import Archive
+from dgate.archive.shrinking import shrinking
 from dgate.archive.worklist import Worklist
 from dgate.config.settings import Configuration, Durability, Settings
+from dgate.delivery.performing import COLLECTED, Performer
 from dgate.delivery.records import Debt
 from dgate.delivery.schedule import RetryPolicy
 from dgate.delivery.sender import Sender
@@ -42,19 +49,26 @@ from dgate.dicom.uids import VERIFICATION, UidGenerator
 from dgate.errors import RuleError
 from dgate.foundation import Foundation
 from dgate.net import STORAGE, CommandField, Handler, Policy, Router, Terms, Timeouts
+from dgate.operations import Operations
 from dgate.ops.log import UserLog
-from dgate.rules.effects import Captured, ExportPlan, Forward, ImportVerdict
+from dgate.rules.actions import Server
+from dgate.rules.effects import Captured, Expansion, ExportPlan, ImportVerdict
 from dgate.rules.effects import Outcome as RuleOutcome
-from dgate.rules.hooks import Rules, capture
-from dgate.rules.session import Session
+from dgate.rules.events import Event
+from dgate.rules.hooks import NOBODY, Rules, capture
+from dgate.rules.lua.events import LuaEvents, Moment
+from dgate.rules.session import Session, Sessions
+from dgate.services.associations import AssociationLife
 from dgate.services.identifier import PATIENT_ROOT, PATIENT_STUDY_ONLY, STUDY_ROOT
+from dgate.services.peers import Peers
 from dgate.services.query import QueryService
+from dgate.services.retrieval import Retrieval
 from dgate.services.retrieve import RetrieveService
 from dgate.services.storage import StorageService
 from dgate.services.verification import answer_echo
 from dgate.services.virtual import Receiver, VirtualRetrieval, VirtualServers
 from dgate.services.worklist import MODALITY_WORKLIST, WorklistService
-from dgate.surroundings import RuleEvents, Surroundings, World
+from dgate.surroundings import Outreach, Reach, RuleEvents, Surroundings, World
 
 _QUERY_RETRIEVE = "1.2.840.10008.5.1.4.1.2"
 _PRIVATE_RETRIEVE = "1.2.826.0.1.3680043.2.135.1066.5.1.4.1.2"
@@ -66,8 +80,15 @@ _MODELS = {"1": PATIENT_ROOT, "2": STUDY_ROOT, "3": PATIENT_STUDY_ONLY}
 class Hooks:
     """The rules of one generation, with what they may learn from outside."""
 
-    def __init__(self, rules: Rules, exporter: Exporter) -> None:
+    def __init__(
+        self, rules: Rules, exporter: Exporter, sessions: Sessions, settings: Settings
+    ) -> None:
+        """`sessions` are those that outlive a generation."""
+        lenient = not settings.script_errors_reject
+        self.lua_events = LuaEvents(settings.lua_events, rules.library, lenient=lenient)
+        """The events of section [lua] that are no rules."""
         self.rules = rules
+        self.sessions = sessions
         self._exporter = exporter
         self.world: World | None = None
         """Set once while the generation is built, as it needs the intake that runs the rules."""
@@ -92,20 +113,20 @@ class Hooks:
         return self.rules.plan_exports(table, captured, self.surroundings(captured))
 
     def compression_script(self, code: str) -> Rewrite | None:
-        """Return what the compression code s0 to s9 does to a copy that is sent, None for others.
+        """Return what the compression codes s0 to s9 and k1 to kc do to a copy that is sent.
 
         What it returns raises RuleError when the converter fails.
         """
         hook = compression_hook(self.events, code)
         if hook is None:
-            return None
+            return shrinking(code)
 
         def rewrite(table: ElementTable) -> None:
             hook(table, capture(table, "", ""), None)
 
         return rewrite
 
-    def expand(self, debt: Debt) -> list[Forward]:
+    def expand(self, debt: Debt) -> Expansion:
         """Run the export converter that an EXPORT debt names over the stored object.
 
         Raises:
@@ -119,15 +140,62 @@ class Hooks:
         captured = Captured(**context)
         surroundings = self.surroundings(captured, debt.ref, self._exporter.path(debt.ref))
         with self._exporter.table(debt.ref) as table:
-            return self.rules.expand(number, table, captured, surroundings, digest)
+            session = self.sessions.named(debt.destination)
+            return self.rules.expand(number, table, captured, surroundings, digest, session)
+
+    def name_by_lua(self, settings: Settings) -> EvaluateName | None:
+        """Return what evaluates `FileNameSyntax = lua:...`, None for other syntaxes."""
+        syntax = settings.file_name_syntax.strip()
+        if syntax[:4].lower() != "lua:":
+            return None
+        code = f"return {syntax[4:]}"
+        session = self.sessions.named("FileNameSyntax")
+
+        def evaluate(table: ElementTable, calling: str, called: str) -> str | None:
+            captured = capture(table, calling, called)
+            surroundings = self.surroundings(captured)
+            return self.rules.lua_text(
+                code, "FileNameSyntax", table.snapshot(), captured, surroundings, session
+            )
+
+        return evaluate
+
+    def run_startup(self) -> None:
+        """Run the Lua code of the start; raises RuleError when it says that nothing is to start."""
+        session = self.sessions.named("global")
+        surroundings = self.surroundings(NOBODY)
+        refusal = self.lua_events.run(Moment.STARTUP, surroundings, session, NOBODY)
+        if refusal:
+            raise RuleError(f"the start was refused: {refusal}", where="[lua] startup")
+
+    def run_lua_job(self, name: str, command_line: str) -> None:
+        """Run a Lua file for `process by`, with the session of all such jobs; raises RuleError."""
+        session = self.sessions.named("process")
+        self.rules.run_lua_job(name, command_line, self.surroundings(NOBODY), session)
+
+    def run_statements(
+        self, text: str, table: ElementTable, captured: Captured | None = None
+    ) -> ImportVerdict:
+        """Run import statements over a stored object, as scripts ask for it; raises RuleError."""
+        captured = captured or capture(table, "", "")
+        return self.rules.run_script(text, table, captured, self.surroundings(captured))
 
     def run_script(self, debt: Debt, table: ElementTable) -> None:
         """Run the `script` clause of a forward over the copy that is sent.
+
+        A copy that goes out for a whole patient, study or series is one of a retrieval, and passes
+        RetrieveResultConverter0 first (rulings.md 16).
 
         Raises:
             RuleError: the script failed or refused the copy, which must then not be sent.
         """
         captured = capture(table, debt.calling, debt.called)
+        if debt.context.startswith(COLLECTED):
+            result = self.events.hook(Event.RETRIEVE_RESULT)
+            if result is not None:
+                result(table, dataclasses.replace(captured, station=debt.destination), None)
+        if not debt.script:
+            return
         verdict = self.rules.run_script(debt.script, table, captured, self.surroundings(captured))
         if verdict.outcome is not RuleOutcome.KEEP:
             raise RuleError(
@@ -201,7 +269,7 @@ class _Builder:
         self._finder = Finder(database, foundation.schema, settings)
         passing = {PASSING_DEVICE: foundation.passing.open}
         self._exporter = Exporter(self._devices, settings, self._finder.instance, passing)
-        self._hooks = Hooks(rules, self._exporter)
+        self._hooks = Hooks(rules, self._exporter, foundation.sessions, settings)
         uids = UidGenerator(settings.uid_prefix, clock)
         self._worklist = Worklist(
             database,
@@ -221,7 +289,9 @@ class _Builder:
             self._finder,
             self._exporter,
             Lookup(database, foundation.schema, self._finder, self._worklist, settings),
+            Reach.of(settings, database, foundation.writer, clock),
         )
+        self._hooks.world = dataclasses.replace(self._hooks.world, outreach=self._outreach())
         same_log = former is not None and former.settings.user_log == settings.user_log
         self._user_log = (
             former.user_log if former is not None and same_log else UserLog(settings.user_log)
@@ -251,13 +321,14 @@ class _Builder:
             self._index,
             foundation.writer,
             self._devices,
-            Naming(self._settings, foundation.clock),
+            Naming(self._settings, foundation.clock, self._hooks.name_by_lua(self._settings)),
             None if rules.is_empty_import else hooks.run_import,
             None if rules.is_empty_export else hooks.plan_exports,
             foundation.clock,
             foundation.wake,
             foundation.traffic,
             self._intake_events(),
+            ChangeLog(foundation.database),
         )
 
     def _intake_events(self) -> IntakeEvents:
@@ -274,10 +345,18 @@ class _Builder:
             is_known=self._configuration.nodes.names,
             accept_unknown_sop_classes=settings.accept_unknown_sop_classes,
         )
-        storage = StorageService(settings, self._ingest, self._user_log, self._foundation.fetches)
+        storage = StorageService(
+            settings,
+            self._ingest,
+            self._user_log,
+            self._foundation.fetches,
+            self._foundation.expected,
+        )
         router = Router(self._handlers(storage), storage.payload)
+        life = AssociationLife(router.run, self._hooks.lua_events, self._hooks.surroundings)
+        router.before = life.before_command
         timeouts = Timeouts.of(settings.tcpip_timeout_s)
-        return Terms(policy, router.run, settings.max_associations, timeouts)
+        return Terms(policy, life.run, settings.max_associations, timeouts)
 
     def _handlers(self, storage: StorageService) -> dict[tuple[CommandField, str], Handler]:
         events = self._hooks.events
@@ -293,6 +372,7 @@ class _Builder:
             events,
             self._hooks.compression_script,
             virtual=self._virtual_retrieval(servers),
+            statements=self._hooks.run_statements,
         )
         handlers: dict[tuple[CommandField, str], Handler] = {
             (CommandField.C_ECHO_RQ, VERIFICATION): answer_echo,
@@ -306,7 +386,7 @@ class _Builder:
             handlers[CommandField.C_MOVE_RQ, f"{root}.2"] = move
             handlers[CommandField.C_MOVE_RQ, f"{_PRIVATE_RETRIEVE}.{number}.2"] = move
             handlers[CommandField.C_GET_RQ, f"{root}.3"] = retrieve.get_handler(levels)
-        return handlers
+        return self._foundation.counters.counting(handlers)
 
     def _virtual_retrieval(self, servers: VirtualServers) -> VirtualRetrieval:
         foundation = self._foundation
@@ -334,10 +414,85 @@ class _Builder:
                 destination, exporter, settings, compress=hooks.compression_script
             ),
             policy=RetryPolicy.of(settings),
+            perform=self._performer().perform,
+            halt=self._loop_of,
             mirror=self._mirrors(),
         )
+
+    def _loop_of(self, debt: Debt) -> str:
+        """Return why a delivery would go round in a loop of servers; empty when it does not."""
+        foundation, called = self._foundation, debt.called or debt.destination
+        now = foundation.clock.monotonic()
+        return foundation.traffic.loops.reason(debt.ref.sop_instance, called, debt.id, now)
+
+    def _outreach(self) -> Outreach:
+        """Return what Lua talks to."""
+        foundation, hooks, configuration = self._foundation, self._hooks, self._configuration
+        world = hooks.world
+        assert world is not None, "the outreach is part of it"
+        assert world.reach is not None, "a generation has one"
+        archive = Archive(
+            self._settings,
+            configuration.layout,
+            foundation.database,
+            foundation.schema,
+            foundation.writer,
+            self._index,
+            self._finder,
+            self._exporter,
+            self._ingest,
+            self._caretaker,
+            world.reach.files.place,
+            hooks.run_statements,
+        )
+        peers = Peers(configuration.nodes, self._settings, configuration.sop_list)
+        return Outreach(peers, archive, foundation.server or _no_server)
+
+    def _caretaker(self) -> Caretaker:
+        foundation, hooks = self._foundation, self._hooks
+        return Caretaker.build(
+            self._configuration,
+            foundation.database,
+            foundation.schema,
+            self._index,
+            foundation.writer,
+            self._devices,
+            self._exporter,
+            foundation.traffic,
+            foundation.clock,
+            foundation.wake,
+            StoredRules(self._rules.events, hooks.surroundings),
+        )
+
+    def _performer(self) -> Performer:
+        """Return what works delayed operations off."""
+        foundation, hooks = self._foundation, self._hooks
+        world = hooks.world
+        assert world is not None, "it is built before"
+        assert world.reach is not None, "a generation has one"
+        retrieval = Retrieval(self._settings, self._configuration.nodes, foundation.expected)
+        retrieve = hooks.events.hook(Event.RETRIEVE)
+        performer = Performer(foundation.database, self._finder, self._exporter, retrieve)
+        operations = Operations(
+            performer.select,
+            self._caretaker,
+            self._exporter,
+            world.reach.programs,
+            hooks.run_statements,
+            hooks.run_lua_job,
+            retrieval.fetch,
+            world.uids.new,
+            world.reach.files.temporary,
+        )
+        performer.operations.update(operations.table())
+        return performer
 
     def _mirrors(self) -> Callable[[str], None]:
         """Return what brings the mirror copy of a stored object up to date."""
         durable = self._settings.durability is Durability.FULL
-        return Mirrors(self._devices, self._finder.instance, durable=durable).pay
+        turns = self._foundation.traffic.turns
+        return Mirrors(self._devices, self._finder.instance, turns, durable=durable).pay
+
+
+def _no_server() -> Server:
+    raise RuleError("no server runs", remedy="`dgate serve`")

@@ -11,21 +11,70 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import PurePath
 
+from dgate.archive.database import Database
 from dgate.archive.export import Exporter
 from dgate.archive.lookup import Lookup
 from dgate.archive.query import Finder
 from dgate.archive.records import InstanceRef
+from dgate.archive.reidentification import Reidentification
+from dgate.archive.uidregister import Register
+from dgate.archive.writer import Writer
 from dgate.clock import Clock
+from dgate.config.settings import Settings
 from dgate.dicom.table import ElementTable
 from dgate.dicom.uids import UidGenerator
 from dgate.errors import DatabaseAway, RuleError, StoreError
+from dgate.rules.actions import Archive, Files, Peers, Programs, Server, UidRegister
+from dgate.rules.deidentification import Deidentification
 from dgate.rules.effects import Captured, Decision
 from dgate.rules.events import Event, EventHook, Events
+from dgate.rules.files import ConfinedFiles
+from dgate.rules.programs import SystemPrograms
 from dgate.rules.run import Record
 from dgate.rules.session import Session
 
 NameFile = Callable[[ElementTable, str, str], PurePath]
 """Path that an object (table, calling, called) would be stored under now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """What rules may touch beyond the object."""
+
+    uids: UidRegister
+    files: Files
+    programs: Programs
+    deidentification: Deidentification
+
+    @classmethod
+    def of(cls, settings: Settings, database: Database, writer: Writer, clock: Clock) -> Reach:
+        """Return the reach that a configuration gives."""
+        areas = (*settings.mag_devices, *settings.mirror_devices, *settings.script_folders)
+        return cls(
+            Register(database, writer, clock, settings.uid_prefix),
+            ConfinedFiles(
+                settings.base_folder,
+                areas,
+                settings.temp_dir,
+                unrestricted=settings.lua_unrestricted,
+            ),
+            SystemPrograms(
+                allowed=settings.allow_system_commands,
+                timeout_s=settings.system_timeout_s,
+                folder=settings.base_folder,
+            ),
+            Reidentification(database, writer, clock, settings.reidentification_key),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Outreach:
+    """What only Lua talks to: other nodes, the own archive, the server itself."""
+
+    peers: Peers
+    archive: Archive
+    server: Callable[[], Server]
+    """Raises RuleError where no server runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +88,10 @@ class World:
     finder: Finder
     exporter: Exporter
     lookup: Lookup
+    reach: Reach | None = None
+    """None where rules may touch nothing, or what they touch is given in another way."""
+    outreach: Outreach | None = None
+    """The same for Lua."""
 
 
 class Surroundings:
@@ -69,6 +122,54 @@ class Surroundings:
     def clock(self) -> Clock:
         """Return the server's clock."""
         return self._world.clock
+
+    @property
+    def uids(self) -> UidRegister:
+        """Return the register of replaced values."""
+        return self._reach.uids
+
+    @property
+    def deidentification(self) -> Deidentification:
+        """Return the key of the site, and what keeps what was replaced."""
+        return self._reach.deidentification
+
+    @property
+    def peers(self) -> Peers:
+        """Return the other nodes."""
+        return self._outreach.peers
+
+    @property
+    def archive(self) -> Archive:
+        """Return the own archive."""
+        return self._outreach.archive
+
+    @property
+    def server(self) -> Server:
+        """Return the server."""
+        return self._outreach.server()
+
+    @property
+    def _outreach(self) -> Outreach:
+        outreach = self._world.outreach
+        if outreach is None:
+            raise RuleError("scripts cannot reach the archive or other nodes here")
+        return outreach
+
+    @property
+    def files(self) -> Files:
+        """Return the files that rules may touch."""
+        return self._reach.files
+
+    @property
+    def programs(self) -> Programs:
+        """Return what runs programs."""
+        return self._reach.programs
+
+    @property
+    def _reach(self) -> Reach:
+        if self._world.reach is None:
+            raise RuleError("files, programs and replaced UIDs are out of reach here")
+        return self._world.reach
 
     def new_uid(self) -> str:
         """Return a new UID below UIDPrefix."""

@@ -7,11 +7,14 @@ statement or script that asked, and StoreError where an index or a file does not
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
 from dgate.dicom.table import ElementTable
+
+SqlValue = str | int | float | bytes | None
+"""What can be bound to a `?`."""
 
 
 class UidRegister(Protocol):
@@ -27,7 +30,16 @@ class UidRegister(Protocol):
             proposal: what to keep unless there is a replacement already; empty makes one.
 
         Raises:
-            RuleError: the register cannot be read or written, or the text is too long for it.
+            RuleError: the text, the stage or the proposal is not one that the register can hold.
+            StoreError: the register cannot be read or written.
+        """
+        ...
+
+    def forward_all(self, olds: Mapping[str, str], stage: str = "") -> dict[str, str]:
+        """Return the replacements of many values at once, all of them kept or none.
+
+        Args:
+            olds: the kind of each value.
         """
         ...
 
@@ -59,6 +71,10 @@ class Files(Protocol):
         """Write or append to a file; the folder must be there."""
         ...
 
+    def save(self, name: str, parts: Iterable[bytes | memoryview]) -> None:
+        """Write a file that may be large, whole or not at all; the folder must be there."""
+        ...
+
     def copy(self, source: str, target: str) -> None:
         """Copy a file byte for byte; the target may be a folder."""
         ...
@@ -71,8 +87,20 @@ class Files(Protocol):
         """Remove one file; no error when it is absent."""
         ...
 
+    def to_write(self, name: str) -> Path:
+        """Return the path at which a script opens a file itself, to write, change or append."""
+        ...
+
+    def rename(self, source: str, target: str) -> None:
+        """Give a file or folder another name; a file of that name is replaced."""
+        ...
+
     def temporary(self, extension: str) -> Path:
         """Return an unused path below TempDir, else below the first device's `printer_files`."""
+        ...
+
+    def alias(self, letter: str, value: str) -> str:
+        """Return what `aliasfileq<letter>.txt` gives a value, the value itself when it does not."""
         ...
 
 
@@ -83,7 +111,8 @@ class Programs(Protocol):
         """Run a program without a shell, wait for it, and return its exit status.
 
         Raises:
-            RuleError: `AllowSystemCommands` is not 1, or the program cannot be started.
+            RuleError: `AllowSystemCommands` is not 1, the program cannot be started, or it was
+                killed because it did not end within `SystemTimeout`.
         """
         ...
 
@@ -119,8 +148,14 @@ class Peers(Protocol):
         """C-GET into memory; None on failure."""
         ...
 
-    def store(self, node: str, objects: Sequence[ElementTable]) -> list[StoreAnswer] | str:
-        """C-STORE on one association; an answer for each object, or why nobody was reached."""
+    def store(
+        self, node: str, objects: Sequence[ElementTable], *, code: str | None = None
+    ) -> Sequence[StoreAnswer] | str:
+        """C-STORE on one association; an answer for each object, or why nobody was reached.
+
+        Args:
+            code: a compression code in place of that of the node.
+        """
         ...
 
     def echo(self, node: str, extra: ElementTable | None = None) -> ElementTable | None:
@@ -154,12 +189,21 @@ class Archive(Protocol):
     """The own archive, as scripts use it (spec lua-api.md 5.3, 5.5)."""
 
     def query(
-        self, tables: str, fields: str, where: str = "", sort: str = ""
+        self,
+        tables: str,
+        fields: str,
+        where: str = "",
+        sort: str = "",
+        parameters: Sequence[SqlValue] = (),
     ) -> list[list[str]] | None:
-        """SELECT as `dbquery` asks for it; None when the database refuses the statement."""
+        """SELECT as `dbquery` asks for it; None when the database refuses the statement.
+
+        Args:
+            parameters: values for each `?` of the condition, never part of the statement.
+        """
         ...
 
-    def execute(self, statement: str) -> bool:
+    def execute(self, statement: str, parameters: Sequence[SqlValue] = ()) -> bool:
         """Execute an SQL statement of the administrator; False when it fails."""
         ...
 

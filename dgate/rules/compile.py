@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
 
 from dgate.config.text import read_file
-from dgate.errors import NotExecutable, RuleError
+from dgate.errors import NotExecutable, RuleError, Unsafe
 from dgate.rules.grammar import Broken, Item, Line, parse_line
+from dgate.rules.lua.engine import LuaEngine
+from dgate.rules.lua.state import Limits
 from dgate.rules.run import (
     CONTINUE,
     DESTROY,
@@ -26,11 +29,12 @@ from dgate.rules.run import (
     nothing,
 )
 from dgate.rules.statements.base import Executable, Scope, Script
+from dgate.rules.statements.deidentify import DEIDENTIFY
 from dgate.rules.syntax import Dialect, Family, Text
 from dgate.rules.tokens import Skeleton
 
 SCRIPT = Dialect(Family.IMPORT)
-"""What every script is written in, whoever runs it."""
+"""What every script is written in, whoever runs it, where programs are switched off."""
 
 DEEPEST = 8
 """Levels of `script "..."` inside each other."""
@@ -104,9 +108,12 @@ def _step(item: Item, scope: Scope) -> Step:
         try:
             return statement.build(scope)
         except RuleError as exc:
-            return _refuse(RuleError, exc.what, exc.remedy)
+            kind = Unsafe if isinstance(exc, Unsafe) else RuleError
+            return _refuse(kind, exc.what, exc.remedy)
     if isinstance(statement, Broken):
-        return _refuse(RuleError, statement.error.what, statement.error.remedy)
+        # Misspelt, it must not let the original pass where ScriptErrors = ignore.
+        kind = Unsafe if item.text.lower().startswith(DEIDENTIFY) else RuleError
+        return _refuse(kind, statement.error.what, statement.error.remedy)
     return _refuse(NotExecutable, reason, "")
 
 
@@ -137,15 +144,29 @@ class Library:
         scripts: Mapping[str, str],
         folders: Sequence[Path],
         observer: Observer | None = None,
+        *,
+        programs: bool = False,
+        limits: Limits | None = None,
     ) -> None:
-        """`observer` watches every line that is compiled with this library."""
+        """`observer` watches every line that is compiled with this library.
+
+        Args:
+            programs: `AllowSystemCommands`.
+            limits: what Lua code may use.
+        """
         self.observer = observer
+        self.lua: LuaEngine = LuaEngine(limits or Limits())
+        """Runs Lua code."""
+        self.dialect = replace(SCRIPT, programs=programs)
+        """What every script is written in here."""
         self._texts = {name.lower(): text for name, text in scripts.items()}
         self._folders = tuple(folders)
         self._guard = threading.Lock()
         self._sources: dict[str, list[str]] = {}
+        self._files: dict[str, str] = {}
         self._compiled: dict[str, CompiledScript] = {}
         self._trees: dict[tuple[str, Dialect], Line] = {}
+        self._compressions: dict[int, Script] = {}
         self.places: set[Path] = set()
         """Where script files were looked for, whether they were there or not."""
         self.inline = lru_cache(_CACHED_TEXTS)(self._inline)
@@ -191,8 +212,16 @@ class Library:
         """Return the script inside a statement, at `depth` scripts inside each other."""
         if depth > DEEPEST:
             raise RuleError("too many scripts inside each other")
-        line = parse_line(skeleton.text, SCRIPT, len(skeleton.values))
+        line = parse_line(skeleton.text, self.dialect, len(skeleton.values))
         return CompiledScript([compile_line(line, self, depth)])
+
+    def keep_compression(self, number: int, script: Script) -> None:
+        """Remember CompressionConverterN for `compression sN`; while rules are compiled only."""
+        self._compressions[number] = script
+
+    def compression(self, number: int) -> Script | None:
+        """Return CompressionConverterN, None when there is none."""
+        return self._compressions.get(number)
 
     def source(self, name: str) -> list[str] | None:
         """Return the lines of a script for checking, None when there is none."""
@@ -203,6 +232,24 @@ class Library:
             return self._lines_of(name)
         except OSError:
             return None
+
+    def text(self, name: str) -> str | None:
+        """Return the text of a file that is no script (masks, lists), as it was when it was first
+        asked for; None when there is none. Raises RuleError when it cannot be read.
+        """
+        with self._guard:
+            known = self._files.get(name)
+        if known is not None:
+            return known
+        path = self.find_file(name)
+        if path is None:
+            return None
+        try:
+            text = read_script(path)
+        except OSError as exc:
+            raise RuleError(f"{name[:80]} cannot be read: {exc.strerror}") from exc
+        with self._guard:
+            return self._files.setdefault(name, text)
 
     def find_file(self, name: str) -> Path | None:
         """Return the script file of that name: in the current folder, else in the base folder."""
@@ -233,7 +280,7 @@ class Library:
         return CompiledScript([self._line(line, outer) for line in text.split("\n") if line])
 
     def _line(self, line: str, outer: int) -> CompiledLine:
-        return compile_line(parse_line(Text.whole(line), SCRIPT, outer), self)
+        return compile_line(parse_line(Text.whole(line), self.dialect, outer), self)
 
 
 def read_script(path: Path) -> str:

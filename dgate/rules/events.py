@@ -134,7 +134,8 @@ class Events:
         code = converter.line.run(run)
         if run.forwards and event not in FORWARDING:
             self._refuse_forward(converter, run)
-        return Decision(OUTCOMES.get(code, Outcome.KEEP), run.reason, run.retry, run.forwards)
+        outcome = OUTCOMES.get(code, Outcome.KEEP)
+        return Decision(outcome, run.reason, run.retry, run.forwards, run.requests)
 
     def _refuse_forward(self, converter: Converter, run: Run) -> None:
         rule = run.forwards[0].forward.rule

@@ -124,6 +124,16 @@ class ConfinedFiles:
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
             place.unlink(missing_ok=True)
 
+    def to_write(self, name: str) -> Path:
+        """Return the path at which a script opens a file itself, to write, change or append."""
+        return self.place(name)
+
+    def rename(self, source: str, target: str) -> None:
+        """Give a file or folder another name; a file of that name is replaced."""
+        origin, place = self.place(source), self.place(target)
+        with _explained("renamed", source):
+            origin.replace(place)
+
     def temporary(self, extension: str) -> Path:
         """Return an unused path below TempDir, else below the first device's `printer_files`."""
         with _explained("created", str(self._temporary)):

@@ -15,7 +15,9 @@ from dataclasses import dataclass
 
 from dgate.rules.opaque import MARK
 from dgate.rules.statements import (
+    commands,
     conditions,
+    deidentify,
     delayed,
     elements,
     files,
@@ -25,16 +27,18 @@ from dgate.rules.statements import (
     placement,
     scripts,
 )
-from dgate.rules.statements.base import Executable, Keyword, NotYet, Statement
+from dgate.rules.statements.base import Executable, Keyword, Statement, Unavailable
 from dgate.rules.syntax import BLANKS, Dialect, Family, ParseError, Text
-from dgate.rules.tokens import Note, Reading, Skeleton, parse_template
+from dgate.rules.tokens import Note, Reading, Skeleton
 
 KEYWORDS: tuple[Keyword, ...] = (
     *flow.KEYWORDS,
     *conditions.KEYWORDS,
     *elements.KEYWORDS,
     *objects.KEYWORDS,
+    *deidentify.KEYWORDS,
     *files.KEYWORDS,
+    *commands.KEYWORDS,
     *forwarding.KEYWORDS,
     *delayed.KEYWORDS,
     *placement.KEYWORDS,
@@ -102,10 +106,11 @@ def parse_line(text: Text, dialect: Dialect, outer: int = 0) -> Line:
     reading = Reading(dialect, outer)
     pieces = [_opening(piece) for piece in split(text)]
     braces = [brace for brace, _ in pieces]
+    closers = _closers(braces)
     items = []
     for number, (brace, body) in enumerate(pieces):
         statement = parse_statement(body, reading) if body.value else None
-        following = _after_failure(braces, number)
+        following = _after_failure(braces, closers, number)
         items.append(Item(number, body.column, brace, statement, following, body.value))
     _note_structure(items, reading)
     return Line(tuple(items), tuple(reading.notes))
@@ -185,17 +190,24 @@ def _opening(piece: Text) -> tuple[str, Text]:
     return brace, body.cut(len(body.value) - len(body.value.lstrip(BLANKS)))
 
 
-def _after_failure(braces: list[str], number: int) -> int:
+def _after_failure(braces: list[str], closers: dict[int, int], number: int) -> int:
     """Return where a failed test goes on: behind the next block or statement."""
     following = number + 1
     if following >= len(braces) or braces[following] != "{":
         return min(following + 1, len(braces))
-    depth = 0
-    for at in range(following, len(braces)):
-        depth += {"{": 1, "}": -1}.get(braces[at], 0)
-        if depth == 0:
-            return at
-    return len(braces)
+    return closers.get(following, len(braces))
+
+
+def _closers(braces: list[str]) -> dict[int, int]:
+    """Return which item closes the block that each item opens, as far as they are closed."""
+    found: dict[int, int] = {}
+    opened: list[int] = []
+    for at, brace in enumerate(braces):
+        if brace == "{":
+            opened.append(at)
+        elif brace == "}" and opened:
+            found[opened.pop()] = at
+    return found
 
 
 def _note_structure(items: list[Item], reading: Reading) -> None:
@@ -222,6 +234,8 @@ def parse_statement(text: Text, reading: Reading) -> Statement:
     """Parse one statement."""
     try:
         return _recognise(text, reading)
+    except commands.ProgramsOff:
+        return commands.SwitchedOff(text.column)
     except ParseError as exc:
         return Broken(text.column, exc)
 
@@ -246,7 +260,10 @@ def _recognise(text: Text, reading: Reading) -> Statement:
     if family is Family.IMPORT:
         return scripts.bare_name(text, reading)
     if reading.dialect.programs:
-        return scripts.Program(text.column, parse_template(text, reading))
+        near = suggestion(text.value)
+        if near:
+            reading.note(f"{first_word(text.value)} is taken for a program", text.column, near)
+        return commands.bare_program(text, reading)
     raise text.fail(
         f"unknown statement {first_word(text.value)}",
         remedy=f"{suggestion(text.value)}a program would need AllowSystemCommands = 1",
@@ -273,9 +290,9 @@ def is_executable(statement: Statement) -> bool:
     return isinstance(statement, Executable) and not statement.refusal()
 
 
-def is_not_yet(statement: Statement) -> bool:
+def is_unavailable(statement: Statement) -> bool:
     """Return whether the statement is well-formed but not executed by this version."""
-    return isinstance(statement, NotYet) or (
+    return isinstance(statement, Unavailable) or (
         isinstance(statement, Executable) and bool(statement.refusal())
     )
 

@@ -15,21 +15,26 @@ from pathlib import Path
 
 from dgate.config.settings import ConverterText, Settings
 from dgate.dicom.table import ElementTable
-from dgate.errors import NotExecutable, RuleError
+from dgate.dicom.uids import EXPLICIT_LE
+from dgate.errors import RuleError, StoreError
 from dgate.rules.compile import CompiledLine, Library, Observer, compile_line
-from dgate.rules.effects import Captured, ExportPlan, Forward, ImportVerdict, Outcome
+from dgate.rules.effects import Captured, Expansion, ExportPlan, ImportVerdict, Outcome
 from dgate.rules.events import FORWARD_FAULT, FORWARDING, OUTCOMES, Converter, Event, Events, Test
-from dgate.rules.grammar import Line, is_executable
+from dgate.rules.grammar import Item, Line, is_executable
+from dgate.rules.lua.state import Limits
+from dgate.rules.lua.text import utf8
 from dgate.rules.opaque import lift
 from dgate.rules.patterns import Matcher, matcher
 from dgate.rules.problems import Checker, Gravity, RuleProblem
-from dgate.rules.run import Environment, Run, log
+from dgate.rules.run import Environment, Run, Step, log
 from dgate.rules.session import Session
 from dgate.rules.sqlfilter import check, is_no_filter
+from dgate.rules.statements.base import Statement
 from dgate.rules.statements.conditions import Condition
 from dgate.rules.statements.flow import Nop, Return, Stop
 from dgate.rules.statements.forwarding import DirectForward
 from dgate.rules.statements.placement import Storage
+from dgate.rules.statements.scripts import run_lua_file
 from dgate.rules.syntax import Dialect, Family, ParseError
 from dgate.rules.values import needs_file, reads_outside
 
@@ -58,6 +63,10 @@ def capture(table: ElementTable, calling: str, called: str) -> Captured:
     """Return the %-values that converters see as captured (spec converters.md 2)."""
     modality, station, sop_instance, patient_id = map(table.text, _CAPTURED)
     return Captured(modality, station, sop_instance, patient_id, calling, called)
+
+
+NOBODY = Captured("", "", "", "", "", "")
+"""The %-values where there is neither object nor association."""
 
 
 class Rules:
@@ -121,13 +130,16 @@ class Rules:
                 continue
             if run is None:
                 run = Run(table, captured, env, lenient=self._lenient, session=session)
-                verdict.forwards = run.forwards
+                verdict.forwards, verdict.requests = run.forwards, run.requests
             run.enter(converter.name, converter.where)
+            revision = table.revision
             try:
                 code = converter.line.run(run)
             except RuleError as exc:
                 log.error("An object was refused because a rule failed: %s", exc)
                 return ImportVerdict(Outcome.REJECT, reason=str(exc))
+            if table.revision != revision:
+                verdict.changed_by.append(converter.name)
             if code in OUTCOMES:
                 verdict.outcome = OUTCOMES[code]
                 verdict.reason = run.reason
@@ -151,13 +163,13 @@ class Rules:
                 plans.append(_deferral(converter))
                 continue
             try:
-                forwards = self._export(converter, table, captured, env)
+                forwards = self._export(converter, table, captured, env).forwards
             except RuleError:
                 # The dispatcher meets the same error, where it can be kept with the debt.
                 plans.append(_deferral(converter))
                 continue
             if forwards:
-                plans.append(ExportPlan(converter.index, tuple(forwards)))
+                plans.append(ExportPlan(converter.index, forwards))
         return plans
 
     def expand(
@@ -167,13 +179,15 @@ class Rules:
         captured: Captured,
         env: Environment,
         digest: str = "",
-    ) -> list[Forward]:
-        """Return the forwards of one export converter for a stored object, filters applied.
+        session: Session | None = None,
+    ) -> Expansion:
+        """Return what one export converter wants for a stored object, filters applied.
 
         The line with the digest runs, whatever its number is by now; one that was edited meanwhile
         runs as it is now. `table` may be changed by scripts that the line calls. Raises RuleError,
         NotExecutable among them, when the debt cannot be worked off before somebody corrects the
-        rule.
+        rule, and Deferred when the line is to be run again later; what it did before, files and
+        programs, it then does again.
         """
         found = self._by_number.get(converter)
         if digest and (found is None or found.digest != digest):
@@ -187,12 +201,43 @@ class Rules:
                 "`dgate queue cancel`",
             )
         if not found.passes(captured):
-            return []
+            return Expansion()
         if found.condition_fault:
             raise RuleError(found.condition_fault, where=f"{found.where} ExportFilter{found.index}")
         if found.condition and not env.sql_filter(found.condition, captured):
-            return []
-        return self._export(found, table, captured, env)
+            return Expansion()
+        return self._export(found, table, captured, env, session)
+
+    def lua_text(
+        self,
+        code: str,
+        name: str,
+        table: ElementTable,
+        captured: Captured,
+        env: Environment,
+        session: Session,
+    ) -> str | None:
+        """Return what Lua code gives for an object; None, and a log line, when it gives nothing."""
+        run = Run(table, captured, env, session=session)
+        run.enter(name, "")
+        try:
+            library = self._library
+            value = library.lua.evaluate(run, library, utf8(code), f"={name}")
+        except (RuleError, StoreError) as exc:
+            log.error("%s failed, so the default is taken: %s", name, exc)
+            return None
+        if value is None or isinstance(value, bool):
+            log.warning("%s gave no text, so the default is taken.", name)
+            return None
+        return value if isinstance(value, str) else f"{value:.14g}"
+
+    def run_lua_job(
+        self, name: str, command_line: str, env: Environment, session: Session
+    ) -> None:
+        """Run a Lua file without an object, as `process by` does; raises RuleError."""
+        run = Run(ElementTable(b"", EXPLICIT_LE), NOBODY, env, session=session)
+        run.enter("process", "")
+        run_lua_file(run, self._library, name, command_line)
 
     def run_script(
         self, text: str, table: ElementTable, captured: Captured, env: Environment
@@ -212,12 +257,17 @@ class Rules:
 
     @staticmethod
     def _export(
-        converter: Converter, table: ElementTable, captured: Captured, env: Environment
-    ) -> list[Forward]:
-        run = Run(table, captured, env, export=True)
+        converter: Converter,
+        table: ElementTable,
+        captured: Captured,
+        env: Environment,
+        session: Session | None = None,
+    ) -> Expansion:
+        run = Run(table, captured, env, export=True, session=session)
         run.enter(converter.name, converter.where)
         converter.line.run(run)
-        return [recorded.forward for recorded in run.forwards]
+        forwards = tuple([recorded.forward for recorded in run.forwards])
+        return Expansion(forwards, tuple(run.requests))
 
 
 class _Builder:
@@ -225,7 +275,13 @@ class _Builder:
 
     def __init__(self, settings: Settings, observer: Observer | None) -> None:
         self._settings = settings
-        self._library = Library(settings.scripts, (settings.base_folder, Path()), observer)
+        self._library = Library(
+            settings.scripts,
+            (settings.base_folder, Path()),
+            observer,
+            programs=settings.allow_system_commands,
+            limits=limits_of(settings),
+        )
         self._checker = Checker(self._library)
         self._problems: list[RuleProblem] = []
 
@@ -244,6 +300,7 @@ class _Builder:
                 exports.append(converter)
             else:
                 events[Event(text.family), text.index] = converter
+        self._check_lua_settings()
         ini = self._settings.ini_path.name
         for name in self._settings.scripts:
             self._problems += self._checker.check_script(name, f"{ini} [scripts]")
@@ -261,9 +318,7 @@ class _Builder:
         """Return the compiled converter, None when its filters never match."""
         name = f"{text.family}Converter{text.index}"
         if text.lua:
-            self._problem(text, name, None, "Lua is not executable yet", Gravity.NOT_YET)
-            line = CompiledLine([_no_lua], [1])
-            return Converter(name, text.index, text.where, _always, line, digest=_digest(text))
+            return self._lua_converter(text, name)
         family = Family.EXPORT if text.family == "Export" else Family.IMPORT
         dialect = Dialect(family, text.family, self._settings.allow_system_commands)
         tree = self._library.parse(text.text, dialect)
@@ -275,6 +330,8 @@ class _Builder:
             return None
         condition, fault = self._condition(text)
         compiled = compile_line(tree, self._library)
+        if text.family == "Compression":
+            self._library.keep_compression(text.index, compiled)
         decidable = not condition and not fault and _is_decidable(tree)
         return Converter(
             name,
@@ -287,6 +344,34 @@ class _Builder:
             decidable,
             _digest(text),
         )
+
+    def _check_lua_settings(self) -> None:
+        """Look at the Lua code of events and of file names."""
+        check = self._checker.check_lua
+        for event in self._settings.lua_events:
+            self._problems += check(event.code, event.where, f"[lua] {event.name}", event.code)
+        syntax = self._settings.file_name_syntax.strip()
+        if syntax[:4].lower() == "lua:":
+            ini = self._settings.ini_path.name
+            self._problems += check(f"return {syntax[4:]}", ini, "FileNameSyntax", syntax)
+
+    def _lua_converter(self, text: ConverterText, name: str) -> Converter:
+        """Return the converter of section [lua]: code as it is, without tokens and filters."""
+        self._problems += self._checker.check_lua(text.text, text.where, name, text.text)
+        library, code = self._library, utf8(text.text)
+
+        def step(run: Run) -> int:
+            return library.lua.run(run, library, code, f"={name}")
+
+        steps: list[Step] = [step]
+        if library.observer is not None:
+            # All of the code is one statement to whoever watches.
+            item = Item(0, 1, "", Statement(1), 1, text.text)
+            steps = library.observer.observe(Line((item,), ()), steps)
+        line = CompiledLine(steps, [1])
+        if text.family == "Compression":
+            library.keep_compression(text.index, line)
+        return Converter(name, text.index, text.where, _always, line, digest=_digest(text))
 
     def _check_event(self, text: ConverterText, name: str, tree: Line) -> None:
         """Report statements that have nothing to work on in an event converter."""
@@ -343,6 +428,17 @@ class _Builder:
         )
 
 
+def limits_of(settings: Settings) -> Limits:
+    """Return what Lua code may use under a configuration."""
+    return Limits(
+        settings.lua_instructions * 1_000_000,
+        settings.lua_memory_mb << 20,
+        settings.lua_seconds,
+        settings.lua_unrestricted,
+        f"{settings.base_folder}/",
+    )
+
+
 def _is_decidable(tree: Line) -> bool:
     return all(
         isinstance(statement, _DECIDABLE)
@@ -363,7 +459,3 @@ def _both(first: Test, second: Test) -> Test:
 
 def _always(captured: Captured) -> bool:
     return True
-
-
-def _no_lua(run: Run) -> int:
-    raise NotExecutable("Lua is not executable yet")

@@ -16,7 +16,7 @@ from dgate.config.codes import kind_of
 from dgate.config.nodes import Node, NodeMap
 from dgate.config.ports import service_port
 from dgate.config.settings import ConverterText, Filters, Settings
-from dgate.rules.compile import DEEPEST, SCRIPT, Library
+from dgate.rules.compile import DEEPEST, Library
 from dgate.rules.grammar import Line, inner_script, parse_line
 from dgate.rules.patterns import matcher
 from dgate.rules.problems import Gravity, RuleProblem
@@ -31,7 +31,7 @@ from dgate.rules.tokens import Template
 _ADVISED_NODES = 20
 """Looking for the nearest of a thousand titles costs some milliseconds."""
 _CHANGING = re.compile(
-    r"(set|setifempty|delete|newuids|olduids|scrub|tomono|crop|fixkodak|unfixkodak|process)\b",
+    r"(set|setifempty|delete|newuids|olduids|scrub|tomono|crop|deidentify|fixkodak|unfixkodak|process)\b",
     re.IGNORECASE,
 )
 _REENCODING = re.compile(r"compression (\S+)|forward compressed as (\S+)", re.IGNORECASE)
@@ -128,6 +128,7 @@ class _Linter:
         for text, source in self._converters:
             yield from self._filters(text)
             yield from self._line(source)
+            yield from self._back(text, source)
             if text.family == "Import":
                 yield from self._changes(source)
         yield from self._shadowed()
@@ -151,7 +152,7 @@ class _Linter:
                 continue
             seen.add(name.lower())
             for text in self._library.source(name) or ():
-                line = self._library.parse(text, SCRIPT)
+                line = self._library.parse(text, self._library.dialect)
                 todo += _calls(line)
                 yield _Source(name, f"script {name}", text, line)
 
@@ -183,6 +184,22 @@ class _Linter:
         ):
             yield replace(problem, where=source.where, key=source.key, source=source.text)
 
+    def _back(self, text: ConverterText, source: _Source) -> Iterator[RuleProblem]:
+        """Yield forwards of what a node has sent to that same node."""
+        caller = text.filters.calling
+        if "*" in caller or not caller.strip():
+            return
+        for item, statement in source.line.statements():
+            if not isinstance(statement, DirectForward):
+                continue
+            called = statement.dest or statement.target
+            if (called.constant or "").strip().lower() != caller.strip().lower():
+                continue
+            message = f"this sends back to {caller} what {caller} has sent"
+            advice = "where a rule there forwards to this server too, objects go round in a loop"
+            found = _warning(item.number, statement.column, message, advice)
+            yield replace(found, where=source.where, key=source.key, source=source.text)
+
     def _unreachable(self, line: Line) -> Iterator[RuleProblem]:
         """Yield the first statement of each stretch that is never reached."""
         found, _, _ = reachable(line)
@@ -199,20 +216,25 @@ class _Linter:
 
     def _aims(self, line: Line, source: str, depth: int) -> Iterator[RuleProblem]:
         """Yield what leads to unknown nodes and devices, back here, or into another encoding."""
+        tested = False
         for item, statement in line.statements():
+            tested = tested or statement.may_fail
             for target in _targets(statement):
-                yield from self._target(item.number, statement.column, target)
+                certain = depth == 0 and isinstance(statement, DirectForward) and not tested
+                yield from self._target(item.number, statement.column, target, certain=certain)
             if isinstance(statement, Storage) and statement.device.constant:
                 yield from self._device(item.number, statement.column, statement.device.constant)
             if depth == 0:
                 yield from _reencoding(item.number, statement.column, source)
             script = inner_script(statement)
             if script is not None and depth < DEEPEST:
-                inner = parse_line(script.text, SCRIPT, len(script.values))
+                inner = parse_line(script.text, self._library.dialect, len(script.values))
                 for problem in self._aims(inner, source, depth + 1):
                     yield replace(problem, statement=item.number)
 
-    def _target(self, number: int, column: int, target: Template) -> Iterator[RuleProblem]:
+    def _target(
+        self, number: int, column: int, target: Template, *, certain: bool
+    ) -> Iterator[RuleProblem]:
         title = (target.constant or "").strip()
         # What holds a % is known only when an object comes.
         if not title:
@@ -220,8 +242,11 @@ class _Linter:
         node = self._nodes.find(title)
         if node is not None:
             if self._is_this_server(node):
-                message = f"{title} is this server itself, which would get the object again"
-                yield _warning(number, column, message, "name another node")
+                yield _to_itself(number, column, title, certain=certain)
+            return
+        host, _, port = title.partition(":")
+        if _LOOPBACK.fullmatch(host) and port == str(self._settings.tcp_port):
+            yield _to_itself(number, column, title, certain=certain)
             return
         near = self._nearest(title)
         message = f"acrnema.map does not name the node {title[:80]}"
@@ -281,6 +306,13 @@ class _Linter:
                     )
                 elif family == "Import" and end_of(source.line) is End.DROPPED:
                     droppers.append((source.key, text.filters))
+
+
+def _to_itself(number: int, column: int, title: str, *, certain: bool) -> RuleProblem:
+    """Return that a rule sends to this server; an error where nothing keeps it from doing so."""
+    message = f"{title} is this server itself, which would get the object again"
+    found = _warning(number, column, message, "name another node")
+    return replace(found, gravity=Gravity.ERROR) if certain else found
 
 
 def _warning(number: int | None, column: int | None, message: str, advice: str) -> RuleProblem:

@@ -11,18 +11,22 @@ from dataclasses import dataclass, replace
 from enum import Enum
 
 from dgate.config.problem import Problem, Severity
-from dgate.rules.compile import DEEPEST, SCRIPT, Library, read_script
+from dgate.errors import RuleError
+from dgate.rules.compile import DEEPEST, Library, read_script
 from dgate.rules.grammar import (
     Broken,
     Line,
     first_word,
     inner_script,
-    is_not_yet,
+    is_unavailable,
     parse_line,
     suggestion,
 )
+from dgate.rules.lua.checking import SyntaxCheck
 from dgate.rules.statements.base import Statement
-from dgate.rules.statements.scripts import Call
+from dgate.rules.statements.deidentify import Deidentify
+from dgate.rules.statements.delayed import Delayed
+from dgate.rules.statements.scripts import Call, Lua, LuaFile, lua_source
 
 
 class Gravity(Enum):
@@ -30,8 +34,9 @@ class Gravity(Enum):
 
     ERROR = "error"
     """The statement fails."""
-    NOT_YET = "not executable yet"
-    """The statement is right, and fails because this version does not execute it."""
+    UNAVAILABLE = "not executable here"
+    """The statement is right, and fails because the configuration or this installation cannot
+    execute it."""
     WARNING = "warning"
     """The statement runs, perhaps not as meant."""
     NOTE = "note"
@@ -85,6 +90,7 @@ class Checker:
 
     def __init__(self, library: Library) -> None:
         self._library = library
+        self._lua = SyntaxCheck()
         self._seen: set[str] = set()
 
     def check(self, line: Line, where: str, key: str, source: str) -> list[RuleProblem]:
@@ -117,18 +123,65 @@ class Checker:
         if isinstance(statement, Broken):
             error = statement.error
             yield RuleProblem("", "", None, error.column, error.what, Gravity.ERROR, error.remedy)
-        elif is_not_yet(statement):
-            yield RuleProblem("", "", None, column, statement.refusal(), Gravity.NOT_YET)
+        elif is_unavailable(statement):
+            yield RuleProblem("", "", None, column, statement.refusal(), Gravity.UNAVAILABLE)
+        if isinstance(statement, Deidentify):
+            fault = statement.fault(self._library)
+            if fault is not None:
+                yield RuleProblem("", "", None, column, fault.what, Gravity.ERROR, fault.remedy)
         if isinstance(statement, Call):
             yield from self._call(statement, callers)
+        elif isinstance(statement, Lua):
+            yield from self._lua_code(statement)
+        elif isinstance(statement, LuaFile):
+            yield from self._lua_file(statement.name, column)
+        elif isinstance(statement, Delayed) and statement.lua_file:
+            yield from self._lua_file(statement.lua_file, column)
         script = inner_script(statement)
         if script is None:
             return
         if depth >= DEEPEST:
             yield RuleProblem("", "", None, column, "too many scripts inside each other")
             return
-        inner = parse_line(script.text, SCRIPT, len(script.values))
+        inner = parse_line(script.text, self._library.dialect, len(script.values))
         yield from self._line(inner, callers, depth + 1)
+
+    def check_lua(self, code: str, where: str, key: str, shown: str) -> list[RuleProblem]:
+        """Return what is wrong with Lua code of the configuration; `shown` ends with the code."""
+        fault = self._lua.fault(code)
+        if fault is None:
+            return []
+        column = len(shown) - len(code) + fault.offset + 1
+        return [RuleProblem(where, key, None, max(1, column), fault.message, source=shown)]
+
+    def _lua_code(self, lua: Lua) -> Iterator[RuleProblem]:
+        try:
+            samples = lua.samples()
+        except RuleError as exc:
+            yield RuleProblem("", "", None, lua.column, exc.what, Gravity.ERROR, exc.remedy)
+            return
+        faults = [self._lua.fault(sample) for sample in samples]
+        fault = faults[0]
+        if fault is None or None in faults:
+            return
+        column = lua.column
+        if samples[0] == lua.code.text.value:
+            column = lua.code.text.columns[fault.offset]
+        yield RuleProblem("", "", None, column, f"Lua: {fault.message}")
+
+    def _lua_file(self, name: str, column: int) -> Iterator[RuleProblem]:
+        try:
+            code = lua_source(self._library, name).decode()
+        except RuleError as exc:
+            yield RuleProblem("", "", None, column, exc.what, advice=exc.remedy)
+            return
+        if name.lower() in self._seen:
+            return
+        self._seen.add(name.lower())
+        fault = self._lua.fault(code)
+        if fault is not None:
+            where, key = f"{name}:{fault.line}", f"script {name}"
+            yield RuleProblem(where, key, None, fault.column, fault.message, source=fault.text)
 
     def _call(self, call: Call, callers: tuple[str, ...]) -> Iterator[RuleProblem]:
         key = call.name.lower()
@@ -160,6 +213,6 @@ class Checker:
             return
         self._seen.add(name.lower())
         for source in self._library.source(name) or ():
-            line = self._library.parse(source, SCRIPT)
+            line = self._library.parse(source, self._library.dialect)
             for problem in self._line(line, callers or (name.lower(),), 0):
                 yield self._placed(problem, where, f"script {name}", source)

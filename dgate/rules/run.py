@@ -15,8 +15,10 @@ from typing import Final, Protocol
 
 from dgate.clock import Clock
 from dgate.dicom.table import ElementTable
-from dgate.errors import RuleError
-from dgate.rules.effects import Captured, Forward, ImportForward
+from dgate.errors import RuleError, Unsafe
+from dgate.rules.actions import Archive, Files, Peers, Programs, Server, UidRegister
+from dgate.rules.deidentification import Deidentification
+from dgate.rules.effects import Captured, Forward, ImportForward, Request
 from dgate.rules.session import Session
 
 log = logging.getLogger("dgate.rules")
@@ -28,6 +30,10 @@ STOP: Final = 3
 FAILED: Final = 4
 RETURN: Final = 5
 REJECT: Final = 6
+
+
+TEST_MODE: Final = "testmode"
+"""The variable of a session that holds the suffix of `testmode`; lines can name x, y, z only."""
 
 
 class Record(Enum):
@@ -50,6 +56,41 @@ class Environment(Protocol):
     @property
     def clock(self) -> Clock:
         """Return the clock that `%d` and `between` read."""
+        ...
+
+    @property
+    def uids(self) -> UidRegister:
+        """Return the register of replaced values."""
+        ...
+
+    @property
+    def deidentification(self) -> Deidentification:
+        """Return the key of the site, and what keeps what was replaced."""
+        ...
+
+    @property
+    def files(self) -> Files:
+        """Return the files that rules may touch."""
+        ...
+
+    @property
+    def programs(self) -> Programs:
+        """Return what runs programs of the operating system."""
+        ...
+
+    @property
+    def peers(self) -> Peers:
+        """Return the other nodes, for Lua."""
+        ...
+
+    @property
+    def archive(self) -> Archive:
+        """Return the own archive, for Lua."""
+        ...
+
+    @property
+    def server(self) -> Server:
+        """Return the server's values and commands, for Lua."""
         ...
 
     def new_uid(self) -> str:
@@ -99,6 +140,7 @@ class Run:
         "path",
         "prelude",
         "reason",
+        "requests",
         "retry",
         "session",
         "table",
@@ -126,6 +168,8 @@ class Run:
         """What outlives the object; None where nothing does."""
         self.variables: dict[str, str] = {} if session is None else session.variables
         self.forwards: list[ImportForward] = []
+        self.requests: list[Request] = []
+        """Delayed operations that the lines ask for."""
         self.device: str | None = None
         self.reason = ""
         self.retry = False
@@ -156,6 +200,11 @@ class Run:
             self.path = self.env.file_name(self.table)
         return self.path
 
+    @property
+    def name_suffix(self) -> str:
+        """What `testmode` appends to the names of DICOM files that rules write and read."""
+        return self.variables.get(TEST_MODE, "")
+
     def forward(self, forward: Forward) -> None:
         """Record a forward of the object as it is now."""
         self.forwards.append(
@@ -166,7 +215,7 @@ class Run:
         """Give an error its place; log it when the line goes on, else raise it."""
         if not error.where:
             error.where = f"{self.where} {self.name}.{statement}".strip()
-        if not self.lenient:
+        if not self.lenient or isinstance(error, Unsafe):
             raise error
         log.error("%s.%d was not executed and the line went on: %s", self.label, statement, error)
 

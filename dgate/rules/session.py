@@ -7,7 +7,18 @@ server as a whole. The values live here; the language that uses them does not.
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from struct import Struct
 from typing import Protocol
+
+from dgate.dicom.element import vr_of
+from dgate.dicom.table import ElementTable
+from dgate.dicom.uids import IMPLICIT_LE
+from dgate.errors import RuleError
+
+_LONGEST_WAIT_S = 2.0
+_HEADER = Struct("<HHL")
 
 
 class ScriptState(Protocol):
@@ -24,7 +35,18 @@ class Session:
     `lock` is held while Lua code of the session runs: a state serves one thread at a time.
     """
 
-    __slots__ = ("called", "calling", "lock", "lua", "number", "peer", "variables")
+    __slots__ = (
+        "_command",
+        "_command_table",
+        "called",
+        "calling",
+        "file_name",
+        "lock",
+        "lua",
+        "number",
+        "peer",
+        "variables",
+    )
 
     def __init__(
         self, calling: str = "", called: str = "", peer: str = "", number: int = 0
@@ -45,14 +67,75 @@ class Session:
         self.lua: ScriptState | None = None
         """Made when the first Lua code runs; thrown away after a limit was exceeded."""
         self.lock = threading.RLock()
+        self.file_name: str | None = None
+        """`Filename` in Lua: where the object comes from, of watched folders and rebuilds."""
+        self._command: Callable[[], bytes] | None = None
+        self._command_table: ElementTable | None = None
+
+    def begin_command(self, encode: Callable[[], bytes]) -> None:
+        """Take note of the command set that is being worked on, encoded as PS3.7 6.3.1 says when
+        somebody asks for it."""
+        self._command = encode
+        self._command_table = None
+
+    def command_table(self) -> ElementTable | None:
+        """Return `Command`, which scripts may change; None when there is no command."""
+        if self._command_table is None and self._command is not None:
+            self._command_table = _table_of(self._command())
+        return self._command_table
+
+    def changed_command(self) -> bytes | None:
+        """Return the command set as scripts have changed it; None when they have not."""
+        table = self._command_table
+        return None if table is None or not table.revision else table.tobytes()
+
+    @contextmanager
+    def held(self, patience_s: float) -> Iterator[None]:
+        """Hold the lock; scripts that wait for each other must not do so for ever.
+
+        Args:
+            patience_s: how long to wait for others; 0 waits as long as it takes.
+
+        Raises:
+            RuleError: the others did not end in time.
+        """
+        if not self.lock.acquire(timeout=patience_s if patience_s > 0 else -1):
+            raise RuleError(
+                f"the Lua state was busy for {patience_s:g} s: another script of it has not ended",
+                remedy="let the scripts not wait for each other",
+            )
+        try:
+            yield
+        finally:
+            self.lock.release()
 
     def close(self) -> None:
-        """Forget everything."""
-        with self.lock:
+        """Forget everything, unless code that does not end still uses it."""
+        if not self.lock.acquire(timeout=_LONGEST_WAIT_S):
+            return
+        try:
             self.variables.clear()
             if self.lua is not None:
                 self.lua.close()
                 self.lua = None
+        finally:
+            self.lock.release()
+
+
+def _table_of(encoded: bytes) -> ElementTable:
+    """Return a command set as a table; a scan would take group 0000 for rubbish."""
+    table = ElementTable(b"", IMPLICIT_LE)
+    at = 0
+    while at + _HEADER.size <= len(encoded):
+        group, number, length = _HEADER.unpack_from(encoded, at)
+        at += _HEADER.size
+        tag = group << 16 | number
+        if tag:
+            # The length of the group is that of what scripts make of it.
+            table.set_raw(tag, vr_of(tag), encoded[at : at + length])
+        at += length
+    table.revision = 0
+    return table
 
 
 class Sessions:

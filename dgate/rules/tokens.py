@@ -181,7 +181,7 @@ def parse_skeleton(text: Text, reading: Reading) -> Skeleton:
     pieces: list[str] = []
     columns: list[int] = []
     values: list[Template] = []
-    for part, source in _parts(text, reading):
+    for part, source in located_parts(text, reading):
         piece = part if isinstance(part, str) else mark(len(values))
         if isinstance(part, Token):
             values.append(Template((part,), source.column))
@@ -192,7 +192,7 @@ def parse_skeleton(text: Text, reading: Reading) -> Skeleton:
     return Skeleton(Text("".join(pieces), tuple(columns)), tuple(values))
 
 
-def _parts(text: Text, reading: Reading) -> Iterator[tuple[str | Token, Text]]:
+def located_parts(text: Text, reading: Reading) -> Iterator[tuple[str | Token, Text]]:
     """Yield literal text and tokens, each with the written text that it comes from."""
     start = 0
     while start < len(text.value):

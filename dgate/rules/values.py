@@ -32,6 +32,8 @@ _STATION = 0x00081010
 _SOP_INSTANCE = 0x00080018
 _PATIENT_ID = 0x00100020
 
+_BY_TOKEN = "percente"
+"""MODType of what `%E` has entered."""
 _SEQUENCE = "(sequence)"
 _TOO_LONG = "(too long)"
 _LONGEST = 255
@@ -39,8 +41,9 @@ _PIXELS = 0x7FE0
 _SURELY_SHORT = 40
 """No text of so few characters comes from more than `_LONGEST` bytes."""
 
-_UNAVAILABLE = frozenset(("e", "r", "q"))
-"""UID maps and alias files."""
+_ASKING = frozenset(("e", "r", "q"))
+"""Tokens that ask the UID register or an alias file."""
+_BAD_IN_NAMES = {code: "_" for code in (*range(32), 127, ord("/"))}
 _RECORDS = {f"q{record.value}": record for record in Record}
 _TWO_OBJECTS = re.compile(r"\(([^)]*)\)(.*)", re.DOTALL)
 
@@ -60,13 +63,10 @@ def leading_number(text: str) -> float:
     return float(found.group(1)) if found else 0.0
 
 
-def refusal(templates: Iterable[Template]) -> str:
-    """Return why one of the templates cannot be evaluated by this version; empty when all can."""
-    for template in templates:
-        for part in template.parts:
-            if type(part) is Token and part.code in _UNAVAILABLE:
-                return f"the token %{part.code.upper()} is not executable yet"
-    return ""
+class FilePath(str):
+    """The path of the object's own file: the only value that may bring folders into a name."""
+
+    __slots__ = ()
 
 
 def needs_file(templates: Iterable[Template]) -> bool:
@@ -75,9 +75,11 @@ def needs_file(templates: Iterable[Template]) -> bool:
 
 
 def reads_outside(templates: Iterable[Template]) -> bool:
-    """Return whether a template asks the index or another stored object."""
+    """Return whether a template asks the index, the UID register, an alias file or another stored
+    object."""
     return any(
         token.code in _RECORDS
+        or token.code in _ASKING
         or (token.descriptor is not None and token.descriptor.reads_other_object)
         for template in templates
         for token in template.tokens
@@ -93,6 +95,34 @@ def compile_template(template: Template) -> Value:
     if len(pieces) == 1:
         return pieces[0]
     return lambda run: "".join([piece(run) for piece in pieces])
+
+
+def compile_path(template: Template) -> Value:
+    """Return the closure that gives the template's text as the name of a file.
+
+    What the object says is one part of the name: `/` and control characters become `_`, and so do
+    values that are nothing but dots. So a header value never leads into another folder.
+    """
+    constant = template.constant
+    if constant is not None:
+        return lambda run: constant
+    pieces = [
+        _constant(part) if isinstance(part, str) else _named(_value(part))
+        for part in template.parts
+    ]
+    return lambda run: "".join([piece(run) for piece in pieces])
+
+
+def _named(value: Value) -> Value:
+    def name(run: Run) -> str:
+        text = value(run)
+        if isinstance(text, FilePath):
+            return text
+        if text and not text.strip("."):
+            return "_" * len(text)
+        return text.translate(_BAD_IN_NAMES)
+
+    return name
 
 
 def compile_descriptor(descriptor: Descriptor) -> Value:
@@ -187,7 +217,21 @@ def _plain(token: Token) -> Value:
     if code in _RECORDS:
         return _record(_RECORDS[code], token.descriptor.tag)
     value = compile_descriptor(token.descriptor)
+    if code == "q":
+        letter = chr(token.index)
+        return lambda run: run.env.files.alias(letter, value(run))
+    if code == "e":
+        return lambda run: run.env.uids.forward(_mappable(value(run)), kind=_BY_TOKEN)
+    if code == "r":
+        return lambda run: run.env.uids.back(_mappable(value(run))) or ""
     return value if code == "v" else lambda run: checksum(value(run))
+
+
+def _mappable(text: str) -> str:
+    """Return a value for the register, which must not take the mark of another for one."""
+    if text in (_TOO_LONG, _SEQUENCE):
+        raise RuleError(f"a value {text} cannot be replaced")
+    return text
 
 
 def _record(record: Record, tag: int | None) -> Value:
@@ -232,9 +276,9 @@ def _date(run: Run) -> str:
 
 
 _SIMPLE: dict[str, Value] = {
-    "f": lambda run: str(run.file()),
+    "f": lambda run: FilePath(run.file()),
     "b": lambda run: run.file().stem,
-    "p": lambda run: str(run.file().parent),
+    "p": lambda run: FilePath(run.file().parent),
     "m": _modality,
     "s": _station,
     "o": _sop_instance,

@@ -31,7 +31,9 @@ def session_of(association: Association) -> Session:
     session = association.session
     if not isinstance(session, Session):
         called = association.called.partition("~")[0]
-        session = Session(association.calling, called, association.peer[0])
+        digits = association.label.rpartition("-")[2]
+        number = int(digits) if digits.isdecimal() else 0
+        session = Session(association.calling, called, association.peer[0], number)
         association.session = session
     return session
 

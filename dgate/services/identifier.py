@@ -7,8 +7,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from dgate.archive.levels import Level
 from dgate.archive.query import EVERYTHING, Page, QueryKey
-from dgate.archive.schema import Level
 from dgate.dicom.charset import encode
 from dgate.dicom.encode import QUERY_RETRIEVE_LEVEL, SPECIFIC_CHARACTER_SET, UTF_8
 from dgate.dicom.table import ElementTable
@@ -59,11 +59,6 @@ class Identifier:
     asks_items: bool = False
     """A sequence key has items with values, which are not matched: answers are wider than asked
     for."""
-
-
-def read_identifier(message: Message, levels: frozenset[Level]) -> Identifier:
-    """Decode the identifier of a request: `identifier_table`, then `read_keys`."""
-    return read_keys(identifier_table(message), levels)
 
 
 def identifier_table(message: Message) -> ElementTable:

@@ -12,8 +12,8 @@ from collections.abc import Generator
 from contextlib import closing
 from dataclasses import replace
 
+from dgate.archive.levels import Level
 from dgate.archive.query import Finder
-from dgate.archive.schema import Level
 from dgate.config.settings import Settings
 from dgate.dicom.encode import QUERY_RETRIEVE_LEVEL, SPECIFIC_CHARACTER_SET, encode_data_set
 from dgate.errors import DataSetMismatch, RuleError, StoreError

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 
-from dgate.archive.export import Exporter
+from dgate.archive.export import Exporter, Rewrite
 from dgate.archive.levels import Level
 from dgate.archive.query import Finder
 from dgate.archive.records import InstanceRef
@@ -24,6 +24,7 @@ from dgate.net import Association, Handler, Message, Status
 from dgate.ops.log import UserLog
 from dgate.rules.events import Event, EventHooks, NoEvents
 from dgate.services.controls import Controls, keep_to_rules, read_controls
+from dgate.services.copies import Statements, copy_rewrite, no_statements
 from dgate.services.events import refusal, result_rewrite
 from dgate.services.getting import Getting
 from dgate.services.identifier import Identifier, check_unique_keys, identifier_table, read_keys
@@ -50,8 +51,11 @@ class RetrieveService:
         events: EventHooks | None = None,
         compress: CompressionScripts | None = None,
         virtual: VirtualRetrieval | None = None,
+        statements: Statements = no_statements,
     ) -> None:
+        """`statements` runs the scripts that RetrieveConverter0 asks for."""
         events = events or NoEvents()
+        self._statements = statements
         self._request_hook = events.hook(Event.RETRIEVE)
         self._result_hook = events.hook(Event.RETRIEVE_RESULT)
         self._compress = compress
@@ -174,7 +178,7 @@ class RetrieveService:
         if supply is None or self._is_nothing(association, message, supply):
             return
         progress = Progress(association, message, supply, self._operations(supply))
-        rewrite = result_rewrite(self._result_hook, association, title)
+        rewrite = self._rewrite(association, controls, title)
         sender = Sender(destination, self._exporter, self._settings, compress=self._compress)
         try:
             ahead = self._settings.read_ahead > 0
@@ -183,6 +187,13 @@ class RetrieveService:
             left = supply.close()
             sender.close()
         self._finish(progress, end, left, text)
+
+    def _rewrite(
+        self, association: Association, controls: Controls, destination: str = ""
+    ) -> Rewrite | None:
+        """Return what is to be done to each copy, None for nothing."""
+        result = result_rewrite(self._result_hook, association, destination)
+        return copy_rewrite(controls, result, self._statements, association, destination)
 
     def _operations(self, supply: Supply) -> SubOperations:
         return SubOperations(supply.total, classic=self._settings.classic_status_codes)
@@ -245,7 +256,7 @@ class RetrieveService:
         if supply is None or self._is_nothing(association, message, supply):
             return
         progress = Progress(association, message, supply, self._operations(supply))
-        rewrite = result_rewrite(self._result_hook, association)
+        rewrite = self._rewrite(association, controls)
         ahead, code = self._settings.read_ahead > 0, controls.code
         try:
             end = Getting(progress, self._exporter, rewrite, reads_ahead=ahead, code=code).run()

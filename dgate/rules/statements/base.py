@@ -127,16 +127,13 @@ class Executable(Statement, ABC):
 
 
 @dataclass(frozen=True, slots=True)
-class NotYet(Statement):
-    """A statement that is understood but not executed by this version (rulings.md 10)."""
+class Unavailable(Statement, ABC):
+    """A statement that is understood but not executed here, as the configuration keeps it from
+    running (rulings.md 10)."""
 
+    @abstractmethod
     def refusal(self) -> str:
-        """Return that the statement is not executable yet."""
-        return f"{self.title()} is not executable yet"
-
-    def title(self) -> str:
-        """Return how a message names the statement."""
-        return type(self).__name__.lower()
+        """Return why it is not executed."""
 
 
 Parser = Callable[[Text, Text, Reading], Statement]

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from dgate.errors import RuleError
 from dgate.rules.run import CONTINUE, Run, Step, Value
-from dgate.rules.statements.base import Executable, Keyword, NotYet, Scope, Statement
+from dgate.rules.statements.base import Executable, Keyword, Scope, Statement, Unavailable
 from dgate.rules.syntax import BLANKS, ParseError, Text
 from dgate.rules.tokens import Reading, Template, Token, located_parts
 from dgate.rules.values import compile_template
@@ -32,7 +32,7 @@ class ProgramsOff(ParseError):
 
 
 @dataclass(frozen=True, slots=True)
-class SwitchedOff(NotYet):
+class SwitchedOff(Unavailable):
     """A statement that starts a program where that is not allowed.
 
     It fails when it is reached. Rules that were taken over do not keep the server from starting.

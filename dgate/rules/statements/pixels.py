@@ -139,7 +139,7 @@ def _lacking(code: str) -> str:
     if not transfer_syntax(target).encapsulated or can_encode(target):
         return ""
     name = transfer_syntax(target).name
-    return f"compression {code} is not executable yet: there is no encoder for {name}"
+    return f"compression {code} is not executable: there is no encoder for {name}"
 
 
 def _word(text: Text, reading: Reading) -> Template:

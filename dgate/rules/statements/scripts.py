@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from dgate.errors import RuleError
 from dgate.rules.lua.quoting import compile_code, place_values
+from dgate.rules.lua.text import utf8
 from dgate.rules.opaque import MARK
 from dgate.rules.run import CONTINUE, DESTROY, REJECT, Run, Step
 from dgate.rules.statements.base import (
@@ -117,7 +118,7 @@ class Lua(Executable):
 
         def step(run: Run) -> int:
             source, arguments = code(run)
-            encoded = source.encode("utf-8", "surrogateescape")
+            encoded = utf8(source)
             return scripts.lua.run(run, scripts, encoded, f"={run.name}.{number}", arguments)
 
         return step

@@ -14,9 +14,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from dgate.archive.ingest import Ingest
+from dgate.archive.levels import Level
 from dgate.archive.passing import Passing
 from dgate.archive.records import Arrival, InstanceRef
-from dgate.archive.schema import Level
 from dgate.config.settings import Engine, Settings, SopList
 from dgate.delivery.inquiry import SERIES, SOP_INSTANCE, STUDY, Listed
 from dgate.delivery.offers import listed_classes
@@ -373,14 +373,16 @@ class VirtualRetrieval:
         keys: Mapping[int, str],
         here: Iterable[str],
         go_on: Callable[[], bool],
+        choose: Callable[[list[Located]], list[Located]],
     ) -> Fetch | None:
         """Return the fetch, not yet begun, of what is asked for and not `here`; None = nothing.
 
-        `here` are SOP Instance UIDs; for `go_on` see `VirtualServers.locate`.
+        `here` are SOP Instance UIDs; for `go_on` see `VirtualServers.locate`. `choose` takes of
+        what is elsewhere those that are wanted.
         """
         if not self._servers.asked_for(question):
             return None
         known = frozenset(here)
         located = self._servers.locate(question, keys, go_on)
-        wanted = [each for each in located if each.listed.sop_instance not in known]
+        wanted = choose([each for each in located if each.listed.sop_instance not in known])
         return Fetch(self._receiver, question, wanted) if wanted else None

@@ -1,8 +1,8 @@
 """CACHESERIES and CACHESTUDIES: lists of images of a virtual server, remembered for a day.
 
-One JSON file per list, in a folder for each day, below dgate's own folder on the first device. A
-study of today may still grow and is never remembered. Any thread may use it; two that write the
-same list write the same.
+One JSON file per list, below dgate's own folder on the first device. The lists name patients, so
+only the server's user can read them. A study of today may still grow and is never remembered. Any
+thread may use it; two that write the same list write the same.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 
-from dgate.archive.schema import Level
+from dgate.archive.levels import Level
 from dgate.config.model import VirtualServer
 from dgate.config.virtual import CACHE_SERIES, CACHE_STUDIES
 from dgate.delivery.inquiry import STUDY, STUDY_DATE, Inquiry, Listed
@@ -60,15 +60,25 @@ class ListCache:
         """Remember a list; one that cannot be written is asked for again."""
         path = self._path(key)
         try:
-            if not self._folder.is_dir():
-                self._folder.mkdir(parents=True, exist_ok=True)
+            self._prepare()
             self._remove_old()
             staged = path.with_suffix(f".{os.getpid()}-{time.monotonic_ns()}")
-            staged.write_text(json.dumps([asdict(each) for each in found]))
+            descriptor = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                json.dump([asdict(each) for each in found], file)
             self._date(staged)
             staged.replace(path)
         except OSError as exc:
             log.warning("A list of a virtual server cannot be kept: %s", exc)
+
+    def _prepare(self) -> None:
+        """Make sure of the folder, and that nobody else can look into it, whatever the umask."""
+        if not self._folder.is_dir():
+            self._folder.parent.mkdir(parents=True, exist_ok=True)
+            self._folder.mkdir(mode=0o700, exist_ok=True)
+        if self._folder.stat().st_mode & 0o077:
+            # Made by an earlier version.
+            self._folder.chmod(0o700)
 
     def _path(self, key: tuple[str, ...]) -> Path:
         digest = hashlib.sha256("\0".join(key).encode()).hexdigest()
@@ -79,7 +89,7 @@ class ListCache:
         stamp = self._folder / "cleaned"
         if stamp.exists() and self._now() - stamp.stat().st_mtime < LIFE_S / 24:
             return
-        stamp.touch()
+        stamp.touch(mode=0o600)
         self._date(stamp)
         for entry in self._folder.iterdir():
             if entry != stamp and self._now() - entry.stat().st_mtime > LIFE_S:

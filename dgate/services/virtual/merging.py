@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 
-from dgate.archive.schema import MODALITIES_IN_STUDY
+from dgate.archive.levels import MODALITIES_IN_STUDY
 
 Match = dict[int, str | None]
 

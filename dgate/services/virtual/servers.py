@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
+from dgate.archive.levels import Level
 from dgate.archive.query import Page, QueryKey
-from dgate.archive.schema import Level
 from dgate.config.nodes import NodeMap
 from dgate.config.settings import Settings
 from dgate.delivery.inquiry import Answer, Inquiry, Listed, list_objects

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
-from dgate.archive.schema import Level
+from dgate.archive.levels import Level
 from dgate.delivery.inquiry import (
     PATIENT_ROOT,
     STUDY_ROOT,

@@ -1,0 +1,40 @@
+"""Arguments of server commands: texts between commas, colons or bars. Pure functions."""
+
+from __future__ import annotations
+
+from dgate.dicom.element import tag_of
+from dgate.dicom.table import ElementTable
+from dgate.dicom.uids import EXPLICIT_LE
+from dgate.errors import RuleError
+
+
+def split(text: str, separator: str, most: int) -> list[str]:
+    """Return up to `most` arguments; missing ones are empty, the last takes all that follows."""
+    found = [part.strip() for part in text.split(separator, most - 1)]
+    return found + [""] * (most - len(found))
+
+
+def demand(value: str, what: str) -> str:
+    """Return an argument that must not be empty; raises RuleError."""
+    if not value:
+        raise RuleError(f"the server command lacks {what}")
+    return value
+
+
+def number(text: str, what: str) -> int:
+    """Return an argument that is a number; raises RuleError."""
+    try:
+        return int(text)
+    except ValueError:
+        raise RuleError(f"{text[:40]!r} is not {what}") from None
+
+
+def identifier(**values: str) -> ElementTable:
+    """Return an object with these texts, by keyword; empty ones are left out."""
+    table = ElementTable(b"", EXPLICIT_LE)
+    for keyword, value in values.items():
+        tag = tag_of(keyword)
+        assert tag is not None, "a keyword of the dictionary"
+        if value:
+            table.set_text(tag, value)
+    return table
