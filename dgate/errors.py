@@ -35,6 +35,14 @@ class NotExecutable(RuleError):
     """The rule uses a statement that this version or configuration does not execute."""
 
 
+class Deferred(DgateError):
+    """A rule asked for its line to be run again later; nothing is wrong."""
+
+
+class Unsafe(RuleError):
+    """De-identification failed; the object is not kept, whatever ScriptErrors says."""
+
+
 class StoreError(DgateError):
     """The object could not be stored or read."""
 
@@ -65,6 +73,10 @@ class Refused(StoreError):
 
 class Missing(StoreError):
     """The object is indexed but its file cannot be found."""
+
+
+class Unreadable(StoreError):
+    """The object's file is there but cannot be read; look at the disk that it lies on."""
 
 
 class CannotTranscode(StoreError):

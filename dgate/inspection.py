@@ -11,19 +11,25 @@ import dataclasses
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from dgate.archive.keyfile import read_key
 from dgate.config.check import check, in_order
 from dgate.config.converters import SCRIPT_SECTION
 from dgate.config.ini import Entry, IniFile
+from dgate.config.keys import KeyType
 from dgate.config.problem import LONGEST_SOURCE, Problem, Report, Severity
 from dgate.config.settings import Configuration
 from dgate.config.text import split_lines
-from dgate.dicom.uids import IMPLICIT_LE, VERIFICATION
+from dgate.dicom.transcode import can_encode, stored_syntax_for
+from dgate.dicom.uids import EXPLICIT_LE, IMPLICIT_LE, VERIFICATION, transfer_syntax
+from dgate.errors import ConfigError
 from dgate.rules.compile import Library, read_script
 from dgate.rules.hooks import Rules
 from dgate.rules.lint import lint
 from dgate.rules.problems import Gravity, RuleProblem
+from dgate.rules.statements.deidentify import DEIDENTIFY
 
 _SCRIPT = "script "
+_KEY = "ReidentificationKey"
 
 
 def inspect(configuration: Configuration, rules: Rules | None = None) -> list[Problem]:
@@ -42,6 +48,8 @@ def inspect(configuration: Configuration, rules: Rules | None = None) -> list[Pr
         [
             *check(configuration),
             *_acceptance(configuration),
+            *_missing_encoders(configuration),
+            *_missing_key(configuration),
             *(places.located(problem) for problem in found),
         ],
     )
@@ -54,7 +62,7 @@ def blocking(problems: Iterable[Problem], rules: Rules) -> list[Problem]:
     (rulings.md 10); an archive that is taken over may have such rules in corners nobody uses.
     """
     fail_later = {
-        found.problem().message for found in rules.problems if found.gravity is Gravity.NOT_YET
+        found.problem().message for found in rules.problems if found.gravity is Gravity.UNAVAILABLE
     }
     return [
         problem
@@ -77,6 +85,37 @@ def _acceptance(configuration: Configuration) -> Iterator[Problem]:
     if sop_list.abstract is not None and VERIFICATION not in sop_list.abstract:
         message = "Verification is not listed, so C-ECHO is refused"
         report.warning(None, message, f"add: Verification {VERIFICATION} sop")
+    yield from report.problems
+
+
+def _missing_encoders(configuration: Configuration) -> Iterator[Problem]:
+    """Report codes of dicom.ini that nothing can encode: objects are then kept as they are."""
+    report = Report(str(configuration.settings.ini_path))
+    for value in configuration.values:
+        if value.key.type is not KeyType.CODE or not value.key.effective:
+            continue
+        target = stored_syntax_for(value.text, EXPLICIT_LE)
+        if not transfer_syntax(target).encapsulated or can_encode(target):
+            continue
+        name = transfer_syntax(target).name
+        message = f"{value.name} = {value.text}: there is no encoder for {name}, objects stay as is"
+        report.warning(value.line, message, f"write {value.name} = as, or a code such as un or rl")
+    yield from report.problems
+
+
+def _missing_key(configuration: Configuration) -> Iterator[Problem]:
+    """Report rules that de-identify without a key: every object that comes to them is refused."""
+    settings = configuration.settings
+    texts = (*(one.text for one in settings.converters), *settings.scripts.values())
+    if not any(DEIDENTIFY in text.lower() for text in texts):
+        return
+    report = Report(str(settings.ini_path))
+    line = next((one.line for one in configuration.values if one.name == _KEY), None)
+    try:
+        read_key(settings.reidentification_key)
+    except ConfigError as exc:
+        message = f"rules that deidentify will refuse every object: {exc.where}: {exc.what}"
+        report.warning(line, message, exc.remedy)
     yield from report.problems
 
 

@@ -17,6 +17,7 @@ from dgate.archive.maintenance.caretaker import Caretaker
 from dgate.archive.maintenance.commands import maintenance_commands
 from dgate.archive.maintenance.regen import Regen, regen_commands
 from dgate.archive.maintenance.regen_events import RegenHooks
+from dgate.archive.maintenance.stored_rules import StoredRules
 from dgate.archive.orders import load_orders
 from dgate.archive.scheduling import worklist_commands
 from dgate.archive.watcher import Watching
@@ -25,6 +26,7 @@ from dgate.foundation import Foundation
 from dgate.generation import Generation
 from dgate.ops.control import Command
 from dgate.ops.log import Logs, LogSettings
+from dgate.services.luaclock import Happening, LuaClock
 
 Current = Callable[[], Generation]
 """Returns the generation that counts now. Ask for each piece of work, and keep what it returned
@@ -61,8 +63,19 @@ def background_parts(foundation: Foundation, current: Current) -> list[Part]:
             lambda data: load_orders(data, current().worklist),
         ),
         housekeeper(foundation, current),
+        lua_clock(foundation, current),
         Folding(foundation.database, foundation.schema, foundation.writer),
     ]
+
+
+def lua_clock(foundation: Foundation, current: Current) -> Part:
+    """Return what runs the Lua code of the night and of every second."""
+
+    def happening() -> Happening:
+        hooks = current().hooks
+        return hooks.lua_events, hooks.surroundings
+
+    return LuaClock(happening, foundation.sessions.named("global"), foundation.clock)
 
 
 def control_commands(foundation: Foundation, current: Current) -> Mapping[str, Command]:
@@ -113,6 +126,7 @@ def caretaker(foundation: Foundation, generation: Generation) -> Caretaker:
         foundation.traffic,
         foundation.clock,
         foundation.wake,
+        StoredRules(generation.rules.events, generation.hooks.surroundings),
     )
 
 

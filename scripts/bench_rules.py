@@ -11,6 +11,7 @@ import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path, PurePath
+from typing import cast
 
 from pydicom.dataset import Dataset
 from pydicom.filebase import DicomIO
@@ -22,11 +23,18 @@ from dgate.dicom.table import ElementTable
 from dgate.dicom.uids import EXPLICIT_LE
 from dgate.rules.effects import Captured
 from dgate.rules.hooks import Rules, capture
+from dgate.rules.run import Environment, Run
+from dgate.rules.session import Session
 
 ROUNDS = 15
 OBJECTS = 400
 
 SETTING = 'ifequal "%m", "CT"; { set InstitutionName to "Site A"; set 0018,1030 if "%V0008,103e"; }'
+LUA = (
+    "local name, id, modality, rows, station = Data.PatientName, Data.PatientID, Data.Modality, "
+    "Data.Rows, Data.StationName "
+    "if modality == 'CT' then Data.InstitutionName = 'Site A' Data.PatientComments = id .. rows end"
+)
 ROUTING = 'ifequal "%m", "CT"; forward to ARCHIVE org GATE'
 
 
@@ -79,10 +87,10 @@ def object_of_4_kb() -> bytes:
     return buffer.getvalue()
 
 
-def rules(family: str, *lines: str, **filters: str) -> Rules:
+def rules(family: str, *lines: str, lua: bool = False, **filters: str) -> Rules:
     """Compile lines."""
     converters = tuple(
-        ConverterText(family, number, line, filters=Filters(**filters), where="bench")
+        ConverterText(family, number, line, lua, Filters(**filters), where="bench")
         for number, line in enumerate(lines)
     )
     return Rules.build(default_settings(Path("/nonexistent"), converters=converters))
@@ -100,6 +108,45 @@ def median_us(work: Callable[[ElementTable], object], data: bytes) -> float:
     return statistics.median(rounds) * 1e6
 
 
+PIXEL_LOOP = """
+for y = 0, Data.Rows - 1 do
+  for x = 0, Data.Columns - 1 do
+    local v = Data:GetPixel(x, y)
+    if v > 1000 then v = 1000 end
+    Data:SetPixel(x, y, 0, v)
+  end
+end
+"""
+
+
+def pixel_loop_ms() -> float:
+    """Return the median CPU time of reading and writing every pixel of a 512 x 512 image in Lua,
+    with the frame on its way into Lua and back, in milliseconds."""
+    size = 512
+    image = Dataset()
+    image.Rows = image.Columns = size
+    image.BitsAllocated, image.BitsStored, image.HighBit = 16, 12, 11
+    image.SamplesPerPixel, image.PixelRepresentation = 1, 0
+    image.PhotometricInterpretation = "MONOCHROME2"
+    values = (number * 7 % 4096 for number in range(size * size))
+    image.add_new(0x7FE00010, "OW", b"".join(value.to_bytes(2, "little") for value in values))
+    buffer = io.BytesIO()
+    stream = DicomIO(buffer)
+    stream.is_implicit_VR, stream.is_little_endian = False, True
+    write_dataset(stream, image)
+    session, environment = Session(), cast(Environment, Outside())
+    library = rules("Import").library
+    rounds = []
+    for _ in range(ROUNDS):
+        table = ElementTable(buffer.getvalue(), EXPLICIT_LE)
+        run = Run(table, capture(table, "SCANNER", "DGATE"), environment, session=session)
+        start = time.process_time()
+        library.lua.run(run, library, PIXEL_LOOP.encode(), "=bench")
+        rounds.append(time.process_time() - start)
+    session.close()
+    return statistics.median(rounds) * 1e3
+
+
 def main() -> None:
     """Print the table."""
     data = object_of_4_kb()
@@ -109,6 +156,12 @@ def main() -> None:
     def importing(*lines: str, **filters: str) -> Callable[[ElementTable], object]:
         made = rules("Import", *lines, **filters)
         return lambda table: made.run_import(table, captured, outside)
+
+    session = Session("SCANNER", "DGATE")
+    lua_rules = rules("Import", LUA, lua=True)
+
+    def run_lua(table: ElementTable) -> object:
+        return lua_rules.run_import(table, captured, outside, session)
 
     def exporting(*lines: str, **filters: str) -> Callable[[ElementTable], object]:
         made = rules("Export", *lines, **filters)
@@ -130,12 +183,15 @@ def main() -> None:
         "10 import lines, tests do not match": importing(*['ifequal "%m", "MR"; reject'] * 10),
         "import line of 3: test and two sets": importing(SETTING),
         "the same, with the changed object written": set_and_write,
+        "Lua hook: reads five elements, sets two": run_lua,
+        "1 Lua line, test does not match": importing('ifequal "%m", "MR"; lua "destroy()"'),
         "1 export line, filter does not match": exporting(ROUTING, **other),
         "1 export line, test and forward": exporting(ROUTING),
         "1 export line, deferred": exporting("call nobody"),
     }
     for name, run in work.items():
         print(f"{name:45} {median_us(run, data):8.1f} us")
+    print(f"{'GetPixel and SetPixel of 512 x 512 in Lua':45} {pixel_loop_ms():8.1f} ms")
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from dgate.config.template import new_set
 from dgate.errors import DgateError
 from dgate.gateway import Gateway
 from dgate.net import ContextProposal, connect, echo
+from tests.acceptance.processes import Ports
 
 pytestmark = pytest.mark.integration
 
@@ -22,14 +23,13 @@ VERIFICATION = "1.2.840.10008.1.1"
 IMPLICIT_LE = "1.2.840.10008.1.2"
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        return int(listening.getsockname()[1])
+PORTS = Ports()
+"""Kept for these tests until their process ends."""
 
 
 def site(folder: Path) -> Path:
     folder.mkdir()
-    for name, content in new_set("SITE", free_port()).items():
+    for name, content in new_set("SITE", PORTS.take()).items():
         (folder / name).write_bytes(content)
     return folder
 

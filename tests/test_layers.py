@@ -19,9 +19,11 @@ LAYERS = (
     ("__main__",),
     ("cli",),
     ("gateway",),
+    ("console",),
     ("parts", "reloading"),
     ("generation",),
-    ("foundation",),
+    ("foundation", "tracing"),
+    ("operations",),
     ("surroundings", "inspection"),
     ("web", "services", "hl7"),
     ("delivery",),
@@ -30,7 +32,7 @@ LAYERS = (
     ("net",),
     ("dicom", "config"),
     ("ops",),
-    ("errors", "clock"),
+    ("errors", "clock", "disk"),
 )
 NEVER = {("cli", "web"), ("cli", "services"), ("cli", "hl7")}
 

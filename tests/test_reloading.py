@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import threading
 from collections.abc import Iterator
@@ -11,14 +12,24 @@ from pathlib import Path
 import pytest
 
 import dgate.gateway as gateway_module
+from dgate.config.reload import Watcher
 from dgate.config.settings import load
+from dgate.config.store import NOTE
 from dgate.errors import ConfigError
 from dgate.gateway import Gateway
 from dgate.generation import Generation
 from dgate.net import ContextProposal, connect, echo
+from tests.config.kit import interrupt
 from tests.test_gateway import IMPLICIT_LE, VERIFICATION, site
 
 pytestmark = pytest.mark.integration
+
+
+@pytest.fixture(autouse=True)
+def _no_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the watcher from taking up a change before the test does, if that takes seconds."""
+    seldom = functools.partial(Watcher, look_every_s=3600.0)
+    monkeypatch.setattr(gateway_module, "Watcher", seldom)
 
 
 class TwinPart:
@@ -193,3 +204,45 @@ def test_files_that_changed_before_the_start_was_complete_are_applied(
         assert caplog.text.count("The configuration was changed") == 1
     finally:
         gateway.stop()
+
+
+def test_half_of_an_interrupted_change_is_never_applied(tmp_path: Path) -> None:
+    """A command was killed between two files: a reload completes the set before it reads it."""
+    folder = site(tmp_path / "one")
+    wanted = (folder / "dicom.ini").read_text().replace("= SITE", "= DOOR")
+    with running(folder) as gateway:
+        interrupt(folder, {"acrnema.map": b"NEW 127.0.0.1 104 as\n", "dicom.ini": wanted.encode()})
+
+        assert gateway.reload("test").applied
+
+        assert gateway.settings.ae_title == "DOOR"
+        assert (folder / "acrnema.map").read_text().startswith("NEW ")
+    assert not (folder / NOTE).exists()
+
+
+def test_rollback_that_cannot_be_put_into_effect_is_taken_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = site(tmp_path / "one")
+    with running(folder) as gateway:
+        edit(folder, "= SITE", "= DOOR")
+        (folder / "acrnema.map").write_text("NEW 127.0.0.1 104 as\n")
+        assert gateway.reload("test").applied
+        before = {path.name: path.read_bytes() for path in folder.glob("*.[im][na]*")}
+
+        def fail(*_: object) -> Generation:
+            raise ConfigError("no")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(gateway_module.Generation, "build", fail)
+            assert gateway._reloader is not None
+            refused = gateway._reloader.rollback(1, "test")
+
+        assert not refused.applied
+        assert gateway.settings.ae_title == "DOOR"
+        after = {name: (folder / name).read_bytes() for name in before}
+        assert after == before
+        assert {"dicom.ini", "acrnema.map"} <= before.keys()
+        # The files are those that count: there is nothing to apply.
+        gateway._reloader.check_files()
+        assert gateway._reloader.state()["refused"] == ["no"]

@@ -76,20 +76,22 @@ class ChangeRecord:
 
 
 def record_of(
-    original: ElementTable, table: ElementTable, rules: Sequence[str]
+    original: ElementTable, table: ElementTable, rules: Sequence[str], *, grown: bool = True
 ) -> ChangeRecord | None:
     """Return the record for an object, None when nothing was changed.
 
     Args:
         original: a snapshot of the object before rules saw it.
+        grown: `table` is what became of the snapshot's own table, and so knows which elements were
+            touched; else all elements of both are compared.
     """
-    if table.revision == original.revision:
+    if grown and table.revision == original.revision:
         return None
     if is_ours(table) and not is_ours(original):
         # The way back of a de-identified object is the encrypted table, and no other.
         return None
     elements = []
-    touched = table.touched
+    touched = table.touched if grown else None
     for tag in sorted({*original.tags(), *table.tags()} if touched is None else touched):
         before, after = original.raw(tag), table.raw(tag)
         if before == after and (before is None or original.vr(tag) == table.vr(tag)):

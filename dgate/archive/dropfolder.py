@@ -49,6 +49,7 @@ from dgate.errors import (
     RuleError,
     StoreError,
 )
+from dgate.rules.session import Session
 
 log = logging.getLogger(__name__)
 
@@ -117,6 +118,8 @@ class DropFolder:
         """Files that were dealt with but could not be removed or moved."""
         self._tries: dict[str, int] = {}
         self._root = -1
+        self._session = Session()
+        """What rules keep from one file to the next."""
         self._tally = Tally()
 
     def look(self) -> Tally:
@@ -261,7 +264,7 @@ class DropFolder:
             return
         wrapping = wrapping_of(os.pread(file.fileno(), 512, 0))
         if wrapping is Wrapping.NONE:
-            import_open_file(ingest, file, "")
+            import_open_file(ingest, file, str(self.path / name), self._session)
             return
         wrong = []
         found = 0
@@ -270,7 +273,7 @@ class DropFolder:
                 raise _Busy
             found += 1
             try:
-                import_stream(ingest, content, "")
+                import_stream(ingest, content, str(self.path / name), self._session)
             except (NotDicom, DataSetMismatch, Refused, RuleError) as exc:
                 wrong.append(f"{inner}: {exc}")
                 if wrapping is Wrapping.GZIP:

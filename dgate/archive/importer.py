@@ -17,6 +17,7 @@ from dgate.archive.ingest import Ingest
 from dgate.archive.records import Arrival, Receipt
 from dgate.dicom.part10 import FileMeta, read_meta
 from dgate.errors import DgateError, NotDicom, OutOfSpace
+from dgate.rules.session import Session
 
 log = logging.getLogger(__name__)
 
@@ -67,20 +68,26 @@ def import_files(ingest: Ingest, paths: Iterable[Path]) -> Iterator[FileResult]:
     Raises:
         OutOfSpace: no device can take more; the files not yet yielded were not stored.
     """
-    for path in paths:
-        try:
-            yield FileResult(path, import_file(ingest, path))
-        except OutOfSpace:
-            raise
-        except DgateError as exc:
-            log.info("File %s was not imported: %s", path, exc)
-            yield FileResult(path, None, str(exc))
-        except OSError as exc:
-            yield FileResult(path, None, exc.strerror or str(exc))
+    session = Session()
+    try:
+        for path in paths:
+            try:
+                yield FileResult(path, import_file(ingest, path, session))
+            except OutOfSpace:
+                raise
+            except DgateError as exc:
+                log.info("File %s was not imported: %s", path, exc)
+                yield FileResult(path, None, str(exc))
+            except OSError as exc:
+                yield FileResult(path, None, exc.strerror or str(exc))
+    finally:
+        session.close()
 
 
-def import_file(ingest: Ingest, path: Path) -> Receipt:
+def import_file(ingest: Ingest, path: Path, session: Session | None = None) -> Receipt:
     """Store one file; its success is as durable as that of a C-STORE.
+
+    `session` is what rules keep from one file to the next.
 
     Raises:
         NotDicom: the file is not a DICOM object.
@@ -88,11 +95,13 @@ def import_file(ingest: Ingest, path: Path) -> Receipt:
         OSError: the file cannot be read.
     """
     with path.open("rb") as file:
-        return import_open_file(ingest, file, str(path))
+        return import_open_file(ingest, file, str(path), session)
 
 
-def import_open_file(ingest: Ingest, file: BinaryIO, where: str) -> Receipt:
-    """Store the object in a file that is open; `where` names it in messages.
+def import_open_file(
+    ingest: Ingest, file: BinaryIO, where: str, session: Session | None = None
+) -> Receipt:
+    """Store the object in a file that is open; `where` names it in messages and to rules.
 
     Raises what `import_file` raises.
     """
@@ -100,7 +109,7 @@ def import_open_file(ingest: Ingest, file: BinaryIO, where: str) -> Receipt:
         raise NotDicom("the file is empty", where=where)
     meta = _read_head(file.fileno())
     file.seek(meta.data_offset)
-    return _store(ingest, meta, b"", file)
+    return _store(ingest, meta, b"", file, where, session)
 
 
 def _read_head(descriptor: int) -> FileMeta:
@@ -132,7 +141,9 @@ class Stream(Protocol):
         ...
 
 
-def import_stream(ingest: Ingest, content: Stream, where: str) -> Receipt:
+def import_stream(
+    ingest: Ingest, content: Stream, where: str, session: Session | None = None
+) -> Receipt:
     """Store an object that can only be read once, such as one inside an archive.
 
     Raises what `import_file` raises, and what `content` raises.
@@ -141,10 +152,19 @@ def import_stream(ingest: Ingest, content: Stream, where: str) -> Receipt:
     if not head:
         raise NotDicom("the file is empty", where=where)
     meta = read_meta(head)
-    return _store(ingest, meta, head[meta.data_offset :], content)
+    return _store(ingest, meta, head[meta.data_offset :], content, where, session)
 
 
-def _store(ingest: Ingest, meta: FileMeta, begin: bytes, rest: Stream) -> Receipt:
+def _store(
+    ingest: Ingest,
+    meta: FileMeta,
+    begin: bytes,
+    rest: Stream,
+    where: str,
+    session: Session | None,
+) -> Receipt:
+    if session is not None:
+        session.file_name = where
     payload = ingest.payload(meta.syntax, meta.sop_class, meta.sop_instance, FILE_SOURCE_AE)
     try:
         payload.append(begin)
@@ -159,5 +179,6 @@ def _store(ingest: Ingest, meta: FileMeta, begin: bytes, rest: Stream) -> Receip
             syntax=meta.syntax,
             calling=FILE_SOURCE_AE,
             called=FILE_SOURCE_AE,
+            session=session,
         )
     )

@@ -41,6 +41,10 @@ class Incoming:
     session: Session | None = None
     original: ElementTable | None = None
     """The object before rules saw it, where changes are recorded."""
+    is_stored_before: bool = False
+    """`original` is a stored object, of which `table` knows nothing."""
+    must_be_new: bool = False
+    """Refuse it when the index has its instance already."""
     refusal: Decision | None = None
     """WorkListMode refused the object, with what is to be forwarded all the same."""
     captured: Captured | None = None

@@ -293,6 +293,9 @@ class Ingest:
         known = self._index.look_up(item.entry)
         on_entry = self._recording(item)
         for _ in range(_MOST_ATTEMPTS):
+            if known is not None and item.must_be_new:
+                # Found by the look-up, or by the transaction that would have entered it.
+                raise StoreError(f"there is an object {item.entry.sop_instance} already")
             if known is not None and self._leaves_alone(known):
                 return self._ignore(item, known)
             owed = Obligations(self._devices.spool, item, kept=True)
@@ -321,7 +324,8 @@ class Ingest:
         """Return what writes the record of change of an object; None where nothing changed."""
         if item.original is None or self._changes is None:
             return None
-        record = record_of(item.original, item.table, item.verdict.changed_by)
+        grown = not item.is_stored_before
+        record = record_of(item.original, item.table, item.verdict.changed_by, grown=grown)
         return None if record is None else partial(self._changes.add, record)
 
     def _leaves_alone(self, known: InstanceRef) -> bool:

@@ -90,6 +90,10 @@ class Reception:
         entry = self._index.entry(table, repaired)
         item = Incoming(arrival.payload, table, arrival.calling, called, repaired, entry)
         item.session, item.refusal, item.original = arrival.session, refusal, original
+        item.must_be_new = arrival.must_be_new
+        if original is not None and arrival.original is not None:
+            item.original, item.is_stored_before = arrival.original, True
+            item.verdict.changed_by.append(arrival.changed_by)
         return item
 
     def raw(self, item: Incoming) -> Payload | None:

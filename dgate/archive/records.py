@@ -7,6 +7,7 @@ from enum import Enum
 from pathlib import Path
 
 from dgate.dicom.payload import Payload
+from dgate.dicom.table import ElementTable
 from dgate.rules.session import Session
 
 
@@ -40,6 +41,12 @@ class Arrival:
     """Objects that dgate fetched itself pass no import or export converters (spec dimse.md 2.1)."""
     session: Session | None = None
     """What rules keep for the length of the association; None where there is none."""
+    original: ElementTable | None = None
+    """The stored object that a script changed into this one, for the record of change."""
+    changed_by: str = ""
+    """What changed `original`, in words."""
+    must_be_new: bool = False
+    """The object is refused when the index has its instance already."""
 
 
 @dataclass(frozen=True, slots=True)

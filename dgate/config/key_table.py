@@ -1310,7 +1310,7 @@ _ROUTING = (
         "ChangeLog",
         _BOOL,
         "0",
-        "1 records what import rules change in each object, so that it can be taken back.",
+        "1 records what rules and scripts change in each object, so that it can be taken back.",
         _OWN,
         "change_log",
     ),

@@ -23,7 +23,7 @@ from dgate.delivery.records import Debt
 from dgate.dicom.encode import QUERY_RETRIEVE_LEVEL, UTF_8, encode_data_set
 from dgate.dicom.table import ElementTable
 from dgate.dicom.uids import EXPLICIT_LE
-from dgate.errors import NotExecutable, RuleError, StoreError
+from dgate.errors import RuleError, StoreError
 from dgate.rules.effects import ObjectScope, Outcome, Request
 from dgate.rules.events import EventHook
 from dgate.rules.hooks import capture
@@ -43,6 +43,7 @@ _TAGS = {
     "image_type": 0x00080008,
     "series_description": 0x0008103E,
 }
+_CONTROL_GROUP = 0x9999
 _DELIVERED = (
     "SELECT sop_instance, max(created) FROM dgate_debts WHERE kind = 'deliver' AND context = ? "
     "AND state IN ('queued', 'leased', 'held', 'stuck', 'done') GROUP BY sop_instance"
@@ -101,9 +102,7 @@ class Performer:
             raise RuleError(f"the request cannot be read: {exc}") from exc
         operation = self.operations.get(request.operation)
         if operation is None:
-            raise NotExecutable(
-                f"{request.operation} {request.level} is not executable yet", where=debt.rule
-            )
+            raise RuleError(f"there is no operation {request.operation}", where=debt.rule)
         return operation(request, debt)
 
     def select(self, scope: ObjectScope) -> list[InstanceRef]:
@@ -170,6 +169,15 @@ class Performer:
         decision = self._retrieve_hook(table, captured, None)
         if decision.outcome is Outcome.DESTROY:
             return request.scope, decision.reason
+        controls = [tag for tag in table.tags() if tag >> 16 == _CONTROL_GROUP]
+        if controls:
+            # What would have been taken out of the copies of a retrieval must not go out here.
+            raise RuleError(
+                f"RetrieveConverter0 set (9999,{controls[0] & 0xFFFF:04X}), which a forward of "
+                "whole studies does not carry out",
+                where=request.rule,
+                remedy="use the clauses compressed, split and script of the statement",
+            )
         return ObjectScope(**{name: table.text(tag) for name, tag in _TAGS.items()}), ""
 
     def _delivered(self, context: str) -> dict[str, float]:

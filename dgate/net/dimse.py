@@ -26,6 +26,7 @@ _MESSAGE_ID = 0x0110
 _MOVE_DESTINATION = 0x0600
 _DATA_SET_TYPE = 0x0800
 _MAX_COMMENT = 64
+_CONTROL_GROUP = 0x9999
 
 
 class CommandError(ValueError):
@@ -187,6 +188,9 @@ class Command:
     attribute_identifiers: tuple[int, ...] = ()
     event_type: int | None = None
     action_type: int | None = None
+    extra: bytes = b""
+    """Elements of group 9999 behind the command set, as the servers of the original have them
+    (spec converters.md section 11), encoded; nothing here acts on what others send in them."""
 
     @property
     def is_response(self) -> bool:
@@ -254,8 +258,11 @@ def decode_command(data: bytes) -> Command:
             group, element, length = unpack_header(data, position)
             start = position + 8
             position = start + length
-            if group or position > end:
+            if position > end or group not in (0, _CONTROL_GROUP):
                 raise CommandError("the command set is not made of group 0000 elements")
+            if group:
+                command.extra += bytes(data[start - 8 : position])
+                continue
             field = _FIELDS.get(element)
             if field is None:
                 continue
@@ -292,7 +299,7 @@ def encode_command(command: Command) -> bytes:
         raw = _write(vr, value)
         parts.append(_ELEMENT.pack(0, element, len(raw)))
         parts.append(raw)
-    return _with_group_length(b"".join(parts))
+    return _with_group_length(b"".join(parts)) + command.extra
 
 
 def store_response(request: Command, status: int) -> bytes:

@@ -26,7 +26,8 @@ from dgate.net.surplus import Surplus
 log = logging.getLogger(__name__)
 
 _BACKLOG = 128
-_STACK_BYTES = 1 << 20
+_STACK_BYTES = 4 << 20
+"""Lua code may nest deep; what is not used is never backed by memory."""
 # Connections that have not asked for an association yet, or are being told that there are too many.
 _SPARE_CONNECTIONS = 32
 _CUT_GRACE_S = 2.0

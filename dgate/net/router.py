@@ -58,6 +58,8 @@ class Router:
         payload_factory: PayloadFactory | None = None,
     ) -> None:
         """`handlers` by command and abstract syntax or STORAGE; the factory serves C-STORE."""
+        self.before: Callable[[Association, Message], bool] | None = None
+        """Called with each command before it is served; False when it closed the association."""
         self._handlers: dict[tuple[int, str], Handler] = dict(handlers.items())
         self._payload_factory = payload_factory
 
@@ -65,6 +67,8 @@ class Router:
         """Serve until released; PeerError (peer gone, time-out, garbage) passes through."""
         while (message := association.receive(self._payload)) is not None:
             try:
+                if self.before is not None and not self.before(association, message):
+                    return
                 self._dispatch(association, message)
             finally:
                 if message.payload is not None:

@@ -92,6 +92,8 @@ class TracedFiles:
     def place(self, name: str) -> Path:
         """Return the path that a name means; of a file that was written here, that of the copy."""
         place = self._real.place(name)
+        if place in self._removed:
+            return self._layer / "removed"
         return self._written.get(place, place)
 
     def read(self, name: str) -> bytes:
@@ -135,6 +137,24 @@ class TracedFiles:
         self._written.pop(place, None)
         self._removed.add(place)
         self._note(f"remove {place}")
+
+    def to_write(self, name: str) -> Path:
+        """Return the path of a copy on the layer."""
+        place = self._real.place(name)
+        if place not in self._written:
+            before = (self._real.read(name),) if self._exists(name) else ()
+            self._keep(name, before)
+        self._note(f"open {place} to write")
+        return self._written.get(place, place)
+
+    def rename(self, source: str, target: str) -> None:
+        """Give a file another name on the layer."""
+        content = self.read(source)
+        self._keep(target, (content,))
+        place = self._real.place(source)
+        self._written.pop(place, None)
+        self._removed.add(place)
+        self._note(f"rename {place} to {self._real.place(target)}")
 
     def temporary(self, extension: str) -> Path:
         """Return an unused path on the layer."""
@@ -297,6 +317,9 @@ class TracedServer:
             for value in configuration.values
             if not value.is_default and not value.key.secret
         }
+        settings = configuration.settings
+        self._values["basedir"] = f"{settings.base_folder}{os.sep}"
+        self._values["configfile"] = str(settings.ini_path)
         self._changed: dict[str, str] = {}
         self._note = note
 

@@ -89,6 +89,7 @@ class Farm:
                     process.end()
                 except Failed as failure:
                     failures.append(str(failure))
+        self.ports.close()
         for gateway in self._gateways:
             if "Traceback (most recent call last)" in gateway.log:
                 failures.append(f"unexpected exception in {gateway.folder}:\n{gateway.log}")
@@ -96,24 +97,18 @@ class Farm:
             raise Failed("\n".join(failures))
 
 
-@pytest.fixture(scope="session")
-def ports() -> Ports:
-    """Return the ports of this test process."""
-    return Ports()
-
-
 @pytest.fixture
-def farm(tmp_path: Path, ports: Ports) -> Iterator[Farm]:
+def farm(tmp_path: Path) -> Iterator[Farm]:
     """Return a farm for one test."""
-    farm = Farm(tmp_path, ports)
+    farm = Farm(tmp_path, Ports())
     yield farm
     farm.close()
 
 
 @pytest.fixture(scope="module")
-def shared_farm(tmp_path_factory: pytest.TempPathFactory, ports: Ports) -> Iterator[Farm]:
+def shared_farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Farm]:
     """Return a farm for tests of one file that only read from their servers."""
-    farm = Farm(tmp_path_factory.mktemp("farm"), ports)
+    farm = Farm(tmp_path_factory.mktemp("farm"), Ports())
     yield farm
     farm.close()
 

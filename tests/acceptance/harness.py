@@ -17,7 +17,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from tests.acceptance.processes import START_DEADLINE_S, Failed, Ports, Process, run
+from tests.acceptance.processes import (
+    START_DEADLINE_S,
+    Failed,
+    Ports,
+    Process,
+    files_below,
+    run,
+)
 from tests.acceptance.rawdicom import Closed, RawAssociation
 
 
@@ -81,15 +88,22 @@ class Gateway:
         (self.folder / "acrnema.map").write_text("".join(map(str, nodes)))
 
     def start(self) -> Self:
-        """Start the server and wait until it accepts a C-ECHO."""
+        """Start the server and wait until all of it works."""
         self.process.launch()
-        self.process.wait_ready(self.answers, START_DEADLINE_S)
+        # Its last words of a start. The port is open before: whoever asked there could meet a
+        # server that has neither a control socket nor all of its threads yet, and the association
+        # would count as one for a while.
+        self.process.wait_ready(self.has_started, START_DEADLINE_S)
         return self
+
+    def has_started(self) -> bool:
+        """Tell whether the server has said that it serves."""
+        return self.process.has_said("is listening on port")
 
     def answers(self) -> bool:
         """Ask with a C-ECHO whether the server serves."""
         try:
-            with RawAssociation.open(self.port, timeout_s=5) as association:
+            with RawAssociation.open(self.port) as association:
                 return association.echo().status == 0
         except (OSError, Closed):
             return False
@@ -129,12 +143,12 @@ class Gateway:
 
     def stored_files(self) -> list[Path]:
         """Return the object files of MAGDevice0, without dgate's own folder in it."""
+        device = self.device()
         return [
             path
-            for path in sorted(self.device().rglob("*"))
-            if path.is_file()
-            and path.suffix in (".dcm", ".v2", ".img")
-            and "dgate" not in path.relative_to(self.device()).parts[:1]
+            for path in files_below(device)
+            if path.suffix in (".dcm", ".v2", ".img")
+            and "dgate" not in path.relative_to(device).parts[:1]
         ]
 
     def command(self, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:

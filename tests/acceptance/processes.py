@@ -17,9 +17,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-START_DEADLINE_S = 20.0
-STOP_DEADLINE_S = 20.0
-TOOL_DEADLINE_S = 180.0
+START_DEADLINE_S = 120.0
+STOP_DEADLINE_S = 120.0
+TOOL_DEADLINE_S = 300.0
+WAIT_DEADLINE_S = 120.0
+"""Only a failing test takes as long as any of these, on a machine with much else to do, too."""
 
 _POLL_S = 0.01
 
@@ -28,7 +30,9 @@ class Failed(AssertionError):
     """A program did not do what the harness asked of it."""
 
 
-def wait_until(condition: Callable[[], object], what: str, *, deadline_s: float = 30.0) -> None:
+def wait_until(
+    condition: Callable[[], object], what: str, *, deadline_s: float = WAIT_DEADLINE_S
+) -> None:
     """Return as soon as the condition holds; raise Failed when it does not in time."""
     end = time.monotonic() + deadline_s
     while not condition():
@@ -51,23 +55,45 @@ def peer_environment() -> dict[str, str]:
     return {**os.environ, "TCP_NODELAY": "1", "LC_ALL": "C.UTF-8"}
 
 
+def files_below(folder: Path) -> list[Path]:
+    """Return what is no folder below a folder, in order, while others may change it."""
+    # Path.rglob fails when a folder goes while it is being read.
+    return sorted(Path(at) / name for at, _, names in os.walk(folder) for name in names)
+
+
 @dataclass(slots=True)
 class Ports:
-    """Hands out ports below the range that the system uses for outgoing connections."""
+    """Hands out ports, and keeps each from everybody else until it is closed.
+
+    A port is kept by a socket that is bound and does not listen: connections to it are refused,
+    the system uses it for no outgoing connection, another `Ports` (of a test run beside this one)
+    cannot bind it, and a server, which binds with SO_REUSEADDR, can.
+    """
 
     _next: int = field(default_factory=lambda: 20_000 + os.getpid() * 97 % 12_000)
+    _kept: list[socket.socket] = field(default_factory=list)
 
     def take(self) -> int:
-        """Return a port that nobody listens on."""
+        """Return a port that nobody has."""
         for _ in range(12_000):
             port = self._next
             self._next = 20_000 + (self._next + 1 - 20_000) % 12_000
-            with socket.socket() as probe:
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                with contextlib.suppress(OSError):
-                    probe.bind(("", port))
-                    return port
+            keeper = socket.socket()
+            try:
+                keeper.bind(("", port))
+            except OSError:
+                keeper.close()
+                continue
+            # Only now: the others' sockets that merely keep a port would not have hindered it.
+            keeper.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            self._kept.append(keeper)
+            return port
         raise Failed("no free port")
+
+    def close(self) -> None:
+        """Give the ports back."""
+        while self._kept:
+            self._kept.pop().close()
 
 
 @dataclass(slots=True)
@@ -78,10 +104,13 @@ class Process:
     log: Path
     environment: Mapping[str, str]
     child: subprocess.Popen[bytes] | None = None
+    _begin: int = 0
+    """Where the output of this launch begins in the file."""
 
     def launch(self) -> None:
         """Start it; output is appended to the log file."""
         self.log.parent.mkdir(parents=True, exist_ok=True)
+        self._begin = self.log.stat().st_size if self.log.exists() else 0
         with self.log.open("ab") as output:
             self.child = subprocess.Popen(
                 self.command,
@@ -132,8 +161,30 @@ class Process:
             child.wait()
 
     def text(self) -> str:
-        """Return what it printed so far."""
+        """Return what it printed so far, in all its launches."""
         return self.log.read_text(errors="replace") if self.log.exists() else ""
+
+    def has_said(self, words: str) -> bool:
+        """Tell whether it has printed these words since it was launched last."""
+        with self.log.open("rb") as output:
+            output.seek(self._begin)
+            return words.encode() in output.read()
+
+    def open_files(self) -> set[Path]:
+        """Return what it and its children have open at the moment."""
+        processes = [str(self.pid)]
+        for process in processes:
+            with contextlib.suppress(OSError):
+                children = Path(f"/proc/{process}/task/{process}/children").read_text()
+                processes += children.split()
+        found = set[Path]()
+        for process in processes:
+            # It may end, or close a file, while it is looked at.
+            with contextlib.suppress(OSError):
+                for entry in os.scandir(f"/proc/{process}/fd"):
+                    with contextlib.suppress(OSError):
+                        found.add(Path(os.readlink(entry.path)))  # noqa: PTH115 (a name, no path)
+        return found
 
 
 def run(

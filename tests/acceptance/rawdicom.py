@@ -6,6 +6,7 @@ does not cancel itself out here. One thread owns an association.
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -13,6 +14,8 @@ from dataclasses import dataclass, field
 from types import TracebackType
 
 from pydicom.datadict import dictionary_VR
+
+from tests.acceptance.processes import WAIT_DEADLINE_S
 
 IMPLICIT_LE = "1.2.840.10008.1.2"
 EXPLICIT_LE = "1.2.840.10008.1.2.1"
@@ -172,7 +175,7 @@ class RawAssociation:
         *,
         called: str = "DGATE",
         calling: str = "RAW",
-        timeout_s: float = 30.0,
+        timeout_s: float = 120.0,
     ) -> RawAssociation:
         """Connect and negotiate; raises Closed when the peer rejects or aborts."""
         numbered = {2 * place + 1: offer for place, offer in enumerate(offers)}
@@ -411,3 +414,35 @@ def _decode_command(content: bytes) -> dict[int, bytes]:
         elements[tag] = content[offset + 8 : offset + 8 + length]
         offset += 8 + length
     return elements
+
+
+@dataclass(frozen=True)
+class Request:
+    """What an association request says about its sender."""
+
+    called: bytes
+    calling: bytes
+    max_pdu: int
+
+
+@contextlib.contextmanager
+def listening() -> Iterator[socket.socket]:
+    """Listen on a port of our own."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(WAIT_DEADLINE_S)
+        yield server
+
+
+def next_request(server: socket.socket) -> Request:
+    """Read an association request, byte by byte as it came, and hang up."""
+    connection, _ = server.accept()
+    with connection:
+        connection.settimeout(WAIT_DEADLINE_S)
+        data = b""
+        while len(data) < 6 or len(data) < 6 + int.from_bytes(data[2:6], "big"):
+            piece = connection.recv(65536)
+            assert piece, f"the connection ended after {data!r}"
+            data += piece
+    # Maximum length sub-item (PS3.8 D.1.1).
+    at = data.index(b"\x51\x00\x00\x04")
+    return Request(data[10:26], data[26:42], int.from_bytes(data[at + 4 : at + 8], "big"))

@@ -14,7 +14,7 @@ from tests.acceptance.harness import Gateway
 from tests.acceptance.peers import StoreScp, run_dcmtk, store
 from tests.acceptance.processes import wait_until
 from tests.acceptance.rawdicom import STUDY_ROOT_MOVE, Offer, RawAssociation, identifier
-from tests.generate import Generated, Plan, write_files
+from tests.generate import Generated, Kind, Plan, write_files
 
 IMPLICIT_LE, EXPLICIT_LE = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1"
 RETRIEVE = "RetrieveConverter0"
@@ -142,8 +142,7 @@ def test_a_get_keeps_to_the_limit_and_to_what_was_negotiated(
     ("line", "reason"),
     [
         ('set 9999,0700 to "k1"', "'k1' of (9999,0700) is not carried out"),
-        ('set 9999,0202 to "0010,0010"', "elements to be scrubbed, which RetrieveConverter0"),
-        ('set 9999,0900 to "nop"', "a script, which RetrieveConverter0 asks for"),
+        ('set 9999,0202 to "0010,0010"', "which is not + or - and a list"),
         ('set 9999,0A00 to "MUCH TOO LONG A TITLE"', "cannot be an AE title"),
     ],
 )
@@ -157,6 +156,140 @@ def test_what_cannot_be_done_keeps_everything_from_being_sent(
     assert "0xa702" in said.lower()
     wait_until(lambda: reason in gateway.log, reason)
     assert sink.files() == {}
+
+
+def received(sink: StoreScp) -> list[pydicom.Dataset]:
+    """Return what has arrived."""
+    return [pydicom.dcmread(path) for path in sink.files().values()]
+
+
+def test_script_of_the_converter_runs_over_each_copy(
+    farm: Farm, study: list[Generated], sink: StoreScp
+) -> None:
+    # Twice the percent sign: these tokens are the script's, not those of the request.
+    script = "set PatientComments to %'%%u/%%c/%%s%'; set InstitutionName to %'%%VPatientID%'"
+    line = f'set 9999,0900 to "{script}"; set 9999,0700 to "ui"'
+    gateway = serving(farm, study, sink, **{RETRIEVE: line})
+
+    assert "0x0000: Success" in move(gateway, study)
+
+    sink.wait_for(len(study))
+    assert {str(each.PatientComments) for each in received(sink)} == {"VIEWER/DGATE/SINK"}
+    assert {str(each.InstitutionName) for each in received(sink)} == {study[0].patient_id}
+    assert syntaxes(sink) == {IMPLICIT_LE}
+    assert all("PatientComments" not in pydicom.dcmread(p) for p in gateway.stored_files())
+
+
+def test_some_requesters_get_copies_by_a_named_script(
+    farm: Farm, study: list[Generated], sink: StoreScp
+) -> None:
+    line = (
+        'ifequal "%u", "{}"; {{ set 9999,0202 to "-00100010,00100030"; '
+        'set 9999,0900 to "teaching"; }}'
+    )
+    gateway = serving(farm, study, sink, **{RETRIEVE: line.format("VIEWER")})
+    gateway.stop()
+    script = 'teaching = set PatientID to "%VPatientID[0,3]"; delete PatientComments'
+    gateway.ini.write_text(f"{gateway.ini.read_text()}\n[scripts]\n{script}\n")
+    gateway.start()
+
+    assert "0x0000: Success" in move(gateway, study)
+
+    sink.wait_for(len(study))
+    for each in received(sink):
+        assert "PatientName" not in each
+        assert str(each.PatientID) == study[0].patient_id[:4]
+
+    for path in sink.files().values():
+        path.unlink()
+    gateway.stop()
+    gateway.configure(**{RETRIEVE: line.format("STUDENTS")})
+    gateway.start()
+    assert "0x0000: Success" in move(gateway, study)
+    sink.wait_for(len(study))
+    assert {str(each.PatientID) for each in received(sink)} == {study[0].patient_id}
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ('set 9999,0900 to "destroy"', "could not be sent: destroy by script.0"),
+        ('set 9999,0900 to "no such statement"', "there is no script no such statement"),
+        ('set 9999,0202 to "+0010"', "leave a copy without SOPClassUID"),
+        ('set 9999,0202 to "-nonsense"', "is not GGGGEEEE, GGGG, a VR or Private"),
+        ('set 9999,0201 to "3"', "there is no frame 3"),
+    ],
+)
+def test_copy_that_cannot_be_made_as_wanted_is_not_sent(
+    farm: Farm, study: list[Generated], sink: StoreScp, line: str, reason: str
+) -> None:
+    gateway = serving(farm, study, sink, **{RETRIEVE: line})
+
+    said = move(gateway, study)
+
+    assert "0xa702" in said.lower()
+    wait_until(lambda: reason in gateway.log, reason)
+    assert sink.files() == {}
+
+
+def test_copies_are_scrubbed(farm: Farm, study: list[Generated], sink: StoreScp) -> None:
+    line = 'set 9999,0202 to "-00100010,0028"'
+    gateway = serving(farm, study, sink, **{RETRIEVE: line})
+
+    assert "0x0000: Success" in move(gateway, study)
+
+    sink.wait_for(len(study))
+    for each in received(sink):
+        assert "PatientName" not in each
+        assert "Rows" not in each
+        assert str(each.PatientID) == study[0].patient_id
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Generated]:
+    """Two objects of one series: one of three frames, and one that is a single picture."""
+    written = write_files(tmp_path_factory.mktemp("pictures"), Plan(2, Kind.SMALL, per_series=2))
+    data_set = pydicom.dcmread(written[0].path)
+    data_set.NumberOfFrames = 3
+    size = len(data_set.PixelData)
+    data_set.PixelData = b"".join(bytes([frame]) * size for frame in range(3))
+    data_set.save_as(written[0].path)
+    return written
+
+
+def test_one_frame_is_sent_and_smaller(
+    farm: Farm, pictures: list[Generated], sink: StoreScp
+) -> None:
+    line = 'set 9999,0201 to "2"; set 9999,0200 to "21"; set 9999,0900 to "delete PatientName"'
+    gateway = serving(farm, pictures[:1], sink, **{RETRIEVE: line})
+
+    assert "0x0000: Success" in move(gateway, pictures)
+
+    sink.wait_for(1)
+    (each,) = received(sink)
+    assert str(each.SOPInstanceUID) == pictures[0].sop_instance
+    assert (int(each.NumberOfFrames), each.Rows, each.Columns) == (1, 16, 21)
+    assert set(each.PixelData) == {2}
+    assert "PatientName" not in each
+
+
+def test_a_get_sends_smaller_copies(
+    farm: Farm, study: list[Generated], sink: StoreScp, tmp_path: Path
+) -> None:
+    lines = 'set 9999,0200 to "10"; set 9999,0201 to "0"; set 9999,0900 to "delete PatientName"'
+    gateway = serving(farm, study, sink, **{RETRIEVE: lines})
+
+    got = tmp_path / "got"
+    got.mkdir()
+    run_dcmtk(
+        "getscu", "-S", "+B", "-od", got, "-k", "QueryRetrieveLevel=STUDY",
+        "-k", f"StudyInstanceUID={study[0].study}", "127.0.0.1", str(gateway.port),
+    )  # fmt: skip
+
+    found = [pydicom.dcmread(path) for path in got.iterdir()]
+    assert len(found) == len(study)
+    assert {max(each.Rows, each.Columns) for each in found} == {10}
+    assert all("PatientName" not in each for each in found)
 
 
 def test_converter_chooses_the_calling_title_and_a_peer_does_not(

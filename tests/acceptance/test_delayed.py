@@ -275,3 +275,17 @@ def test_operation_is_stuck_after_as_many_tries_as_allowed(farm: Farm, tmp_path:
     store(gateway.port, made.path)
     wait_until(lambda: rows(gateway, "state, attempts") == [("stuck", 3)], "the last try")
     assert "NOWHERE" in gateway.command("queue", "list", "--state", "stuck").stdout
+
+
+def test_control_elements_that_would_not_apply_stop_the_forward(
+    farm: Farm, tmp_path: Path
+) -> None:
+    sink = farm.sink()
+    settings = rules("forward study after 1 to SINK") | {
+        "RetrieveConverter0": 'set 9999,0202 to "-00100010"'
+    }
+    gateway = farm.gateway(settings=settings, nodes=[sink.node])
+    store(gateway.port, one_study(tmp_path / "in", 1)[0].path)
+    wait_until(lambda: rows(gateway, "state") == [("stuck",)], "the refusal")
+    assert "(9999,0202)" in str(rows(gateway, "last_error"))
+    assert sink.files() == {}

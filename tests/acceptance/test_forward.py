@@ -10,7 +10,7 @@ import pydicom
 from tests.acceptance.conftest import Farm
 from tests.acceptance.harness import Gateway, Node
 from tests.acceptance.peers import find, store
-from tests.acceptance.processes import wait_until
+from tests.acceptance.processes import files_below, wait_until
 from tests.acceptance.rawdicom import Offer, RawAssociation
 from tests.generate import Generated, Kind, Plan, data_set_of, write_files
 
@@ -153,7 +153,6 @@ def test_the_queue_shows_what_is_not_delivered_and_why(
     wait_until(
         lambda: "stuck" in gateway.command("queue", "list").stdout,
         "a stuck delivery",
-        deadline_s=60,
     )
 
     listing = gateway.command("queue", "list").stdout
@@ -174,7 +173,6 @@ def test_a_stuck_delivery_is_sent_after_retry(farm: Farm, objects: list[Generate
     wait_until(
         lambda: "stuck" in gateway.command("queue", "list").stdout,
         "a stuck delivery",
-        deadline_s=60,
     )
     sink.start()
 
@@ -261,7 +259,7 @@ def test_forwarding_without_storing_delivers_from_a_copy_that_then_goes_away(
 
 def spooled(gateway: Gateway) -> list[Path]:
     """Return the copies that wait in the spool."""
-    return [path for path in (gateway.device() / "dgate" / "spool").rglob("*") if path.is_file()]
+    return files_below(gateway.device() / "dgate" / "spool")
 
 
 def test_a_router_without_a_database_forwards(farm: Farm, objects: list[Generated]) -> None:

@@ -135,7 +135,7 @@ def test_nothing_acknowledged_is_lost_by_twenty_kills(farm: Farm, tmp_path: Path
 
     # An object whose acknowledgement the kill cut off may be kept; then it is delivered as well.
     wait_until(
-        lambda: all(kept <= set(sink.files()) for sink in sinks), "all deliveries", deadline_s=120
+        lambda: all(kept <= set(sink.files()) for sink in sinks), "all deliveries", deadline_s=300
     )
     fetched = fetch_everything(gateway, sent)
     assert fetched == {uid: sent.contents[uid] for uid in kept}, "not stored as it was sent"

@@ -32,11 +32,14 @@ def states(gateway: Gateway) -> Counter[str]:
         return Counter(dict(rows.fetchall()))
 
 
-def pair(farm: Farm, rule: str) -> tuple[Gateway, Gateway]:
-    """Start two servers, A and B, each with a rule that forwards to the other."""
+def pair(farm: Farm, rule: str, **of_first: object) -> tuple[Gateway, Gateway]:
+    """Start two servers, A and B, each with a rule that forwards to the other; A has more
+    settings.
+    """
     gateways = []
     for title, other in (("A", "B"), ("B", "A")):
         settings = RULE | {"MyACRNema": title, "ExportConverter0": rule.format(other)}
+        settings |= of_first if title == "A" else {}
         gateways.append(farm.gateway(title.lower(), settings=settings, start=False))
     nodes = [Node("A", gateways[0].port), Node("B", gateways[1].port)]
     for gateway in gateways:
@@ -81,6 +84,26 @@ def test_objects_that_go_round_are_stopped_with_a_reason(
         # Each was sent there twice before; the third time is the one that waits.
         assert row["rule"].startswith("ExportConverter0")
     assert {row["sop_instance"] for row in rows} == {item.sop_instance for item in some}
+
+
+def test_objects_that_change_with_every_round_are_stopped_too(
+    farm: Farm, objects: list[Generated]
+) -> None:
+    change = {"ImportConverters": 1, "ImportConverter0": 'set PatientComments to "%g"'}
+    servers = pair(farm, "forward to {}", **change)
+    store(servers[0].port, objects[0].path)
+
+    wait_until(lambda: is_over(servers, 1), "an end of the loop")
+
+    said = "".join(
+        server.command("queue", "list", "--state", "stuck", "--json").stdout for server in servers
+    )
+    (row,) = map(json.loads, said.splitlines())
+    assert "loop: " in row["last_error"]
+    assert "sent this object back 30 times within an hour, with changes" in row["last_error"]
+    # It went round until then.
+    assert states(servers[0])["done"] >= 30
+    assert states(servers[1])["done"] >= 30
 
 
 def test_same_object_sent_often_by_a_modality_is_forwarded_each_time(

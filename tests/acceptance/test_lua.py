@@ -95,9 +95,7 @@ def test_failing_script_refuses_the_object_unless_errors_are_ignored(
     wait_until(lambda: said in gateway.log, "the error in the log")
 
 
-def test_destroy_answers_success_and_reject_does_not(
-    farm: Farm, objects: list[Generated]
-) -> None:
+def test_destroy_answers_success_and_reject_does_not(farm: Farm, objects: list[Generated]) -> None:
     code = "if Association.Calling == 'GOOD' then destroy() else reject() end"
     gateway = serving(farm, lua={"ImportConverter0": code})
 
@@ -273,18 +271,18 @@ def test_client_error_event_runs_when_the_client_breaks_the_protocol(farm: Farm)
     code = "local f = io.open('error.txt', 'w'); f:write(Association.Calling); f:close()"
     gateway = serving(farm, lua={"clienterror": code})
 
-    with pytest.raises(Closed), RawAssociation.open(gateway.port, calling="BROKEN") as association:
-        association.connection.sendall(pdu(0x99, b"rubbish"))
-        association.receive()
+    broken = RawAssociation.open(gateway.port, calling="BROKEN")
+    broken.connection.sendall(pdu(0x99, b"rubbish"))
+    with pytest.raises(Closed):
+        broken.receive()
+    broken.connection.close()
     with RawAssociation.open(gateway.port, calling="GOOD") as association:
         assert association.echo().status == 0
 
     wait_until(lambda: text_of(gateway.folder / "error.txt") == "BROKEN", "the event")
 
 
-def test_limits_can_be_changed_while_the_server_runs(
-    farm: Farm, objects: list[Generated]
-) -> None:
+def test_limits_can_be_changed_while_the_server_runs(farm: Farm, objects: list[Generated]) -> None:
     code = "local t = ('x'):rep(3e6) for i = 1, 1000000 do end"
     gateway = serving(farm, lua={"ImportConverter0": code})
     assert sent(gateway, objects[:1]) == [True]

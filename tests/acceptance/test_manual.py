@@ -13,7 +13,7 @@ from pathlib import Path
 from tests.acceptance.conftest import Farm
 from tests.acceptance.harness import Gateway
 from tests.acceptance.peers import store
-from tests.acceptance.processes import find_program, wait_until
+from tests.acceptance.processes import TOOL_DEADLINE_S, find_program, wait_until
 from tests.acceptance.rawdicom import STUDY_ROOT_FIND, Offer, RawAssociation
 from tests.generate import Generated, Plan, data_set_of, write_files
 from tests.test_docs import ROOT, blocks
@@ -44,7 +44,7 @@ def run_shell(script: str, folder: Path, **places: Path) -> str:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=120,
+        timeout=TOOL_DEADLINE_S,
         check=False,
     )
     assert result.returncode == 0, result.stdout
@@ -83,7 +83,7 @@ def test_the_service_file_is_one_that_systemd_understands(tmp_path: Path) -> Non
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=60,
+        timeout=TOOL_DEADLINE_S,
         check=False,
     )
 

@@ -164,13 +164,17 @@ def test_readers_end_with_the_command_that_was_killed(farm: Farm) -> None:
     write_files(gateway.folder / "data" / "old", Plan(3000))
     command = [sys.executable, "-m", "dgate", "regen", "-c", str(gateway.folder)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    wait_until(lambda: gateway.database.exists() and _entered(gateway) > 0, "the first rows")
-    children = _children(process.pid)
+    children: list[int] = []
+
+    def is_under_way() -> bool:
+        children[:] = _children(process.pid)
+        return bool(children) and gateway.database.exists() and _entered(gateway) > 0
+
+    wait_until(is_under_way, "the first rows, with readers at work")
 
     process.kill()
     process.wait()
 
-    assert children
     wait_until(lambda: not any(map(_is_alive, children)), "the readers to end")
 
 

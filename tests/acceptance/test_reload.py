@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import signal
 import sqlite3
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pydicom
@@ -28,11 +31,29 @@ SECOND = "dgate_second"
 
 
 def hang_up(gateway: Gateway, words: str = APPLIED) -> str:
-    """Send SIGHUP, wait for what the server says, and return its log since then."""
-    before = gateway.log
+    """Send SIGHUP, wait for what the server says to it, and return its log."""
+    # It may have noticed the change by itself at the same time, and then says so apart from this.
+    answer = re.compile(rf"{words}.* \(SIGHUP\)")
+    before = len(answer.findall(gateway.log))
     os.kill(gateway.process.pid, signal.SIGHUP)
-    wait_until(lambda: words in gateway.log[len(before) :], f"{words!r} in the log")
-    return gateway.log[len(before) :]
+    wait_until(lambda: len(answer.findall(gateway.log)) > before, f"{words} in the log")
+    return gateway.log
+
+
+@contextlib.contextmanager
+def held(gateway: Gateway) -> Iterator[None]:
+    """Let the server stand still, so that it sees the changes to several files at once."""
+    os.kill(gateway.process.pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(gateway.process.pid, signal.SIGCONT)
+
+
+def await_looks() -> None:
+    """Wait while a server that nobody hinders looks at its files three times."""
+    looks = time.monotonic() + 3.5
+    wait_until(lambda: time.monotonic() > looks, "three more looks at the files")
 
 
 def send_one(association: RawAssociation, item: Generated) -> int:
@@ -172,7 +193,7 @@ def test_an_open_association_to_a_node_that_did_not_change_stays(
         "ExportConverters": 1,
         "ExportConverter0": "forward to SINK",
         "ForwardAssociationLevel": "GLOBAL",
-        "ForwardAssociationCloseDelay": 60,
+        "ForwardAssociationCloseDelay": 600,
     }
     gateway = farm.gateway(settings=settings, nodes=[sink.node])
     store(gateway.port, objects[0].path)
@@ -205,15 +226,14 @@ def test_a_set_that_cannot_be_used_changes_nothing(
 ) -> None:
     gateway = farm.gateway(settings={"ImportConverter0": 'set 0010,4000 to "OLD"'})
     whole = (gateway.folder / name).read_bytes()
-    gateway.configure(ImportConverter0='set 0010,4000 to "NEW"')
-    if content is None:
-        (gateway.folder / name).unlink()
-    else:
-        (gateway.folder / name).write_bytes(content)
+    with held(gateway):
+        gateway.configure(ImportConverter0='set 0010,4000 to "NEW"')
+        if content is None:
+            (gateway.folder / name).unlink()
+        else:
+            (gateway.folder / name).write_bytes(content)
 
-    log = hang_up(gateway, REFUSED)
-
-    assert reason in log
+    assert reason in hang_up(gateway, REFUSED)
     store(gateway.port, objects[0].path)
     assert stored(gateway, objects[0]).PatientComments == "OLD"
 
@@ -246,8 +266,7 @@ def test_a_refused_set_is_reported_once_and_not_every_second(farm: Farm) -> None
     wait_until(lambda: REFUSED in gateway.log, "the refusal")
 
     (gateway.folder / "other.txt").write_text("x")
-    looks = time.monotonic() + 3.5
-    wait_until(lambda: time.monotonic() > looks, "three more looks at the files")
+    await_looks()
 
     assert gateway.log.count(REFUSED) == 1
 
@@ -357,9 +376,11 @@ def test_history_shows_what_was_applied_and_rollback_brings_it_back(
 ) -> None:
     gateway = farm.gateway(settings={"ImportConverter0": 'set 0010,4000 to "ONE"'})
     first = gateway.ini.read_bytes()
-    gateway.configure(ImportConverter0='set 0010,4000 to "TWO"', Password="geheim")
-    gateway.name_nodes([Node("SINK", 104)])
-    hang_up(gateway)
+    with held(gateway):
+        gateway.configure(ImportConverter0='set 0010,4000 to "TWO"', Password="geheim")
+        gateway.name_nodes([Node("SINK", 104)])
+        os.kill(gateway.process.pid, signal.SIGHUP)
+    wait_until(lambda: f"{APPLIED} (SIGHUP)" in gateway.log, "the second set")
     second = gateway.ini.read_bytes()
 
     shown = gateway.command("config", "history", "--changes").stdout
@@ -379,6 +400,7 @@ def test_history_shows_what_was_applied_and_rollback_brings_it_back(
     assert "rollback to 1" in gateway.command("config", "history").stdout
 
     # Watching must not take the written files for another change.
+    await_looks()
     assert gateway.log.count(APPLIED) == 2
     for path in (gateway.folder / "dgate" / "history").rglob("*"):
         assert path.stat().st_mode & 0o077 == 0, path
@@ -447,7 +469,8 @@ def test_a_new_login_is_tried_first_and_used_from_then_on(
     # Whoever has to connect anew can do so with the new login only.
     postgres.administer(f"ALTER ROLE {USER} NOLOGIN")
     try:
-        others = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        # With a time to wait for their end, in milliseconds.
+        others = "SELECT pg_terminate_backend(pid, 100000) FROM pg_stat_activity"
         postgres.administer(f"{others} WHERE datname = '{name}'")
         answers = store(gateway.port, objects[2].path)
     finally:

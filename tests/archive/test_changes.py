@@ -49,6 +49,18 @@ def test_set_and_set_back_is_no_record() -> None:
     assert record_of(original, table, ["ImportConverter0"]) is None
 
 
+def test_object_of_another_origin_is_compared_as_a_whole() -> None:
+    original, table = kit.table(), kit.table()
+    assert record_of(original, table, ["a script"], grown=False) is None
+    changed(table)
+    read_again = ElementTable(table.tobytes(), EXPLICIT_LE)
+    assert record_of(original, read_again, ["a script"]) is None
+    record = record_of(original, read_again, ["a script"], grown=False)
+    assert record is not None
+    revert(record, read_again)
+    assert read_again.tobytes() == original.tobytes()
+
+
 def test_object_becomes_what_it_was_byte_for_byte() -> None:
     table = kit.with_sequence()
     before = table.tobytes()

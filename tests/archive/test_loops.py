@@ -7,7 +7,14 @@ from typing import Any
 
 import pytest
 
-from dgate.archive.loops import MOST_ECHOES, MOST_OBJECTS, MOST_RETURNS, WITHIN_S, Loops
+from dgate.archive.loops import (
+    MOST_CHANGED_ECHOES,
+    MOST_ECHOES,
+    MOST_OBJECTS,
+    MOST_RETURNS,
+    WITHIN_S,
+    Loops,
+)
 from dgate.config.settings import Engine
 from dgate.rules.effects import Forward, ImportForward, ImportVerdict
 from dgate.rules.effects import Outcome as RuleOutcome
@@ -41,6 +48,25 @@ def test_changed_object_is_no_loop() -> None:
     for content in "abcdefgh":
         returns(loops, 1, content=content)
     assert loops.reason("1.2", "B", 1, 0.0) == ""
+
+
+def test_object_that_changes_each_time_is_a_loop_when_it_returns_often() -> None:
+    loops = Loops()
+    for number in range(MOST_CHANGED_ECHOES):
+        returns(loops, 1, content=str(number))
+    assert loops.reason("1.2", "B", 1, 0.0) == ""
+    returns(loops, 1, content="another")
+    assert loops.reason("1.2", "B", 1, 0.0).startswith(
+        "loop: B has sent this object back 30 times within an hour, with changes, so it is not"
+    )
+
+
+def test_changed_object_counts_only_for_who_returns_it_and_for_an_hour() -> None:
+    loops = Loops()
+    for number in range(3 * MOST_CHANGED_ECHOES):
+        returns(loops, 1, caller="MODALITY", content=str(number))
+    assert loops.reason("1.2", "B", 1, 0.0) == ""
+    assert loops.reason("1.2", "MODALITY", 1, WITHIN_S + 1) == ""
 
 
 def test_sender_that_repeats_itself_is_no_loop() -> None:
@@ -115,6 +141,17 @@ def test_object_that_comes_back_changed_is_counted_anew(tmp_path: Path) -> None:
     for number in range(6):
         station.send(data_set(StudyDescription=f"Version {number}"), calling="B")
     assert station.ingest.loops.reason(SOP, "B", 1, _now(station)) == ""
+    station.close()
+
+
+def test_object_that_an_import_rule_changes_each_time_is_counted(tmp_path: Path) -> None:
+    station = open_station(tmp_path, hooks=Hooks())
+    for number in range(MOST_CHANGED_ECHOES + 1):
+        station.send(data_set(StudyDescription=f"Version {number}"), calling="B")
+    assert station.ingest.loops.reason(SOP, "B", 1, _now(station)) == ""
+    station.send(data_set(StudyDescription="The last"), calling="B")
+    assert "with changes" in station.ingest.loops.reason(SOP, "B", 1, _now(station))
+    assert station.ingest.loops.reason(SOP, "C", 2, _now(station)) == ""
     station.close()
 
 

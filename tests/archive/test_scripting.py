@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from dgate.archive.levels import Level
 from dgate.archive.scripting import Archive
 from dgate.errors import RuleError
 from tests.acceptance.processes import Ports
@@ -208,6 +209,95 @@ def test_object_with_open_deliveries_stays(tmp_path: Path, ports: Ports) -> None
         assert site.instances() == uids(1)
 
 
+# Identifiers are taken as they are: what stands in a header is no pattern.
+
+
+@pytest.fixture
+def ward(site: Site) -> Site:
+    """The site with images of two more patients."""
+    for number, patient in ((1, "PX1"), (2, "PX2")):
+        site.add(
+            number,
+            PatientID=patient,
+            StudyInstanceUID=f"1.8.{number}",
+            SeriesInstanceUID=f"1.8.{number}.1",
+            SOPInstanceUID=f"1.8.{number}.1.1",
+        )
+    return site
+
+
+PATTERNS = [
+    {"PatientID": "PX*"},
+    {"PatientID": "PX?"},
+    {"PatientID": "PX1\\PX2"},
+    {"PatientID": "PX1", "StudyInstanceUID": "1.8.*"},
+    {"StudyInstanceUID": "1.8.1\\1.8.2"},
+    {"StudyInstanceUID": "1.8.?"},
+    {"SeriesInstanceUID": "1.8.*"},
+    {"SOPInstanceUID": "1.8.1.1.1\\1.8.2.1.1"},
+]
+
+
+@pytest.mark.parametrize("asked", PATTERNS, ids=str)
+def test_pattern_in_an_identifier_deletes_and_changes_nothing(
+    ward: Site, asked: dict[str, str]
+) -> None:
+    with pytest.raises(RuleError, match="has a wildcard or a backslash"):
+        ward.archive.delete(query(**asked))
+    with pytest.raises(RuleError, match="has a wildcard or a backslash"):
+        ward.archive.modify(query(**asked), 'set 0010,4000 to "x"', copy=False)
+
+    assert len(ward.instances()) == 5
+    assert {ward.archive.load(f":{uid}").text(COMMENTS) for uid in ward.instances()} == {""}
+
+
+def test_header_of_one_patient_deletes_no_other(ward: Site) -> None:
+    ward.add(9, PatientID="PX*", StudyInstanceUID="1.8.9", SeriesInstanceUID="1.8.9.1")
+    stored = ward.archive.load(":1.2.3.1.1.9")
+
+    with pytest.raises(RuleError, match="wildcard"):
+        ward.archive.delete(query(PatientID=stored.text(0x00100020)))
+
+    assert len(ward.instances()) == 6
+    assert ward.archive.delete(query(SOPInstanceUID="1.2.3.1.1.9")) == 1
+
+
+@pytest.mark.parametrize("patient", ["px1", "Px1"])
+def test_letter_case_of_an_identifier_counts(ward: Site, patient: str) -> None:
+    assert ward.archive.delete(query(PatientID=patient)) == 0
+    assert ward.archive.modify(query(PatientID=patient), "newuids", copy=False) == 0
+    assert len(ward.instances()) == 5
+
+
+@pytest.mark.parametrize("patient", ["\t", "\u3000"])
+def test_identifier_that_is_blank_names_nothing(ward: Site, patient: str) -> None:
+    asked = query(PatientID=patient, SpecificCharacterSet="ISO_IR 192")
+    asked.set_raw(0x00100020, "LO", patient.encode())
+
+    with pytest.raises(RuleError, match="everything"):
+        ward.archive.delete(asked)
+    assert len(ward.instances()) == 5
+
+
+def test_padding_of_an_identifier_does_not_count(ward: Site) -> None:
+    asked = query(StudyInstanceUID="1.8.1")
+    asked.set_raw(0x00100020, "LO", b"PX1 ")
+
+    assert ward.archive.delete(asked) == 1
+
+
+def test_other_keys_still_match_as_in_queries(ward: Site) -> None:
+    assert ward.archive.delete(query(PatientID="P1", InstanceNumber="2")) == 1
+    assert ward.archive.delete(query(PatientID="P1", StudyDate="19000101-19000102")) == 0
+    assert ward.archive.delete(query(PatientID="P1", PatientName="smi*")) == 2
+
+
+def test_patterns_are_for_reading(ward: Site) -> None:
+    assert len(list(ward.archive.read(query(PatientID="PX*")))) == 2
+    listed = query(SOPInstanceUID="1.8.1.1.1\\1.8.2.1.1")
+    assert len(list(ward.archive.read(listed))) == 2
+
+
 # modify
 
 
@@ -259,6 +349,134 @@ def test_script_that_cannot_be_run_is_an_error(site: Site, script: str) -> None:
     with pytest.raises(RuleError):
         site.archive.modify(query(PatientID="P1"), script, copy=False)
     assert site.instances() == uids(1, 2, 3)
+
+
+@pytest.mark.parametrize("copy", [False, True], ids=["change", "copy"])
+def test_uid_of_another_stored_object_is_refused(site: Site, copy: bool) -> None:
+    other = site.archive.load(":1.2.3.1.1.2").tobytes()
+
+    with pytest.raises(RuleError, match=r"an object 1\.2\.3\.1\.1\.2 already"):
+        site.archive.modify(
+            query(SOPInstanceUID="1.2.3.1.1.1"), 'set 0008,0018 to "1.2.3.1.1.2"', copy=copy
+        )
+
+    assert site.instances() == uids(1, 2, 3)
+    assert site.archive.load(":1.2.3.1.1.2").tobytes() == other
+
+
+@pytest.mark.parametrize("copy", [False, True], ids=["change", "copy"])
+def test_objects_do_not_collapse_into_one(site: Site, copy: bool) -> None:
+    with pytest.raises(RuleError, match=r"an object 1\.7\.7 already"):
+        site.archive.modify(query(PatientID="P1"), 'set 0008,0018 to "1.7.7"', copy=copy)
+
+    assert len(site.instances()) == (4 if copy else 3)
+
+
+def test_change_that_the_archive_ignores_is_an_error(tmp_path: Path, ports: Ports) -> None:
+    with running_site(tmp_path / "keeping", ports, IgnoreRewrite="1") as site:
+        site.add(1)
+
+        with pytest.raises(RuleError, match="IgnoreRewrite"):
+            site.archive.modify(query(PatientID="P1"), 'set 0010,4000 to "x"', copy=False)
+        assert site.archive.load(":1.2.3.1.1.1").text(COMMENTS) == ""
+
+
+# the record of change
+
+
+@pytest.fixture
+def logged(tmp_path: Path, ports: Ports) -> Iterator[Site]:
+    """A gateway that records changes, with one image."""
+    with running_site(tmp_path / "logged", ports, ChangeLog="1") as site:
+        site.add(1)
+        yield site
+
+
+def records(site: Site) -> list[list[str]]:
+    return site.archive.query("dgate_changes", "sop, former, rules", "", "made") or []
+
+
+def restored(site: Site, sop_instance: str) -> None:
+    restorer = site.archive._caretaker().restorer
+    for _ in restorer.restore(restorer.plan(Level.IMAGE, sop_instance), who="a test"):
+        pass
+
+
+def test_change_by_a_script_is_recorded_and_taken_back(logged: Site) -> None:
+    before = logged.archive.load(":1.2.3.1.1.1").tobytes()
+    asked = query(SOPInstanceUID="1.2.3.1.1.1")
+    script = 'set 0010,4000 to "seen"; delete 0010,0040'
+    assert records(logged) == []
+
+    assert logged.archive.modify(asked, script, copy=False) == 1
+    assert records(logged) == [["1.2.3.1.1.1", "1.2.3.1.1.1", "a script"]]
+    assert logged.archive.load(":1.2.3.1.1.1").text(COMMENTS) == "seen"
+
+    restored(logged, "1.2.3.1.1.1")
+    assert logged.archive.load(":1.2.3.1.1.1").tobytes() == before
+    assert records(logged) == []
+
+
+def test_changes_one_after_the_other_are_taken_back_one_by_one(logged: Site) -> None:
+    asked = query(SOPInstanceUID="1.2.3.1.1.1")
+    logged.archive.modify(asked, 'set 0010,4000 to "one"', copy=False)
+    logged.archive.modify(asked, 'set 0010,4000 to "two"', copy=False)
+    assert len(records(logged)) == 2
+
+    restored(logged, "1.2.3.1.1.1")
+    assert logged.archive.load(":1.2.3.1.1.1").text(COMMENTS) == "one"
+    restored(logged, "1.2.3.1.1.1")
+    assert logged.archive.load(":1.2.3.1.1.1").text(COMMENTS) == ""
+
+
+def test_new_uid_of_a_script_is_recorded_and_taken_back(logged: Site) -> None:
+    before = logged.archive.load(":1.2.3.1.1.1").tobytes()
+    logged.archive.modify(
+        query(SOPInstanceUID="1.2.3.1.1.1"), 'set 0008,0018 to "1.7.7"', copy=False
+    )
+    assert records(logged) == [["1.7.7", "1.2.3.1.1.1", "a script"]]
+
+    restored(logged, "1.7.7")
+    assert logged.instances() == ["1.2.3.1.1.1"]
+    assert logged.archive.load(":1.2.3.1.1.1").tobytes() == before
+
+
+def test_copy_changes_nothing_and_is_not_recorded(logged: Site) -> None:
+    logged.archive.modify(
+        query(SOPInstanceUID="1.2.3.1.1.1"), 'set 0008,0018 to "1.7.7"', copy=True
+    )
+
+    assert logged.instances() == ["1.2.3.1.1.1", "1.7.7"]
+    assert records(logged) == []
+
+
+def test_added_object_that_replaces_another_is_recorded(logged: Site) -> None:
+    changed = logged.archive.load(":1.2.3.1.1.1")
+    changed.set_text(COMMENTS, "added")
+
+    logged.archive.add(changed)
+    assert records(logged) == [["1.2.3.1.1.1", "1.2.3.1.1.1", "a script"]]
+
+    restored(logged, "1.2.3.1.1.1")
+    assert logged.archive.load(":1.2.3.1.1.1").text(COMMENTS) == ""
+
+
+def test_lost_object_can_be_added_again_without_a_record(logged: Site) -> None:
+    table = logged.archive.load(":1.2.3.1.1.1")
+    [file] = logged.archive.files_of("1.2.3.1.1")
+    Path(file).unlink()
+    table.set_text(COMMENTS, "again")
+
+    logged.archive.add(table)
+
+    assert logged.archive.load(":1.2.3.1.1.1").text(COMMENTS) == "again"
+    assert records(logged) == []
+
+
+def test_without_the_setting_nothing_is_recorded(site: Site) -> None:
+    site.archive.modify(query(PatientID="P1"), 'set 0010,4000 to "seen"', copy=False)
+
+    assert records(site) == []
 
 
 # lists

@@ -99,7 +99,7 @@ def test_table_shows_values(folder: Path) -> None:
         ("MAGDeviceN", ["MAGDevice0 = ./data/"]),
         ("ImportModality3", ["ImportModality3 = CT"]),
         ("FileNameSyntax", ["ID[16]/SeriesUID_S_I_TC.dcm", "%studyuid"]),
-        ("startup", ["[lua] startup", "does not run Lua"]),
+        ("startup", ["[lua] startup", "Lua code that runs once at start"]),
     ],
 )
 def test_key_is_explained(folder: Path, key: str, texts: list[str]) -> None:

@@ -165,6 +165,36 @@ MergeStudiesConverterN        acceptance/test_maintenance  test_merge_studies_co
 MergeSeriesConverterN         acceptance/test_maintenance  test_merge_series_converter_changes_what_is_merged
 CompressionConverterN         acceptance/test_events      test_compression_converter_runs_for_received_and_for_sent_objects
 
+# Lua
+LuaInstructions acceptance/test_lua test_limits_can_be_changed_while_the_server_runs
+LuaMemoryMB acceptance/test_lua test_limits_can_be_changed_while_the_server_runs
+LuaSeconds acceptance/test_lua test_limits_can_be_changed_while_the_server_runs
+[lua]/ImportConverterN acceptance/test_lua test_import_rule_of_section_lua_changes_what_is_stored
+[lua]/ExportConverterN acceptance/test_lua test_counter_of_an_export_converter_outlives_objects_and_reloads
+[lua]/QueryConverterN rules/lua/test_engine test_lua_converter_of_every_event_changes_its_object
+[lua]/WorkListQueryConverterN rules/lua/test_engine test_lua_converter_of_every_event_changes_its_object
+[lua]/RetrieveConverterN rules/lua/test_engine test_lua_converter_of_every_event_changes_its_object
+[lua]/RetrieveResultConverterN rules/lua/test_engine test_lua_converter_of_every_event_changes_its_object
+[lua]/QueryResultConverterN rules/lua/test_engine test_lua_converter_of_every_event_changes_its_object
+[lua]/ModalityWorkListQueryResultConverterN rules/lua/test_engine test_lua_converter_of_every_event_changes_its_object
+[lua]/VirtualServerQueryConverterN rules/lua/test_engine test_lua_converter_of_every_event_changes_its_object
+[lua]/VirtualServerQueryResultConverterN rules/lua/test_engine test_lua_converter_of_every_event_changes_its_object
+[lua]/RejectedImageConverterN rules/lua/test_engine test_lua_converter_of_every_event_changes_its_object
+[lua]/RejectedImageWorkListConverterN rules/lua/test_engine test_lua_converter_of_every_event_changes_its_object
+[lua]/RegenConverterN rules/lua/test_engine test_lua_converter_of_every_event_changes_its_object
+[lua]/RegenFailConverterN rules/lua/test_engine test_lua_converter_of_every_event_changes_its_object
+[lua]/MergeSeriesConverterN rules/lua/test_engine test_lua_converter_of_every_event_changes_its_object
+[lua]/MergeStudiesConverterN rules/lua/test_engine test_lua_converter_of_every_event_changes_its_object
+[lua]/MoveDeviceConverterN rules/lua/test_engine test_lua_converter_of_every_event_changes_its_object
+[lua]/CompressionConverterN rules/lua/test_engine test_lua_converter_of_every_event_changes_its_object
+[lua]/startup acceptance/test_lua test_startup_event_can_refuse_the_start
+[lua]/association acceptance/test_lua test_association_event_drops_and_shares_globals_with_rules
+[lua]/endassociation acceptance/test_lua test_association_event_drops_and_shares_globals_with_rules
+[lua]/command acceptance/test_lua test_command_event_sees_and_refuses_commands
+[lua]/clienterror acceptance/test_lua test_client_error_event_runs_when_the_client_breaks_the_protocol
+[lua]/nightly services/test_luaclock test_nightly_code_runs_when_three_o_clock_has_passed
+[lua]/background acceptance/test_lua test_background_event_runs_again_and_again
+
 # 10. Sections
 [scripts]/*                   config/test_converters      test_named_scripts_are_found_in_any_letter_case
 """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from dgate.rules.grammar import Broken, is_executable, is_not_yet
+from dgate.rules.grammar import Broken, is_executable, is_unavailable
 from dgate.rules.opaque import MARK
 from dgate.rules.statements.base import Statement
 from dgate.rules.tokens import Skeleton, Template, Token
@@ -62,5 +62,5 @@ def statement(made: Statement) -> str:
     """Return a statement, with a mark in front: `+` executable, `-` not yet, `!` cannot be read."""
     if isinstance(made, Broken):
         return f"! {made.error.column}: {made.error.what}"
-    mark = "+" if is_executable(made) else "-" if is_not_yet(made) else "?"
+    mark = "+" if is_executable(made) else "-" if is_unavailable(made) else "?"
     return f"{mark} {type(made).__name__}({fields(made)})"

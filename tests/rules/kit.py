@@ -109,7 +109,20 @@ class FakeFiles:
         self.folders.add(self.place(name))
 
     def remove(self, name: str) -> None:
-        self.content.pop(self.place(name), None)
+        place = self.place(name)
+        self.content.pop(place, None)
+        # Where a test has given names real places.
+        place.unlink(missing_ok=True)
+
+    def to_write(self, name: str) -> Path:
+        return self.place(name)
+
+    def rename(self, source: str, target: str) -> None:
+        origin, place = self.place(source), self.place(target)
+        if origin.exists():
+            origin.replace(place)
+        else:
+            self.content[place] = self.content.pop(origin)
 
     def temporary(self, extension: str) -> Path:
         return Path(tempfile.gettempdir()) / f"{uuid.uuid4()}{extension}"

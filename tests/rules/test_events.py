@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dgate.config.settings import ConverterText
-from dgate.errors import NotExecutable, RuleError
+from dgate.errors import RuleError
 from dgate.rules.effects import Decision, Outcome
 from dgate.rules.events import Event, NoEvents
 from dgate.rules.hooks import Rules
@@ -149,21 +149,21 @@ def test_virtual_server_in_a_script_of_an_import_line_fails() -> None:
 
 
 @pytest.mark.parametrize(
-    "line", ["tomono", 'lua "x()"', "nonsense", "forward to PEER", "virtualserver %VPatientName"]
+    "line", ["call nowhere", 'lua "x()"', "nonsense", "forward to PEER", "virtualserver %VPatientName"]
 )
 def test_failing_converter_is_never_silent(line: str) -> None:
     with pytest.raises(RuleError, match=r"dicom.ini:40 QueryConverter0\.0"):
         run(kit.rules(event(line, Event.QUERY)), Event.QUERY)
 
 
-def test_lua_event_is_reported_and_fails_whatever_its_filters() -> None:
+def test_failing_lua_event_fails_whatever_its_filters() -> None:
     made = kit.rules(kit.converter("x()", "Query", lua=True, calling="NOBODY"))
-    assert [problem.gravity.value for problem in made.problems] == ["not executable yet"]
-    with pytest.raises(NotExecutable):
+    assert made.problems == ()
+    with pytest.raises(RuleError, match="lua run error QueryConverter0:1: attempt to call"):
         run(made, Event.QUERY)
 
 
-@pytest.mark.parametrize("line", ["tomono", "forward to PEER"])
+@pytest.mark.parametrize("line", ["call nowhere", "forward to PEER"])
 def test_lenient_event_goes_on_and_says_so(line: str, caplog: pytest.LogCaptureFixture) -> None:
     made = kit.rules(
         event(f'{line}; set PatientID to "x"', Event.QUERY), script_errors_reject=False

@@ -21,21 +21,21 @@ def test_problem_points_at_the_place_in_the_line() -> None:
 
 
 def test_every_mistake_of_a_line_is_reported() -> None:
-    made = kit.importing('ifempty %m; set A to "x"; forward to A retry 3; nop; tomono')
+    made = kit.importing('ifempty %m; set A to "x"; forward to A retry 3; nop; compression jk')
     assert [(problem.statement, problem.gravity) for problem in made.problems] == [
         (0, Gravity.ERROR),
         (1, Gravity.ERROR),
         (2, Gravity.ERROR),
-        (4, Gravity.NOT_YET),
+        (4, Gravity.UNAVAILABLE),
     ]
 
 
 def test_problem_becomes_one_of_the_configuration() -> None:
-    [problem] = [found.problem() for found in kit.importing("nop; tomono").problems]
+    [problem] = [found.problem() for found in kit.importing("nop; compression jk").problems]
     assert problem.severity is Severity.ERROR
     assert (problem.path, problem.line, problem.column) == ("dicom.ini", 40, 6)
-    assert problem.message == "ImportConverter0.1: tomono is not executable yet"
-    assert problem.source == "nop; tomono"
+    assert problem.message.startswith("ImportConverter0.1: compression jk is not executable")
+    assert problem.source == "nop; compression jk"
 
 
 def test_warning_stays_a_warning() -> None:

@@ -12,14 +12,16 @@ from dgate.errors import ConfigError, DataSetMismatch
 from dgate.services.controls import (
     CALLING,
     CODE,
+    FRAME,
     MOST,
     PART,
+    PIXELS,
+    SCRIPT,
+    SCRUB,
     Controls,
     keep_to_rules,
     read_controls,
 )
-
-SCRUB, FRAME, SIZE, SCRIPT = 0x99990202, 0x99990201, 0x99990200, 0x99990900
 
 
 def table(values: dict[int, str], syntax: str = IMPLICIT_LE) -> ElementTable:
@@ -131,16 +133,55 @@ def test_calling_title_has_to_be_one(title: str) -> None:
         controls({CALLING: title})
 
 
-@pytest.mark.parametrize("tag", [SCRUB, FRAME, SIZE, SCRIPT], ids=hex)
-def test_what_a_rule_wants_done_to_the_objects_is_not_left_out(tag: int) -> None:
-    with pytest.raises(ConfigError, match="is not carried out"):
-        controls({tag: "1"})
+@pytest.mark.parametrize("syntax", [IMPLICIT_LE, EXPLICIT_LE])
+def test_what_a_rule_wants_done_to_the_copies_is_read(syntax: str) -> None:
+    script = "set PatientName to A^B; delete PatientComments"
+    written = table({PIXELS: "512", FRAME: "0", SCRUB: "-00100010,priv", SCRIPT: script}, syntax)
+
+    found = read_controls(ElementTable(written.tobytes(), syntax))
+
+    assert found == Controls(most_pixels=512, frame=0, scrub="-00100010,priv", script=script)
+    assert found.changes_copies
+
+
+@pytest.mark.parametrize(
+    ("values", "is_change"),
+    [
+        ({PIXELS: "0"}, False),
+        ({SCRIPT: " "}, False),
+        ({CODE: "un", MOST: "3", PART: "0/2", CALLING: "X"}, False),
+        ({PIXELS: "1"}, True),
+        ({FRAME: "0"}, True),
+        ({SCRUB: "+0010"}, True),
+        ({SCRIPT: "nop"}, True),
+    ],
+    ids=str,
+)
+def test_which_elements_change_the_copies(values: dict[int, str], is_change: bool) -> None:
+    assert controls(values).changes_copies is is_change
+
+
+@pytest.mark.parametrize(
+    "text", ["0010,0010", "-", "-00100010; destroy", "-00100010,", "- 0010", "-0010\\nop"]
+)
+def test_scrub_list_is_a_list_and_no_more(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"\(9999,0202\) has .* not \+ or - and a list"):
+        controls({SCRUB: text})
+
+
+@pytest.mark.parametrize("tag", [PIXELS, FRAME], ids=hex)
+def test_size_and_frame_are_numbers(tag: int) -> None:
+    found = table({})
+    found.set_raw(tag, "LO", b"-1")
+    with pytest.raises(DataSetMismatch, match=r"\(9999,020[01]\) has '-1', not a number"):
+        read_controls(found)
 
 
 def test_what_only_rules_may_say_is_taken_out_of_what_a_peer_says(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    asked = table({CALLING: "OTHER", SCRIPT: "nop", SCRUB: "0010,0010", MOST: "2", PART: "0/2"})
+    mine = {CALLING: "OTHER", SCRIPT: "nop", SCRUB: "-0010", PIXELS: "9", FRAME: "1"}
+    asked = table(mine | {MOST: "2", PART: "0/2"})
 
     keep_to_rules(asked)
 

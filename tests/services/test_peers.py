@@ -15,7 +15,7 @@ from dgate.dicom.table import ElementTable
 from dgate.dicom.transcode import convert
 from dgate.dicom.uids import EXPLICIT_BE, EXPLICIT_LE, IMPLICIT_LE
 from dgate.errors import RuleError
-from dgate.net import Association, Command, CommandField, Message
+from dgate.net import Association, Command, CommandField, Message, Timeouts
 from dgate.services.commandtable import command_table
 from dgate.services.peers import Peers
 from tests.acceptance.processes import Ports
@@ -288,7 +288,12 @@ def test_extra_elements_of_a_response_are_there() -> None:
     assert table.text(0x00000900) == "0"
 
 
-def test_peer_that_says_nothing_is_left(tmp_path: Path, ports: Ports) -> None:
+def test_peer_that_says_nothing_is_left(
+    tmp_path: Path, ports: Ports, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The set-up of an association has a time of its own, half a minute.
+    hasty = Timeouts(artim_s=0.5)
+    monkeypatch.setattr(Timeouts, "of", lambda tcpip_timeout_s: hasty)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
         with running_site(

@@ -80,3 +80,27 @@ def test_a_line_that_defers_says_so(tmp_path: Path) -> None:
     [rule] = trace.exports
     assert rule.reason == "deferred by ExportConverter0.1"
     assert trace.destinations == []
+
+
+def test_files_that_lua_opens_are_copies(tmp_path: Path) -> None:
+    (tmp_path / "kept.txt").write_text("one ")
+    (tmp_path / "old.txt").write_text("old")
+    (tmp_path / "x.lua").write_text(
+        "mkdir('new') "
+        "local f = io.open('kept.txt', 'a') f:write('two') f:close() "
+        "f = io.open(Global.BaseDir .. 'new/made.txt', 'w') f:write('made') f:close() "
+        "os.rename('kept.txt', 'other.txt') "
+        "assert(os.remove('old.txt')) assert(not os.remove('nothing.txt')) "
+        "assert(not io.open('old.txt') and not io.open('kept.txt')) "
+        "local text = io.open('other.txt'):read('*a') .. io.open('new/made.txt'):read('*a') "
+        "Data.PatientComments = text"
+    )
+    before = tree(tmp_path)
+    trace = traced(tmp_path, "ImportConverter0 = x.lua")
+
+    assert (trace.outcome, trace.reason) == ("keep", "")
+    assert tree(tmp_path) == before
+    [change] = [change for change in trace.changes if change.keyword == "PatientComments"]
+    assert change.after.strip() == "one twomade"
+    done = [line.split()[0] for line in actions(trace)]
+    assert done == ["make", "open", "open", "rename", "remove"]

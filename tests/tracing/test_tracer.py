@@ -200,3 +200,28 @@ def test_json_and_text_hold_the_same(tmp_path: Path) -> None:
 def test_settings_that_act_beside_rules_are_named(tmp_path: Path) -> None:
     trace = traced(tmp_path, "IncomingCompression = un\nWorkListMode = 1")
     assert [note.split()[0] for note in trace.notes] == ["IncomingCompression", "WorkListMode"]
+
+
+def test_rule_of_section_lua_is_one_statement(tmp_path: Path) -> None:
+    code = (
+        "Data.PatientComments = 'x'; mkdir('sub'); "
+        "local f = io.open('out.txt', 'w'); f:write('y'); f:close(); os.remove('acrnema.map'); "
+        "destroy()"
+    )
+    trace = traced(
+        tmp_path,
+        "ImportConverter0 = nop first\nImportConverter2 = nop late\n\n"
+        f"[lua]\nImportConverter1 = {code}",
+    )
+    first, second, third = trace.imports
+    [event] = second.statements
+    assert (second.rule, event.text, event.result) == ("ImportConverter1", code, "destroy")
+    assert [change.keyword for change in event.changes] == ["PatientComments"]
+    assert event.actions == [
+        f"make the folder {tmp_path}/sub",
+        f"open {tmp_path}/out.txt to write",
+        f"remove {tmp_path}/acrnema.map",
+    ]
+    assert (first.fires, third.fires) == (True, False)
+    assert third.reason == "ImportConverter1 ended the rules for this object"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["acrnema.map", "dicom.ini"]

@@ -83,6 +83,7 @@ class Caretaker:
         lru = Lru(database, schema, settings.lru_sort)
         uids = UidGenerator(settings.uid_prefix, clock)
         naming = Naming(settings, clock)
+        changes = ChangeLog(database)
         mover = Mover(
             database,
             schema,
@@ -94,6 +95,7 @@ class Caretaker:
             Recaster(settings, index, exporter, naming, rules),
             clock,
             wake,
+            changes,
         )
         corrector = Corrector(
             settings,
@@ -107,6 +109,7 @@ class Caretaker:
             journal,
             clock,
             wake,
+            changes,
             rules,
         )
         return cls(
@@ -119,5 +122,5 @@ class Caretaker:
             mover,
             Planner(holdings, corrector, uids),
             corrector,
-            Restorer(holdings, corrector, exporter, ChangeLog(database), writer, clock),
+            Restorer(holdings, corrector, exporter, changes, writer, clock),
         )

@@ -15,6 +15,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
+from dgate.archive.changes import ChangeLog, ChangeRecord, record_of
 from dgate.archive.database import Database
 from dgate.archive.devices import Device, Devices, Reader, ReadOnlyFolder
 from dgate.archive.incoming import check_identity
@@ -116,8 +117,10 @@ class Corrector:
         journal: Journal,
         clock: Clock,
         wake: Callable[[], None],
+        changes: ChangeLog,
         rules: StoredRules | None = None,
     ) -> None:
+        self._changes = changes
         self._settings = settings
         self._database = database
         self._index = index
@@ -203,6 +206,7 @@ class Corrector:
         mapping = self._mapping(correction, going)
         staged: list[Relocation] = []
         entries: list[Entry] = []
+        records: list[ChangeRecord] = []
         left_out: list[InstanceRef] = []
         with self._relocator.holding(refs):
             try:
@@ -214,6 +218,7 @@ class Corrector:
                     else:
                         staged.append(done[0])
                         entries.append(done[1])
+                        records += done[2]
                     yield Corrected(correction.study, len(staged) + len(left_out))
                 _check_left_out(correction, left_out, staged)
                 found = {ref.sop_instance for ref in left_out}
@@ -225,7 +230,7 @@ class Corrector:
             if staged:
                 rows = _Rows(self, correction, dict(zip(staged, entries, strict=True)), mapping)
                 rows.even_owed = even_owed
-                rows.left_out = left_out
+                rows.left_out, rows.records = left_out, records
                 self._relocator.commit(staged, rows)
         if self._devices.mirrors:
             self._wake()
@@ -272,8 +277,8 @@ class Corrector:
 
     def _stage(
         self, ref: InstanceRef, correction: Correction, mapping: Mapping[str, str]
-    ) -> tuple[Relocation, Entry] | None:
-        """Write a corrected object; None when the correction's converter leaves it out."""
+    ) -> tuple[Relocation, Entry, list[ChangeRecord]] | None:
+        """Write a corrected object, with what the converter changed; None when it is left out."""
         device = self._device(ref)
         reader, meta = self._open(ref)
         try:
@@ -286,8 +291,11 @@ class Corrector:
                 table.set_text(STUDY_UID, correction.into)
             if mapping:
                 replace_uids(table, mapping)
+            original, record = table.snapshot(), None
             if not self._is_wanted(ref, correction, table, device):
                 return None
+            if self._settings.change_log and correction.event is not None:
+                record = record_of(original, table, [f"{correction.event.value}Converter0"])
             entry = self._index.entry(table, repair(table, self._settings))
             self._check_entry(entry, correction)
             parts = changed_parts(reader, meta, table, same=entry.sop_instance == ref.sop_instance)
@@ -300,7 +308,7 @@ class Corrector:
             raise StoreError(f"a value does not fit into object {ref.sop_instance}: {exc}") from exc
         finally:
             reader.close()
-        return relocation, entry
+        return relocation, entry, [] if record is None else [record]
 
     def _is_wanted(
         self, ref: InstanceRef, correction: Correction, table: ElementTable, device: Device
@@ -367,6 +375,7 @@ class Corrector:
         entries: Mapping[Relocation, Entry],
         mapping: Mapping[str, str],
         left_out: Sequence[InstanceRef],
+        records: Sequence[ChangeRecord],
         *,
         even_owed: bool,
     ) -> None:
@@ -395,6 +404,8 @@ class Corrector:
             debts = mirror_debts(self._devices, device)
             if debts:
                 index.add_debts(transaction, ref, debts, now)
+        for record in records:
+            self._changes.add(record, transaction, now)
         if correction.new_uids:
             self._register(transaction, refs, correction, mapping, now)
 
@@ -452,6 +463,7 @@ class _Rows:
         self._mapping = mapping
         self.even_owed = False
         self.left_out: Sequence[InstanceRef] = ()
+        self.records: Sequence[ChangeRecord] = ()
 
     def __call__(
         self, transaction: Transaction, relocations: Sequence[Relocation]
@@ -462,6 +474,7 @@ class _Rows:
             self._entries,
             self._mapping,
             self.left_out,
+            self.records,
             even_owed=self.even_owed,
         )
         return relocations

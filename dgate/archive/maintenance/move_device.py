@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
+from dgate.archive.changes import ChangeLog, ChangeRecord
 from dgate.archive.database import Database
 from dgate.archive.devices import Device, Devices, ReadOnlyFolder
 from dgate.archive.files import Part
@@ -77,6 +78,8 @@ class _Staged:
     plain: list[Relocation] = field(default_factory=list)
     changed: list[tuple[Relocation, Entry]] = field(default_factory=list)
     """Those that a rule changed, with what the index is to hold of them."""
+    records: dict[Relocation, ChangeRecord] = field(default_factory=dict)
+    """What the rule changed, where changes are recorded."""
     problems: list[str] = field(default_factory=list)
     full: OutOfSpace | None = None
     """Why no more could be written."""
@@ -101,7 +104,9 @@ class Mover:
         recaster: Recaster,
         clock: Clock,
         wake: Callable[[], None],
+        changes: ChangeLog,
     ) -> None:
+        self._changes = changes
         self._database = database
         self._index = index
         self._writer = writer
@@ -214,7 +219,7 @@ class Mover:
         Raises DatabaseAway.
         """
         try:
-            relocation, entry = self._written(ref, device)
+            relocation, entry, record = self._written(ref, device)
         except OutOfSpace as exc:
             staged.full = exc
         except DatabaseAway:
@@ -226,10 +231,14 @@ class Mover:
                 staged.plain.append(relocation)
             else:
                 staged.changed.append((relocation, entry))
+                if record is not None:
+                    staged.records[relocation] = record
 
-    def _written(self, ref: InstanceRef, device: Device) -> tuple[Relocation, Entry | None]:
+    def _written(
+        self, ref: InstanceRef, device: Device
+    ) -> tuple[Relocation, Entry | None, ChangeRecord | None]:
         """Write an object at its new place, and say what the index is to hold of it if that
-        changes.
+        changes, and what a rule changed.
 
         Raises:
             OutOfSpace: the target cannot take it.
@@ -256,14 +265,14 @@ class Mover:
                 relocation.size = len(recast.header) + recast.payload.size
             finally:
                 recast.payload.close()
-            return relocation, recast.entry
+            return relocation, recast.entry, recast.record
         reader = source.open(ref.name, ref.sop_instance)
         try:
             relocation = self._relocator.stage(ref, device, ref.name, whole_file(reader))
             relocation.size = reader.size
         finally:
             reader.close()
-        return relocation, None
+        return relocation, None, None
 
     def _commit(self, staged: _Staged) -> list[Relocation]:
         """Enter what is staged at its new places; return what holds.
@@ -281,7 +290,7 @@ class Mover:
                 held += self._relocator.commit(staged.plain, self._enter)
             while waiting:
                 changed = waiting.pop(0)
-                rows = _ChangedRows(self, changed)
+                rows = _ChangedRows(self, changed, staged.records)
                 try:
                     held += self._relocator.commit(list(changed), rows)
                 except DatabaseAway:
@@ -323,9 +332,13 @@ class Mover:
         return held
 
     def enter_changed(
-        self, transaction: Transaction, changed: Mapping[Relocation, Entry]
+        self,
+        transaction: Transaction,
+        changed: Mapping[Relocation, Entry],
+        records: Mapping[Relocation, ChangeRecord],
     ) -> tuple[list[Relocation], list[Relocation]]:
-        """Enter objects of a study that a rule changed, those that are still where they were.
+        """Enter objects of a study that a rule changed, those that are still where they were, with
+        their records of change.
 
         Returns them, and those whose UID another object has. Raises Refused when the index does not
         take them for what they are now.
@@ -352,6 +365,8 @@ class Mover:
             stored = index.stored(transaction, entry) if is_same else None
             with index.rebuilding():
                 index.enter(transaction, entry, device, each.name, stored, now)
+            if each in records:
+                self._changes.add(records[each], transaction, now)
             place = holdings.follow(transaction, each.ref, entry, device, each.name)
             debts = mirror_debts(self._devices, device)
             if debts:
@@ -432,16 +447,22 @@ class _ChangedRows:
     """The change of rows of one study whose objects a rule changed, as `Relocator.commit` wants
     it."""
 
-    def __init__(self, mover: Mover, changed: Mapping[Relocation, Entry]) -> None:
+    def __init__(
+        self,
+        mover: Mover,
+        changed: Mapping[Relocation, Entry],
+        records: Mapping[Relocation, ChangeRecord],
+    ) -> None:
         self._mover = mover
         self._changed = changed
+        self._records = records
         self.taken: list[Relocation] = []
         """Those that cannot have the UID that the rule gave them."""
 
     def __call__(
         self, transaction: Transaction, relocations: Sequence[Relocation]
     ) -> Sequence[Relocation]:
-        held, self.taken = self._mover.enter_changed(transaction, self._changed)
+        held, self.taken = self._mover.enter_changed(transaction, self._changed, self._records)
         return held
 
 

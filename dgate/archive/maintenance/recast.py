@@ -11,6 +11,7 @@ import logging
 from dataclasses import dataclass
 from pathlib import PurePath
 
+from dgate.archive.changes import ChangeRecord, record_of
 from dgate.archive.devices import Device
 from dgate.archive.export import Exporter, Outgoing
 from dgate.archive.incoming import check_identity
@@ -48,6 +49,8 @@ class Recast:
     sop_instance: str
     entry: Entry | None
     """What the index is to hold, when a rule changed the object."""
+    record: ChangeRecord | None = None
+    """What the rule changed."""
 
 
 class Recaster:
@@ -139,7 +142,8 @@ class Recaster:
         if rule is None:
             return Recast(payload, header, ref.name, ref.sop_instance, None)
         assert rule.entry is not None
-        return Recast(payload, header, rule.name, rule.entry.sop_instance, rule.entry)
+        sop_instance = rule.entry.sop_instance
+        return Recast(payload, header, rule.name, sop_instance, rule.entry, rule.record)
 
 
 class _AsItWas(Exception):
@@ -166,10 +170,12 @@ class _Rule:
         self._path = path
         self.entry: Entry | None = None
         """What the index is to hold; None when nothing was changed."""
+        self.record: ChangeRecord | None = None
         self.name = ref.name
 
     def __call__(self, table: ElementTable) -> None:
-        self.entry, self.name = None, self._ref.name
+        self.entry, self.record, self.name = None, None, self._ref.name
+        original = table.snapshot()
         before = [table.text(tag) for tag in _NAMING]
         if not self._rules.run(Event.MOVE_DEVICE, table, self._ref, self._path):
             raise _AsItWas
@@ -180,6 +186,8 @@ class _Rule:
         for tag, uid in repaired.generated:
             table.set_text(tag, uid)
         self.entry = self._index.entry(table, repaired)
+        if self._settings.change_log:
+            self.record = record_of(original, table, [f"{Event.MOVE_DEVICE.value}Converter0"])
         if before != [table.text(tag) for tag in _NAMING]:
             encapsulated = transfer_syntax(table.syntax).encapsulated
             name = self._naming.name(table, self.entry, "", "", encapsulated=encapsulated)

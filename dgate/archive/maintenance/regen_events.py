@@ -18,6 +18,7 @@ from dgate.rules.effects import Captured, Outcome
 from dgate.rules.events import Event, Events
 from dgate.rules.hooks import capture
 from dgate.rules.run import Environment
+from dgate.rules.session import Session
 
 log = logging.getLogger(__name__)
 
@@ -41,15 +42,30 @@ class RegenHooks:
         when it said `destroy`. Raises RuleError."""
         captured = capture(table, "", "")
         outside = self._outside(captured, None, PurePath(path))
-        decision = self._events.run(Event.REGEN, table, captured, outside)
+        session = _session_of(path)
+        try:
+            decision = self._events.run(Event.REGEN, table, captured, outside, session=session)
+        finally:
+            session.close()
         return decision.outcome is Outcome.KEEP
 
     def _failed(self, path: Path, text: str) -> None:
         """Run RegenFailConverter0, on no elements, for a file that cannot be read."""
         captured = Captured("", "", "", "", "", "")
         outside = self._outside(captured, None, path)
+        session = _session_of(str(path))
         try:
-            self._events.run(Event.REGEN_FAIL, ElementTable(b"", EXPLICIT_LE), captured, outside)
+            empty = ElementTable(b"", EXPLICIT_LE)
+            self._events.run(Event.REGEN_FAIL, empty, captured, outside, session=session)
         except DgateError as exc:
             # The rebuild goes on: there is no object that a failing rule could spoil.
             log.error("RegenFailConverter0 failed for %s: %s", path, exc)
+        finally:
+            session.close()
+
+
+def _session_of(path: str) -> Session:
+    """Return what rules know of a file; each begins with nothing (spec lua-api.md 1.1)."""
+    session = Session()
+    session.file_name = path
+    return session

@@ -478,6 +478,7 @@ local function slice(values, first, last) return unpack(values, first, last) end
 
 -- Closing ------------------------------------------------------------------------------------
 
+globals.version = '1.5.0e'
 globals.newproxy = nil
 globals.gcinfo = nil
 globals.python = nil

@@ -561,3 +561,51 @@ def test_a_file_that_cannot_be_read_is_named(ward: Ward, monkeypatch: pytest.Mon
     monkeypatch.setattr(os, "pread", fail)
     with pytest.raises(Unreadable, match="Input/output"):
         carry_out(ward, plan)
+
+
+CHANGES = "SELECT sop, former, rules FROM dgate_changes ORDER BY sop"
+
+
+def test_what_a_merge_converter_changed_is_recorded_and_taken_back(tmp_path: Path) -> None:
+    """The merge itself is no rule's change: only what the converter did goes back."""
+    ward = open_ward(tmp_path, rules={Event.MERGE_STUDIES: DESCRIBE}, change_log=True)
+    first, second = ward.add(1), ward.add(1, study=2)
+
+    merge_studies(ward)
+
+    assert ward.rows(CHANGES) == [(first, first, "MergeStudiesConverter0")]
+    assert read(ward, first).StudyDescription == "by a rule"
+    restorer = ward.caretaker.restorer
+    for _ in restorer.restore(restorer.plan(Level.IMAGE, first), who="tester"):
+        pass
+    assert read(ward, first).get("StudyDescription") == read(ward, second).get("StudyDescription")
+    assert read(ward, first).StudyInstanceUID == "1.2.801.2"
+    assert ward.rows(CHANGES) == []
+    ward.close()
+
+
+def test_merge_that_comes_to_nothing_leaves_no_record(tmp_path: Path) -> None:
+    rules = {Event.MERGE_STUDIES: LEAVE_ONE_OUT}
+    ward = open_ward(tmp_path, rules=rules, change_log=True)
+    for number in (1, 2):
+        ward.add(number)
+    ward.add(1, study=2)
+
+    with pytest.raises(Refused, match="cannot be in two studies"):
+        merge_studies(ward)
+
+    assert ward.rows(CHANGES) == []
+    ward.close()
+
+
+@pytest.mark.parametrize("rule", [None, DESCRIBE])
+def test_merge_without_rule_or_setting_is_not_recorded(tmp_path: Path, rule: str | None) -> None:
+    rules = None if rule is None else {Event.MERGE_STUDIES: rule}
+    ward = open_ward(tmp_path, rules=rules, change_log=rule is None)
+    for study in (1, 2):
+        ward.add(1, study=study)
+
+    merge_studies(ward)
+
+    assert ward.rows(CHANGES) == []
+    ward.close()

@@ -9,6 +9,7 @@ from pathlib import Path
 import pydicom
 import pytest
 
+from dgate.archive.levels import Level
 from dgate.archive.maintenance.move_device import Moved
 from dgate.archive.query import QueryKey
 from dgate.config.layout import PATIENT_ID
@@ -198,3 +199,45 @@ def test_moving_makes_nothing_less_recently_used_than_it_is(ward: Ward) -> None:
     move(ward)
 
     assert ward.rows("SELECT AccessTime FROM DICOMPatients") == accessed
+
+
+CHANGES = "SELECT sop, former, rules FROM dgate_changes"
+
+
+@pytest.mark.parametrize("compression", ["", "ui"])
+def test_what_the_rule_changed_is_recorded_and_taken_back(tmp_path: Path, compression: str) -> None:
+    ward = ward_with(tmp_path, DESCRIBE, change_log=True, archive_compression=compression)
+    sop_instance = ward.add(1, StudyDescription="stored")
+
+    move(ward)
+
+    assert ward.rows(CHANGES) == [(sop_instance, sop_instance, "MoveDeviceConverter0")]
+    assert read(ward, sop_instance).StudyDescription == "moved"
+    restorer = ward.caretaker.restorer
+    for _ in restorer.restore(restorer.plan(Level.IMAGE, sop_instance), who="tester"):
+        pass
+    assert read(ward, sop_instance).StudyDescription == "stored"
+    assert ward.ref(sop_instance).device == "MAG1"
+    assert ward.rows(CHANGES) == []
+    ward.close()
+
+
+def test_object_that_stays_has_no_record(tmp_path: Path) -> None:
+    """Two objects would get one UID: the second stays as it was."""
+    ward = ward_with(tmp_path, 'set 0008,0018 to "1.2.99"', change_log=True)
+    for number in (1, 2):
+        ward.add(number)
+
+    moved = move(ward)
+
+    assert (moved.objects, moved.skipped) == (1, 1)
+    assert [row[0] for row in ward.rows(CHANGES)] == ["1.2.99"]
+    ward.close()
+
+
+def test_without_the_setting_nothing_is_recorded(ward: Ward) -> None:
+    ward.add(1, StudyDescription="stored")
+
+    move(ward)
+
+    assert ward.rows(CHANGES) == []

@@ -18,7 +18,9 @@ from tests.rules import kit
 PATIENT_ID = 0x00100020
 
 
-def verdict(*lines: str, base: Path = Path("/nonexistent"), **changes: object) -> tuple[object, str]:
+def verdict(
+    *lines: str, base: Path = Path("/nonexistent"), **changes: object
+) -> tuple[object, str]:
     """Run import lines; return the outcome and the patient ID afterwards."""
     converters = [kit.converter(line, index=number) for number, line in enumerate(lines)]
     made = kit.rules(*converters, base=base, **changes)  # type: ignore[arg-type]
@@ -44,10 +46,10 @@ def verdict(*lines: str, base: Path = Path("/nonexistent"), **changes: object) -
         ("lua:script('destroy')", Outcome.DESTROY, "0009703828"),
         ("lua:script('set PatientID to \"x\"')", Outcome.KEEP, "x"),
         ("lua:Data:Script('set PatientID to \"x\"; reject')", Outcome.REJECT, "x"),
-        ("lua \"script('stop')\"; set PatientID to \"x\"", Outcome.KEEP, "0009703828"),
+        ('lua "script(\'stop\')"; set PatientID to "x"', Outcome.KEEP, "0009703828"),
         ("lua \"script('ifequal a, b')\" ", Outcome.REJECT, "0009703828"),
-        ("lua \"return 2\"; set PatientID to \"x\"", Outcome.KEEP, "x"),
-        ("lua \"retry()\"; set PatientID to \"x\"", Outcome.KEEP, "x"),
+        ('lua "return 2"; set PatientID to "x"', Outcome.KEEP, "x"),
+        ('lua "retry()"; set PatientID to "x"', Outcome.KEEP, "x"),
     ],
 )
 def test_results(line: str, outcome: Outcome, patient_id: str) -> None:
@@ -98,7 +100,7 @@ def test_error_of_a_statement_is_an_error_of_the_script(caplog: pytest.LogCaptur
 def test_errors_are_ignored_where_that_is_wanted(
     ignored: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    line = "lua \"Data.PatientID = 'x' nosuch()\"; set StudyID to \"y\""
+    line = 'lua "Data.PatientID = \'x\' nosuch()"; set StudyID to "y"'
     made = kit.importing(line, script_errors_reject=not ignored)
     found, table = kit.run_import(made)
     assert found.outcome is (Outcome.KEEP if ignored else Outcome.REJECT)
@@ -111,7 +113,9 @@ def test_errors_are_ignored_where_that_is_wanted(
 
 def test_lua_file_gets_its_arguments_unparsed(tmp_path: Path) -> None:
     (tmp_path / "sub").mkdir()
-    (tmp_path / "sub" / "x.lua").write_text("#!/usr/bin/lua\nData.PatientID = tostring(command_line)")
+    (tmp_path / "sub" / "x.lua").write_text(
+        "#!/usr/bin/lua\nData.PatientID = tostring(command_line)"
+    )
     for line, expected in [
         ("sub/x.lua", "nil"),
         ("sub/x.lua()", ""),
@@ -160,7 +164,9 @@ def test_file_that_runs_itself_is_refused(tmp_path: Path) -> None:
 
 def test_modules_are_found_and_files_are_confined(tmp_path: Path) -> None:
     (tmp_path / "lua").mkdir()
-    (tmp_path / "lua" / "mod.lua").write_text("module(..., package.seeall) function f() return 'M' end")
+    (tmp_path / "lua" / "mod.lua").write_text(
+        "module(..., package.seeall) function f() return 'M' end"
+    )
     (tmp_path / "lua" / "bad.lua").write_text("x = =")
     (tmp_path / "part.lua").write_text("part = (part or 0) + 1 return 'P'")
     made = kit.importing(
@@ -183,7 +189,8 @@ def test_files_are_read_and_written(tmp_path: Path, caplog: pytest.LogCaptureFix
     code = """lua:
         local f = assert(io.open('a.txt', 'w')) f:write('one\\n', 2, '\\n') f:close()
         local lines = {} for l in io.lines('a.txt') do lines[#lines + 1] = l end
-        f = io.open('a.txt') local n = (f:seek('end')) f:seek('set') local first = f:read('*l') f:close()
+        f = io.open('a.txt') local n = (f:seek('end')) f:seek('set')
+        local first = f:read('*l') f:close()
         os.rename('a.txt', 'b.txt')
         local gone = io.open('a.txt') == nil
         os.remove('b.txt')
@@ -288,7 +295,7 @@ def export(line: str, *, lua: bool = False, **changes: object) -> Rules:
 
 
 def test_export_lines_with_lua_are_never_decided_at_intake() -> None:
-    for made in (export("lua \"x = 1\"; forward to A"), export("x = 1", lua=True)):
+    for made in (export('lua "x = 1"; forward to A'), export("x = 1", lua=True)):
         [plan] = made.plan_exports(kit.table(), kit.captured(), kit.FakeEnvironment())
         assert plan.deferred
 

@@ -75,9 +75,7 @@ def test_newline_behind_a_value_in_a_long_string_is_kept() -> None:
         ("lua:Data.StudyID = %V0028,0010", "", "512"),
     ],
 )
-def test_number_or_name_may_stand_outside_of_strings(
-    code: str, value: str, expected: str
-) -> None:
+def test_number_or_name_may_stand_outside_of_strings(code: str, value: str, expected: str) -> None:
     assert ran(code, value) == expected
 
 

@@ -145,7 +145,7 @@ def test_programs_are_an_error_of_the_check_until_they_are_allowed(line: str) ->
     made = kit.importing(line)
     [problem] = made.problems
     assert "AllowSystemCommands = 1" in problem.message
-    assert problem.gravity.value == "not executable yet", "it does not keep a server from starting"
+    assert problem.gravity.value == "not executable here", "it does not keep a server from starting"
     env = kit.FakeEnvironment()
     verdict, _ = kit.run_import(made, env=env)
     assert verdict.outcome is Outcome.REJECT

@@ -85,7 +85,7 @@ def test_compression_that_fails_is_logged_and_the_line_goes_on(
 
 def test_compression_without_an_encoder_is_a_problem_and_refuses_the_object() -> None:
     [problem] = kit.importing("compression jk").problems
-    assert problem.gravity is Gravity.NOT_YET
+    assert problem.gravity is Gravity.UNAVAILABLE
     assert "no encoder for JPEG 2000 Lossless" in problem.message
     assert "no encoder" in refused("compression jk")
 
