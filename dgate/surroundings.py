@@ -223,12 +223,8 @@ class RuleEvents:
         if not self._events.has(event, index):
             return None
 
-        def run(
-            table: ElementTable, captured: Captured, session: Session | None
-        ) -> Decision:
+        def run(table: ElementTable, captured: Captured, session: Session | None) -> Decision:
             outside = self._surroundings(captured)
-            return self._events.run(
-                event, table, captured, outside, index=index, session=session
-            )
+            return self._events.run(event, table, captured, outside, index=index, session=session)
 
         return run

@@ -231,9 +231,7 @@ class Rules:
             return None
         return value if isinstance(value, str) else f"{value:.14g}"
 
-    def run_lua_job(
-        self, name: str, command_line: str, env: Environment, session: Session
-    ) -> None:
+    def run_lua_job(self, name: str, command_line: str, env: Environment, session: Session) -> None:
         """Run a Lua file without an object, as `process by` does; raises RuleError."""
         run = Run(ElementTable(b"", EXPLICIT_LE), NOBODY, env, session=session)
         run.enter("process", "")

@@ -277,9 +277,7 @@ def test_operation_is_stuck_after_as_many_tries_as_allowed(farm: Farm, tmp_path:
     assert "NOWHERE" in gateway.command("queue", "list", "--state", "stuck").stdout
 
 
-def test_control_elements_that_would_not_apply_stop_the_forward(
-    farm: Farm, tmp_path: Path
-) -> None:
+def test_control_elements_that_would_not_apply_stop_the_forward(farm: Farm, tmp_path: Path) -> None:
     sink = farm.sink()
     settings = rules("forward study after 1 to SINK") | {
         "RetrieveConverter0": 'set 9999,0202 to "-00100010"'

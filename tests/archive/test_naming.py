@@ -25,6 +25,9 @@ def naming(syntax: str, **changes: Any) -> Naming:
     return Naming(settings, FixedClock())
 
 
+ENTRY = Entry("1.2.840.10008.5.1.4.1.1.2", "1.2.3", "P", "1.2", "1.2.1", "CT")
+
+
 def name_of(
     syntax: str,
     *,
@@ -213,12 +216,39 @@ def test_folders_that_dgate_uses_itself_are_left_alone(patient_id: str) -> None:
     assert name_of("8", patient_id=patient_id).startswith(f"{patient_id}_/")
 
 
-@pytest.mark.parametrize(
-    "syntax", ["lua:data.PatientID", " LUA:x", "%id/%sopuid", "/%id.dcm", "../%id.dcm", "%id.d/x"]
-)
+@pytest.mark.parametrize("syntax", ["%id/%sopuid", "/%id.dcm", "../%id.dcm", "%id.d/x"])
 def test_syntax_that_cannot_name_files_is_a_configuration_error(syntax: str) -> None:
     with pytest.raises(ConfigError):
         naming(syntax)
+
+
+@pytest.mark.parametrize(
+    ("found", "name"),
+    [
+        ("a/b.dcm", "a/b.dcm"),
+        ("a\\b", "a/b.dcm"),
+        ("/etc/x.dcm", "etc/x.dcm"),
+        ("incoming/x.dcm", "incoming/x.dcm"),
+        ("x\ny.v2", "x_y.v2"),
+        ("../x.dcm", None),
+        ("a/../../x", None),
+        ("  ", None),
+        (None, None),
+    ],
+)
+def test_name_of_a_lua_expression_stays_below_the_device(
+    found: str | None, name: str | None
+) -> None:
+    settings = default_settings(Path("/nowhere"), file_name_syntax=" LUA:x")
+    made = Naming(settings, FixedClock(), lambda table, calling, called: found)
+
+    given = made.name(ElementTable(data_set(), EXPLICIT_LE), ENTRY, "A", "B", encapsulated=False)
+
+    assert given == (name_of("4") if name is None else name)
+
+
+def test_names_are_those_of_syntax_4_where_there_is_no_lua() -> None:
+    assert name_of("lua:x") == name_of("4")
 
 
 def test_long_names_lose_leading_characters_below_their_root_folder() -> None:

@@ -149,7 +149,8 @@ def test_virtual_server_in_a_script_of_an_import_line_fails() -> None:
 
 
 @pytest.mark.parametrize(
-    "line", ["call nowhere", 'lua "x()"', "nonsense", "forward to PEER", "virtualserver %VPatientName"]
+    "line",
+    ["call nowhere", 'lua "x()"', "nonsense", "forward to PEER", "virtualserver %VPatientName"],
 )
 def test_failing_converter_is_never_silent(line: str) -> None:
     with pytest.raises(RuleError, match=r"dicom.ini:40 QueryConverter0\.0"):
