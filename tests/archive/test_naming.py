@@ -25,7 +25,7 @@ def naming(syntax: str, **changes: Any) -> Naming:
     return Naming(settings, FixedClock())
 
 
-ENTRY = Entry("1.2.840.10008.5.1.4.1.1.2", "1.2.3", "P", "1.2", "1.2.1", "CT")
+ENTRY = Entry("1.2.840.10008.5.1.4.1.1.2", "1.2.3", "P1", "1.2.3.1", "1.2.3.1.1", "CT")
 
 
 def name_of(
@@ -228,7 +228,7 @@ def test_syntax_that_cannot_name_files_is_a_configuration_error(syntax: str) -> 
         ("a/b.dcm", "a/b.dcm"),
         ("a\\b", "a/b.dcm"),
         ("/etc/x.dcm", "etc/x.dcm"),
-        ("incoming/x.dcm", "incoming/x.dcm"),
+        ("incoming/x.dcm", "incoming_/x.dcm"),
         ("x\ny.v2", "x_y.v2"),
         ("../x.dcm", None),
         ("a/../../x", None),
