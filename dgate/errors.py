@@ -31,6 +31,10 @@ class RuleError(DgateError):
     """A rule or script failed."""
 
 
+class Busy(RuleError):
+    """A script waited in vain for another one; nothing is wrong with it."""
+
+
 class NotExecutable(RuleError):
     """The rule uses a statement that this version or configuration does not execute."""
 

@@ -472,7 +472,8 @@ class _Builder:
         assert world.reach is not None, "a generation has one"
         retrieval = Retrieval(self._settings, self._configuration.nodes, foundation.expected)
         retrieve = hooks.events.hook(Event.RETRIEVE)
-        performer = Performer(foundation.database, self._finder, self._exporter, retrieve)
+        settings, exporter = self._settings, self._exporter
+        performer = Performer(foundation.database, self._finder, exporter, settings, retrieve)
         operations = Operations(
             performer.select,
             self._caretaker,

@@ -11,7 +11,7 @@ from dgate.archive.database import Database
 from dgate.archive.levels import Level, Schema
 from dgate.archive.query import Finder
 from dgate.archive.records import InstanceRef
-from dgate.archive.repair import NO_ID, RepairSettings, fix_patient_id
+from dgate.archive.repair import RepairSettings, indexed_patient_id
 from dgate.archive.worklist import Worklist
 from dgate.config.layout import ACCESSION_NUMBER, PATIENT_ID, SERIES_UID, STUDY_UID
 from dgate.dicom.table import ElementTable
@@ -55,7 +55,7 @@ class Lookup:
         sql = self._statement(_LEVELS[record], tag)
         if not sql:
             return ""
-        parameters: list[Value] = [self._patient_id(table.text(PATIENT_ID))]
+        parameters: list[Value] = [indexed_patient_id(table.text(PATIENT_ID), self._settings)]
         if record is not Record.PATIENT:
             parameters.insert(0, table.text(STUDY_UID))
         if record is Record.SERIES:
@@ -67,16 +67,11 @@ class Lookup:
     def of_patient(self, sop_instance: str, patient_id: str) -> InstanceRef | None:
         """Return a stored object if it belongs to this patient; raises DatabaseAway."""
         ref = self._finder.instance(sop_instance)
-        if ref is None or ref.patient_id.rstrip(" ") != self._patient_id(patient_id):
+        if ref is None or ref.patient_id.rstrip(" ") != indexed_patient_id(
+            patient_id, self._settings
+        ):
             return None
         return ref
-
-    def _patient_id(self, text: str) -> str:
-        """Return an object's patient ID as the index has it."""
-        text = text.rstrip(" ")
-        if len(text) < 2 and not self._settings.allow_empty_patient_id:
-            return NO_ID
-        return fix_patient_id(text, self._settings)
 
     def _statement(self, level: Level, tag: int) -> str:
         """Return the query for one column; parameters: keys from `level` upwards, patient ID."""

@@ -101,6 +101,14 @@ def repair(table: ElementTable, settings: RepairSettings) -> Repaired:
     )
 
 
+def indexed_patient_id(text: str, settings: RepairSettings) -> str:
+    """Return an object's patient ID as the index has it."""
+    text = text.rstrip(" ")
+    if len(text) < 2 and not settings.allow_empty_patient_id:
+        return NO_ID
+    return fix_patient_id(text, settings)
+
+
 def fix_patient_id(patient_id: str, settings: PaddingSettings) -> str:
     """Return an ID without the leading zeros that FixPhilips and FixKodak remove, on receipt and in
     queries."""

@@ -17,6 +17,7 @@ from dgate.archive.export import Exporter
 from dgate.archive.levels import Level
 from dgate.archive.query import Finder, QueryKey
 from dgate.archive.records import DebtDraft, DebtKind, InstanceRef
+from dgate.archive.repair import RepairSettings, indexed_patient_id
 from dgate.archive.requests import request_of
 from dgate.config.layout import PATIENT_ID, SERIES_UID, SOP_UID, STUDY_UID
 from dgate.delivery.records import Debt
@@ -43,7 +44,10 @@ _TAGS = {
     "image_type": 0x00080008,
     "series_description": 0x0008103E,
 }
+_IDENTITIES = ("patient_id", "study", "series", "sop_instance")
 _CONTROL_GROUP = 0x9999
+_NOTHING = "no stored object has the IDs that the object had when the rule asked for this"
+_NOTHING_REMEDY = "they were changed or deleted since; `dgate send` can send what is meant"
 _DELIVERED = (
     "SELECT sop_instance, max(created) FROM dgate_debts WHERE kind = 'deliver' AND context = ? "
     "AND state IN ('queued', 'leased', 'held', 'stuck', 'done') GROUP BY sop_instance"
@@ -73,6 +77,7 @@ class Performer:
         database: Database,
         finder: Finder,
         exporter: Exporter,
+        settings: RepairSettings,
         retrieve_hook: EventHook | None = None,
     ) -> None:
         """`retrieve_hook` is RetrieveConverter0, which sees what is forwarded as it sees a C-MOVE
@@ -81,6 +86,7 @@ class Performer:
         self._database = database
         self._finder = finder
         self._exporter = exporter
+        self._settings = settings
         self._retrieve_hook = retrieve_hook
         self.operations: dict[str, Operation] = {
             "forward": self._forward,
@@ -106,11 +112,13 @@ class Performer:
         return operation(request, debt)
 
     def select(self, scope: ObjectScope) -> list[InstanceRef]:
-        """Return the stored objects that a request means.
+        """Return the stored objects that a request means; IDs and UIDs count letter by letter.
 
         Raises:
             RuleError: nothing limits it, or the index has no column for a filter.
         """
+        patient_id = scope.patient_id and indexed_patient_id(scope.patient_id, self._settings)
+        scope = replace(scope, patient_id=patient_id)
         keys = []
         for field in fields(scope):
             value = getattr(scope, field.name)
@@ -126,7 +134,13 @@ class Performer:
             keys.append(QueryKey(tag, value))
         if not any(key.tag in (PATIENT_ID, STUDY_UID, SERIES_UID, SOP_UID) for key in keys):
             raise RuleError("the request names no patient, study, series or image")
-        return self._finder.select(keys)
+        wanted = {name: getattr(scope, name) for name in _IDENTITIES if getattr(scope, name)}
+        # What looks like a pattern in an ID is none: it came from outside.
+        return [
+            ref
+            for ref in self._finder.select(keys)
+            if all(getattr(ref, name).rstrip(" ") == value for name, value in wanted.items())
+        ]
 
     # forward
 
@@ -135,7 +149,11 @@ class Performer:
         scope, refused = self._seen_by_retrieve_converter(request, debt)
         if refused:
             return Performed(text=f"not sent: {refused}")
-        refs = _part(self.select(scope), request.split)
+        found = self.select(scope)
+        if not found:
+            # Never done in silence: somebody counts on it.
+            raise RuleError(_NOTHING, where=request.rule, remedy=_NOTHING_REMEDY)
+        refs = _part(found, request.split)
         context = f"{COLLECTED}{debt.ref.name}"
         known = self._delivered(context)
         wanted = [ref for ref in refs if self._is_news(ref, known.get(ref.sop_instance))]

@@ -30,7 +30,7 @@ from dgate.delivery.performing import Performed
 from dgate.delivery.records import Debt, Settlement, State
 from dgate.delivery.schedule import RetryPolicy
 from dgate.delivery.sender import Rewrite, Sender
-from dgate.errors import ConfigError, Deferred, DgateError, PeerError, StoreError
+from dgate.errors import Busy, ConfigError, Deferred, DgateError, PeerError, StoreError
 from dgate.net.dimse import describe
 from dgate.rules.effects import Expansion, Forward
 
@@ -338,7 +338,7 @@ class Worker(threading.Thread):
                 code=debt.compression or None,
                 upcoming=self._upcoming(debt, ahead),
             )
-        except Deferred as exc:
+        except (Busy, Deferred) as exc:
             return self._deferred(debt, str(exc))
         except (DgateError, OSError) as exc:
             in_doubt = sender is not None and sender.in_doubt

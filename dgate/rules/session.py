@@ -15,7 +15,7 @@ from typing import Protocol
 from dgate.dicom.element import vr_of
 from dgate.dicom.table import ElementTable
 from dgate.dicom.uids import IMPLICIT_LE
-from dgate.errors import RuleError
+from dgate.errors import Busy
 
 _LONGEST_WAIT_S = 2.0
 _HEADER = Struct("<HHL")
@@ -97,10 +97,10 @@ class Session:
             patience_s: how long to wait for others; 0 waits as long as it takes.
 
         Raises:
-            RuleError: the others did not end in time.
+            Busy: the others did not end in time.
         """
         if not self.lock.acquire(timeout=patience_s if patience_s > 0 else -1):
-            raise RuleError(
+            raise Busy(
                 f"the Lua state was busy for {patience_s:g} s: another script of it has not ended",
                 remedy="let the scripts not wait for each other",
             )

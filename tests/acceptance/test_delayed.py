@@ -287,3 +287,28 @@ def test_control_elements_that_would_not_apply_stop_the_forward(farm: Farm, tmp_
     wait_until(lambda: rows(gateway, "state") == [("stuck",)], "the refusal")
     assert "(9999,0202)" in str(rows(gateway, "last_error"))
     assert sink.files() == {}
+
+
+def test_id_with_a_wildcard_means_nobody_else(farm: Farm, tmp_path: Path) -> None:
+    sink = farm.sink()
+    settings = {"ImportConverter0": "forward patient after 1 to SINK", "RetryFirst": 0.1}
+    gateway = farm.gateway(settings=settings, nodes=[sink.node])
+    [made] = one_study(tmp_path / "in", 1)
+    hostile = pydicom.dcmread(made.path)
+    hostile.PatientID = "P*"
+    hostile.save_as(tmp_path / "hostile.dcm")
+    store(gateway.port, tmp_path / "hostile.dcm", check=False)
+    assert rows(gateway, "id") == []
+    assert gateway.stored_files() == []
+
+
+def test_forward_that_finds_nothing_waits_for_somebody(farm: Farm, tmp_path: Path) -> None:
+    sink = farm.sink()
+    settings = {
+        "ImportConverter0": 'forward study after 1 to SINK; set StudyInstanceUID to "1.2.3"',
+        "RetryFirst": 0.1,
+    }
+    gateway = farm.gateway(settings=settings, nodes=[sink.node])
+    store(gateway.port, one_study(tmp_path / "in", 1)[0].path)
+    wait_until(lambda: rows(gateway, "state") == [("stuck",)], "the reason")
+    assert "no stored object has the IDs" in str(rows(gateway, "last_error"))

@@ -28,10 +28,11 @@ log = logging.getLogger(__name__)
 
 OPEN = "state IN ('queued', 'leased', 'held', 'stuck')"
 """Literal states, or the partial index could not serve."""
-# A request that deletes, merges or reads ahead owes nobody anything, nor does one at work.
+# A request that deletes, merges or reads ahead owes nobody anything, nor does a script at work,
+# which may want to delete what it has worked on.
 _NOT_OWED = (
     "destination IN ('delayed delete', 'delayed merge', 'delayed prefetch') "
-    "OR (kind = 'request' AND state = 'leased')"
+    "OR (destination = 'delayed process' AND state = 'leased')"
 )
 _OWED = (
     f"SELECT COUNT(*) FROM dgate_debts WHERE {OPEN} AND kind <> 'mirror' AND NOT ({_NOT_OWED}) AND "
@@ -126,7 +127,15 @@ class Holdings:
     def owed(self, connection: Connection | Transaction, level: Level, key: str) -> int:
         """Return how many deliveries of an entity are open; copies for mirrors do not count."""
         statement = self._database.sql(f"{_OWED}{_IN_DEBTS[level]} = ?")
-        return int(connection.execute(statement, (key,)).fetchone()[0])
+        owed = int(connection.execute(statement, (key,)).fetchone()[0])
+        if owed:
+            return owed
+        # A request names the object that asked for it, and may mean all of the patient.
+        patients = {ref.patient_id for ref in self.select(level, key, connection)}
+        requests = self._database.sql(f"{_OWED}kind = 'request' AND patient_id = ?")
+        return sum(
+            int(connection.execute(requests, (patient,)).fetchone()[0]) for patient in patients
+        )
 
     def owed_now(self, level: Level, key: str, refs: Sequence[InstanceRef]) -> int:
         """Return the same, outside a transaction: by the entity and, for a patient, its studies,

@@ -101,6 +101,9 @@ class Mirrors:
             for folder in folders:
                 try:
                     sync_folder(folder)
+                except FileNotFoundError:
+                    # The object was deleted meanwhile, its copy and the empty folder with it.
+                    continue
                 except OSError as exc:
                     raise OutOfSpace(
                         f"the mirror cannot be synced: {exc.strerror}", where=str(folder)

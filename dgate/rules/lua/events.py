@@ -11,7 +11,7 @@ from enum import Enum
 from typing import Final
 
 from dgate.config.model import LuaEvent
-from dgate.errors import RuleError, StoreError
+from dgate.errors import Deferred, RuleError, StoreError
 from dgate.rules.effects import Captured
 from dgate.rules.lua.objects import new_table
 from dgate.rules.lua.text import utf8
@@ -69,7 +69,7 @@ class LuaEvents:
         code = utf8(event.code)
         try:
             outcome = self._scripts.lua.run(run, self._scripts, code, f"={run.name}")
-        except (RuleError, StoreError) as exc:
+        except (RuleError, StoreError, Deferred) as exc:
             log.error("%s %s failed: %s", event.where, run.name, exc)
             return "" if self._lenient or moment not in _DECISIVE else f"{run.name} failed"
         return run.reason if outcome in _REFUSING else ""

@@ -36,6 +36,10 @@ def new_table() -> ElementTable:
     return ElementTable(b"", EXPLICIT_LE)
 
 
+_LONGEST_KEY = 128
+"""No keyword is longer; what scripts make up is not remembered."""
+
+
 class Holdings:
     """How many bytes of objects the scripts of a state hold; they count like Lua's own memory."""
 
@@ -380,9 +384,13 @@ def show(tag: int) -> str:
     return f"({tag >> 16:04X},{tag & 0xFFFF:04X})" + (f" {keyword}" if keyword else "")
 
 
-@lru_cache(maxsize=4096)
 def tag_of_key(key: str) -> int | None:
     """Return the tag that a key of a script names: a keyword or gggg,eeee; None for others."""
+    return _tag_of_key(key) if len(key) <= _LONGEST_KEY else None
+
+
+@lru_cache(maxsize=4096)
+def _tag_of_key(key: str) -> int | None:
     tag = tag_of(key)
     if tag is None and len(key) == len("gggg,eeee"):
         tag = parse_tag(key)

@@ -16,7 +16,7 @@ local sethook, getinfo, metatable_of = debug.sethook, debug.getinfo, debug.getme
 local co_create, co_resume = coroutine.create, coroutine.resume
 local globals = _G
 local MINE = '=prelude'
-local LONGEST_PATTERN, LONGEST_SUBJECT = 4096, 100000
+local LONGEST_PATTERN, LONGEST_SUBJECT = 4096, 30000
 
 -- Errors -------------------------------------------------------------------------------------
 
@@ -188,6 +188,15 @@ end
 string.rep = function(s, n)
   if s == '' then return '' end
   return rep(s, n)
+end
+
+-- Another environment of the state itself would be that of all code that runs later.
+local set_environment = setfenv
+globals.setfenv = function(target, environment)
+  if target == 0 then fail('setfenv cannot change the environment of the state') end
+  if type(target) == 'number' and target > 0 then target = target + 1 end
+  local result = set_environment(target, environment)
+  return result
 end
 
 -- Compiled code can do anything to the process.

@@ -65,6 +65,7 @@ _IDENTITIES = (
     ("series", 0x0020000E, "Series Instance UID"),
     ("sop_instance", 0x00080018, "SOP Instance UID"),
 )
+_WILDCARDS = re.compile(r"[*?\\]")
 _WIDENING = ("date", "now", "age", "modality")
 """Filters with which only the patient counts."""
 _PEER_CLAUSES = {"forward": "to", "get": "from", "submit": "target", "submit2": "target"}
@@ -196,6 +197,9 @@ def _identity(run: Run, tag: int, what: str) -> str:
     if not text:
         # Nothing to select by would mean everything.
         raise RuleError(f"the object has no {what}, so nobody knows what is meant")
+    if _WILDCARDS.search(text):
+        # Whoever sent the object would choose which others are meant.
+        raise RuleError(f"the {what} of the object, {text[:80]!r}, has a wildcard in it")
     return text
 
 
