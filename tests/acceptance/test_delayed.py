@@ -194,11 +194,11 @@ def test_program_is_run_once_when_a_series_is_complete(farm: Farm, tmp_path: Pat
 
 def test_lua_file_is_run_when_a_study_is_complete(farm: Farm, tmp_path: Path) -> None:
     rule = f"process study after {REST_S} by done.lua %i|%V0020,000d"
-    gateway = farm.gateway(settings=rules(rule))
+    gateway = farm.gateway(settings=rules(rule), start=False)
     (gateway.folder / "done.lua").write_text(
         'local f = io.open("done.txt", "a")\nf:write(command_line, "\\n")\nf:close()\n'
     )
-    gateway.restart()
+    gateway.start()
     made = one_study(tmp_path / "in", 3)
     store(gateway.port, *(item.path for item in made))
     wait_until(lambda: rows(gateway, "state") == [("done",)], "the end of the script")
