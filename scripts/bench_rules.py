@@ -1,7 +1,7 @@
 """Measure what rules cost per object: `python scripts/bench_rules.py` prints medians.
 
-CPU time of one thread over 10,000 objects; the scan of the object is excluded except where named. Not a test: the
-numbers depend on the machine.
+CPU time of one thread over 10,000 objects; the scan of the object is excluded except where named.
+Not a test: the numbers depend on the machine.
 """
 
 from __future__ import annotations
