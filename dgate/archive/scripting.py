@@ -30,6 +30,7 @@ from dgate.config.settings import Settings
 from dgate.dicom.table import ElementTable
 from dgate.dicom.uids import is_uid
 from dgate.errors import DatabaseAway, DgateError, NotDicom, RuleError, StoreError
+from dgate.rules.actions import check_memory
 from dgate.rules.effects import ImportVerdict, Outcome
 
 log = logging.getLogger(__name__)
@@ -442,11 +443,7 @@ class Archive:
         return [ref for ref in refs if ref is not None]
 
     def _check(self, size_bytes: int, what: str) -> None:
-        if size_bytes > self._limit_bytes:
-            raise RuleError(
-                f"the {what} take more than {self._limit_bytes >> 20} MiB of memory",
-                remedy="ask for less at a time",
-            )
+        check_memory(size_bytes, self._limit_bytes, what)
 
 
 def _bare(text: str) -> str:

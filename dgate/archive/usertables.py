@@ -21,6 +21,7 @@ from dgate.archive.usersql import UserSql
 from dgate.archive.writer import Writer
 from dgate.config.layout import Layout
 from dgate.errors import DatabaseAway, DgateError, RuleError
+from dgate.rules.actions import check_memory
 
 log = logging.getLogger(__name__)
 
@@ -169,11 +170,7 @@ class UserTables:
         return list(islice(lru.patients(device or None), most))
 
     def _check(self, size_bytes: int, what: str) -> None:
-        if size_bytes > self._limit_bytes:
-            raise RuleError(
-                f"the {what} take more than {self._limit_bytes >> 20} MiB of memory",
-                remedy="ask for less at a time",
-            )
+        check_memory(size_bytes, self._limit_bytes, what)
 
 
 def _text(value: object) -> str:

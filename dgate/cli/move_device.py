@@ -8,8 +8,7 @@ from typing import Any
 
 import click
 
-from dgate.cli.options import config_option
-from dgate.cli.progress import printable
+from dgate.cli.options import config_option, printable
 from dgate.cli.upkeep import amount, report
 from dgate.ops.control import Answer
 

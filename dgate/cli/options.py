@@ -1,4 +1,4 @@
-"""The options and argument types that several commands share."""
+"""The options and argument types that several commands share, and how they show foreign text."""
 
 from __future__ import annotations
 
@@ -16,3 +16,8 @@ config_option = click.option(
     metavar="PATH",
     help="A dicom.ini, or the folder that holds it.",
 )
+
+
+def printable(line: str) -> str:
+    """Return a line without what would act on a terminal: names in it are anybody's."""
+    return "".join(char if char.isprintable() else "?" for char in line)

@@ -10,6 +10,8 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from dgate.cli.options import printable
+
 LINE_EVERY_S = 10.0
 """Where the output is no terminal, one line so often."""
 
@@ -67,8 +69,3 @@ class Ticker:
             self._bar.print(safe, markup=False, highlight=False)
             return
         click.echo(safe, err=err)
-
-
-def printable(line: str) -> str:
-    """Return a line without what would act on a terminal: names in it are anybody's."""
-    return "".join(char if char.isprintable() else "?" for char in line)

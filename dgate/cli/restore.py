@@ -10,8 +10,9 @@ from typing import Any
 
 import click
 
-from dgate.cli.options import config_option
+from dgate.cli.options import config_option, printable
 from dgate.cli.upkeep import even_owed_option, report, yes_option
+from dgate.dicom.differences import change_line
 
 
 @click.command("restore")
@@ -62,8 +63,4 @@ def _show(each: dict[str, Any]) -> None:
     rules = each["rules"] or "a rule"
     click.echo(f"{each['sop_instance']} -> {becomes}, changed by {rules} on {made}")
     for change in each["changes"]:
-        name = f"{change['path']} {change['keyword']}".rstrip()
-        before = "(absent)" if change["before"] is None else repr(change["before"])
-        after = "(absent)" if change["after"] is None else repr(change["after"])
-        line = f"  {name}: {before} -> {after}"
-        click.echo("".join(char if char.isprintable() else "?" for char in line))
+        click.echo(printable(f"  {change_line(**change)}"))

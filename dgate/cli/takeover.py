@@ -11,7 +11,8 @@ from pathlib import Path
 import click
 
 from dgate.archive.maintenance.takeover import DeviceReport, SettingNote, Survey, survey
-from dgate.cli.progress import Ticker, printable
+from dgate.cli.options import printable
+from dgate.cli.progress import Ticker
 from dgate.config.check import Count
 from dgate.config.problem import Problem
 from dgate.config.settings import load

@@ -12,7 +12,7 @@ import click
 
 from dgate.archive.importer import files_below
 from dgate.archive.query import QueryKey
-from dgate.cli.options import config_option
+from dgate.cli.options import config_option, printable
 from dgate.clock import SystemClock
 from dgate.config.settings import load
 from dgate.dicom.element import parse_tag, tag_of
@@ -89,7 +89,7 @@ def _print(trace: ObjectTrace, *, as_json: bool, short: bool) -> None:
         click.echo(json.dumps(trace.as_json(), ensure_ascii=False))
         return
     for line in trace.lines(verbose=not short):
-        click.echo("".join(char if char.isprintable() else "?" for char in line))
+        click.echo(printable(line))
 
 
 def _files(

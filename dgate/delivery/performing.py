@@ -132,9 +132,9 @@ class Performer:
                     remedy=f"add ({tag >> 16:04x},{tag & 0xFFFF:04x}) to dicom.sql",
                 )
             keys.append(QueryKey(tag, value))
-        if not any(key.tag in (PATIENT_ID, STUDY_UID, SERIES_UID, SOP_UID) for key in keys):
-            raise RuleError("the request names no patient, study, series or image")
         wanted = {name: getattr(scope, name) for name in _IDENTITIES if getattr(scope, name)}
+        if not wanted:
+            raise RuleError("the request names no patient, study, series or image")
         # What looks like a pattern in an ID is none: it came from outside.
         return [
             ref

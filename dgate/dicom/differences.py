@@ -30,6 +30,18 @@ class Difference:
     """The value as people read it, cut at `LONGEST_SHOWN`; None: the element was not there."""
     after: str | None
 
+    def line(self) -> str:
+        """Return the difference as one line."""
+        return change_line(self.path, self.keyword, self.before, self.after)
+
+
+def change_line(path: str, keyword: str, before: str | None, after: str | None) -> str:
+    """Return a changed element as one line, for people."""
+    name = f"{path} {keyword}".rstrip()
+    old = "(absent)" if before is None else repr(before)
+    new = "(absent)" if after is None else repr(after)
+    return f"{name}: {old} -> {new}"
+
 
 def differences(before: ElementTable, after: ElementTable, path: str = "") -> Iterator[Difference]:
     """Yield what differs, by tag; a sequence is taken apart where both states have its items."""

@@ -12,9 +12,19 @@ from pathlib import Path
 from typing import Protocol
 
 from dgate.dicom.table import ElementTable
+from dgate.errors import RuleError
 
 SqlValue = str | int | float | bytes | None
 """What can be bound to a `?`."""
+
+
+def check_memory(size_bytes: int, limit_bytes: int, what: str) -> None:
+    """Raise RuleError where what a script asked for takes more than it may."""
+    if size_bytes > limit_bytes:
+        raise RuleError(
+            f"the {what} take more than {limit_bytes >> 20} MiB of memory",
+            remedy="ask for less at a time",
+        )
 
 
 class UidRegister(Protocol):

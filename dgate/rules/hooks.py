@@ -24,7 +24,7 @@ from dgate.rules.grammar import Item, Line, is_executable
 from dgate.rules.lua.state import Limits
 from dgate.rules.lua.text import utf8
 from dgate.rules.opaque import lift
-from dgate.rules.patterns import Matcher, matcher
+from dgate.rules.patterns import FILTER_KEYS, Matcher, matcher
 from dgate.rules.problems import Checker, Gravity, RuleProblem
 from dgate.rules.run import Environment, Run, Step, log
 from dgate.rules.session import Session
@@ -40,13 +40,7 @@ from dgate.rules.values import needs_file, reads_outside
 
 _DECIDABLE = (Nop, Stop, Return, Condition, DirectForward)
 """What an export line may consist of to be decided while the object is stored (rulings.md 9)."""
-_FILTER_KEYS = {
-    "modality": "Modality",
-    "station": "StationName",
-    "calling": "CallingAE",
-    "called": "CalledAE",
-    "sql": "Filter",
-}
+_ALL_FILTER_KEYS = {**FILTER_KEYS, "sql": "Filter"}
 _CAPTURED = (0x00080060, 0x00081010, 0x00080018, 0x00100020)
 
 
@@ -384,7 +378,7 @@ class _Builder:
     def _filters(self, text: ConverterText) -> Test | None:
         """Return the test for the filters other than SQL, None when one is empty (spec S5)."""
         tests: list[Test] = []
-        for field, part in _FILTER_KEYS.items():
+        for field, part in _ALL_FILTER_KEYS.items():
             pattern = getattr(text.filters, field)
             if not pattern.strip():
                 key = f"{text.family}{part}{text.index}"

@@ -18,7 +18,7 @@ from dgate.config.ports import service_port
 from dgate.config.settings import ConverterText, Filters, Settings
 from dgate.rules.compile import DEEPEST, Library
 from dgate.rules.grammar import Line, inner_script, parse_line
-from dgate.rules.patterns import matcher
+from dgate.rules.patterns import FILTER_KEYS, matcher
 from dgate.rules.problems import Gravity, RuleProblem
 from dgate.rules.statements.base import Statement
 from dgate.rules.statements.delayed import Delayed, Fetch
@@ -42,12 +42,6 @@ _IMPOSSIBLE = {
     "station": re.compile(r"[\\\x00-\x1f]"),
     "calling": re.compile(r"[\\\x00-\x1f]"),
     "called": re.compile(r"[\\\x00-\x1f]"),
-}
-_FILTER_KEYS = {
-    "modality": "Modality",
-    "station": "StationName",
-    "calling": "CallingAE",
-    "called": "CalledAE",
 }
 _LONGEST_VALUE = 16
 """Characters of a CS, AE or SH value (PS3.5 table 6.2-1)."""
@@ -158,7 +152,7 @@ class _Linter:
 
     def _filters(self, text: ConverterText) -> Iterator[RuleProblem]:
         """Yield filters that no object passes."""
-        for field, part in _FILTER_KEYS.items():
+        for field, part in FILTER_KEYS.items():
             pattern = getattr(text.filters, field)
             body = pattern.strip().strip("*")
             bad = _IMPOSSIBLE[field].search(body)
@@ -356,7 +350,7 @@ def _reencoding(number: int, column: int, source: str) -> Iterator[RuleProblem]:
 def _covers(wide: Filters, narrow: Filters) -> bool:
     """Tell whether every object that passes `narrow` passes `wide`, as far as filters tell."""
     return all(
-        _pattern_covers(getattr(wide, field), getattr(narrow, field)) for field in _FILTER_KEYS
+        _pattern_covers(getattr(wide, field), getattr(narrow, field)) for field in FILTER_KEYS
     )
 
 

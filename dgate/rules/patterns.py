@@ -9,6 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 Matcher = Callable[[str], bool]
+FILTER_KEYS = {
+    "modality": "Modality",
+    "station": "StationName",
+    "calling": "CallingAE",
+    "called": "CalledAE",
+}
+"""The filters beside a rule that are patterns: their field, and the part of the key that names
+them."""
 
 
 def matcher(pattern: str) -> Matcher:

@@ -64,7 +64,7 @@ from dgate.net import (
     move,
     store,
 )
-from dgate.rules.actions import MoveProgress
+from dgate.rules.actions import MoveProgress, check_memory
 from dgate.services.commandtable import command_table, control_elements
 
 log = logging.getLogger(__name__)
@@ -326,11 +326,7 @@ class Peers:
         )
 
     def _check(self, size_bytes: int, what: str) -> None:
-        if size_bytes > self._limit_bytes:
-            raise RuleError(
-                f"the {what} take more than {self._limit_bytes >> 20} MiB of memory",
-                remedy="ask for less at a time",
-            )
+        check_memory(size_bytes, self._limit_bytes, what)
 
 
 class _Basket:

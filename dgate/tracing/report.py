@@ -118,7 +118,7 @@ class ObjectTrace:
         if self.device:
             yield f"  device: {self.device}"
         for change in self.changes:
-            yield f"  changed: {change_text(change)}"
+            yield f"  changed: {change.line()}"
         for destination in self.destinations:
             yield from _destination_lines(destination)
         for request in self.requests:
@@ -135,14 +135,6 @@ def _request_line(request: RequestTrace) -> str:
     )
 
 
-def change_text(change: Difference) -> str:
-    """Return a difference as one line."""
-    name = f"{change.path} {change.keyword}".rstrip()
-    before = "(absent)" if change.before is None else repr(change.before)
-    after = "(absent)" if change.after is None else repr(change.after)
-    return f"{name}: {before} -> {after}"
-
-
 def _rule_lines(rule: RuleTrace) -> Iterator[str]:
     if not rule.fires:
         yield f"  {rule.rule} ({rule.where}): does not run: {rule.reason}"
@@ -157,7 +149,7 @@ def _statement_lines(event: Executed) -> Iterator[str]:
     depth = "  " * event.rule.count(".")
     yield f"    {depth}{event.number}: {event.text}{values} -> {event.error or event.result}"
     for change in event.changes:
-        yield f"    {depth}   {change_text(change)}"
+        yield f"    {depth}   {change.line()}"
     for action in event.actions:
         yield f"    {depth}   would {action}"
     for text in event.skipped:

@@ -18,7 +18,7 @@ from dgate.dicom.table import ElementTable
 from dgate.errors import ConfigError, Deferred, PeerError, RuleError, StoreError
 from dgate.rules.effects import Captured, Expansion, Forward, ImportVerdict, Outcome, Request
 from dgate.rules.hooks import Rules, capture
-from dgate.rules.patterns import matcher
+from dgate.rules.patterns import FILTER_KEYS, matcher
 from dgate.rules.recorder import Executed, Recorder
 from dgate.rules.run import Environment
 from dgate.rules.session import Session
@@ -30,8 +30,6 @@ SOP_INSTANCE = 0x00080018
 PATIENT_ID = 0x00100020
 MODALITY = 0x00080060
 
-_FILTERS = (("modality", "Modality"), ("station", "StationName"))
-_PEERS = (("calling", "CallingAE"), ("called", "CalledAE"))
 
 Surround = Callable[[Captured, ElementTable, PurePath | None], Environment]
 """Gives the rules of one run what they may ask; the table is the object as it is then, and the path
@@ -241,7 +239,7 @@ class Tracer:
             # Filters do not count for rules of section [lua] (spec S22).
             return rule
         family = text.family
-        for field, part in (*_FILTERS, *_PEERS):
+        for field, part in FILTER_KEYS.items():
             pattern = getattr(text.filters, field)
             if pattern == "*":
                 continue

@@ -14,6 +14,7 @@ from operator import attrgetter
 from dgate.archive.connection import Connection, Row
 from dgate.archive.database import Database
 from dgate.archive.index import Index
+from dgate.archive.jobs import reference
 from dgate.archive.levels import Level, Schema
 from dgate.archive.records import InstanceRef, stored_name
 from dgate.archive.rows import Entry, Values
@@ -128,7 +129,8 @@ class Holdings:
         """Return how many deliveries of an entity are open; copies for mirrors do not count."""
         statement = self._database.sql(f"{_OWED}{_IN_DEBTS[level]} = ?")
         owed = int(connection.execute(statement, (key,)).fetchone()[0])
-        if owed:
+        requested = connection.execute(f"{_OWED}kind = 'request'").fetchone()[0]
+        if owed or not requested:
             return owed
         # A request names the object that asked for it, and may mean all of the patient.
         patients = {ref.patient_id for ref in self.select(level, key, connection)}
@@ -197,15 +199,7 @@ class Holdings:
     ) -> InstanceRef:
         """Let what is owed of an object go on for what has taken its place; returns that. Copies of
         their own in the spool stay as they are."""
-        new = InstanceRef(
-            entry.sop_class,
-            entry.sop_instance,
-            entry.patient_id,
-            entry.study,
-            entry.series,
-            device,
-            name,
-        )
+        new = reference(entry, device, name)
         values = (new.sop_instance, new.patient_id, new.study, new.series, device, name)
         statement = self._database.sql(_FOLLOW)
         transaction.execute(statement, (*values, old.sop_instance))
