@@ -14,6 +14,7 @@ from pathlib import Path
 from dgate.config.ini import IniFile
 from dgate.config.keys import Key
 from dgate.config.layout import Layout
+from dgate.config.node_settings import NodeTable
 from dgate.config.nodes import NodeMap
 from dgate.config.problem import Problem
 from dgate.config.soplist import SopList
@@ -262,6 +263,8 @@ class Settings:
     maximum_export_retries: int
     maximum_request_tries: int
     forward_collect_delay_s: float
+    peers: NodeTable = field(default_factory=NodeTable)
+    """The sections `[node NAME]`."""
 
 
 @dataclass(frozen=True, slots=True)
