@@ -55,12 +55,17 @@ class OutOfSpace(StoreError):
     """The storage device is full or cannot be written; free space or add a MAGDevice."""
 
 
+class TooManyFiles(OutOfSpace):
+    """The process, or the machine, has as many files open as it may; nothing was stored."""
+
+
 class DatabaseAway(StoreError):
     """The index database does not answer; nothing was stored."""
 
 
 class OutcomeUnknown(DatabaseAway):
-    """The database server went away while it committed; the object may be indexed or not."""
+    """The database server, or SQLite's disk, failed while it committed; the object may be indexed or
+    not."""
 
 
 class NotDicom(StoreError):

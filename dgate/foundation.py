@@ -9,7 +9,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
+from dgate.archive.aside import Aside
 from dgate.archive.database import Database
 from dgate.archive.devices import Devices
 from dgate.archive.index import Index
@@ -23,7 +25,12 @@ from dgate.archive.writer import Writer
 from dgate.clock import Clock
 from dgate.config.settings import Configuration, Durability
 from dgate.delivery.desk import Desk
+from dgate.delivery.expected import Bell
+from dgate.delivery.leases import database_time
 from dgate.delivery.ledger import Ledger
+from dgate.delivery.moving import Mover
+from dgate.delivery.reconcile_schedule import Comparisons
+from dgate.delivery.refusals import Refusals
 from dgate.rules.actions import Server
 from dgate.rules.session import Sessions
 from dgate.services.counters import Counters
@@ -48,6 +55,8 @@ class Foundation:
     traffic: Traffic
     ledger: Ledger
     desk: Desk
+    mover: Mover
+    refusals: Refusals
     wake: Callable[[], None]
     """Tells the dispatcher that debts were committed."""
     passing: Passing = field(default_factory=Passing)
@@ -60,6 +69,10 @@ class Foundation:
     """C-MOVEs to ourselves that rules have asked for."""
     counters: Counters = field(default_factory=Counters)
     """What `Global` counts."""
+    bell: Bell = field(default_factory=Bell)
+    """Rings when debts were committed, for who waits for studies to be complete."""
+    comparisons: Comparisons = field(default_factory=Comparisons)
+    """What came of comparisons with other archives."""
     server: Callable[[], Server] | None = None
     """The server as scripts see it; None where none runs."""
 
@@ -96,10 +109,13 @@ class Foundation:
             Traffic.of(settings),
             Ledger(database, writer, clock, index.add_debts, release),
             Desk(database, writer, clock, release),
+            Mover(database, writer, partial(database_time, database, clock)),
+            Refusals(database, writer, partial(database_time, database, clock)),
             wake,
             server=server,
         )
         log.info("Recovery: %s.", recover(devices, index, writer))
+        Aside.below(settings.base_folder).tidy()
         durable = settings.durability is Durability.FULL
         turns = foundation.traffic.turns
         Removals(database, schema, index, writer, devices, turns, durable=durable).finish()

@@ -26,12 +26,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from dgate.archive.database import Database
+from dgate.archive.diskwatch import disk_report
 from dgate.clock import Clock, SystemClock
 from dgate.config.reload import Watcher
 from dgate.config.settings import Configuration, Settings
 from dgate.console import Console, open_console
 from dgate.delivery.commands import queue_commands
 from dgate.delivery.dispatcher import Dispatcher
+from dgate.delivery.sites import site_commands
 from dgate.delivery.worker import Toolbox
 from dgate.errors import RuleError
 from dgate.foundation import Foundation
@@ -49,7 +51,6 @@ log = logging.getLogger(__name__)
 
 DRAIN_S = 5.0
 """How long running operations may go on after a stop was asked for."""
-MEGABYTE = 1 << 20
 
 _OWN_FOLDERS = frozenset({"dgate", "dbase", "incoming", "printer_files", "bin", "lost+found"})
 
@@ -265,6 +266,8 @@ class Gateway:
         """Tell the dispatcher of new debts; without one they wait for the next server."""
         if self._dispatcher is not None:
             self._dispatcher.wake()
+        if self._foundation is not None:
+            self._foundation.bell.ring()
 
     def _current(self) -> Generation:
         return self.generation
@@ -303,12 +306,14 @@ class Gateway:
             "status": lambda arguments: self._status() | {"configuration": reloader.state()},
             **reloader.commands(),
             **queue_commands(self.foundation.desk, dispatcher.retry_now),
+            **site_commands(dispatcher.sites, self.foundation.refusals),
             **control_commands(self.foundation, self._current),
         }
 
     def _status(self) -> Answer:
         listener, generation, foundation = self._listener, self.generation, self.foundation
         settings = generation.settings
+        disks = disk_report(settings, generation.devices, self._clock.now())
         return {
             "ae_title": settings.ae_title,
             "port": listener.port if listener else None,
@@ -316,16 +321,19 @@ class Gateway:
             "up_s": self._clock.monotonic() - self._started_at,
             "associations": listener.active if listener else 0,
             "max_associations": settings.max_associations,
+            "disks": disks.places,
+            "reconciled": foundation.comparisons.report(),
+            "destinations": [
+                site.as_dict() for site in (self._dispatcher.sites() if self._dispatcher else ())
+            ],
             **health.report(
                 counts=lambda: foundation.index.counts()._asdict(),
                 queue=lambda: [count.as_dict() for count in foundation.desk.counts()],
-                devices=[
-                    {"name": device.name, "free_mb": device.free_bytes() // MEGABYTE}
-                    for device in generation.devices
-                ],
+                devices=disks.devices,
                 full_mb=None
                 if settings.ignore_mag_device_threshold
                 else settings.mag_device_full_threshold_mb,
+                beside=[*disks.problems, *foundation.traffic.troubles.problems()],
             ),
         }
 

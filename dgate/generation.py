@@ -38,6 +38,7 @@ from dgate.archive.records import InstanceRef
 from dgate.archive.scripting import Archive
 from dgate.archive.shrinking import shrinking
 from dgate.archive.worklist import Worklist
+from dgate.committing import Commitment
 from dgate.config.settings import Configuration, Durability, Settings
 from dgate.delivery.performing import COLLECTED, Performer
 from dgate.delivery.records import Debt
@@ -59,6 +60,7 @@ from dgate.rules.hooks import NOBODY, Rules, capture
 from dgate.rules.lua.events import LuaEvents, Moment
 from dgate.rules.session import Session, Sessions
 from dgate.services.associations import AssociationLife
+from dgate.services.counters import UNKNOWN
 from dgate.services.identifier import PATIENT_ROOT, PATIENT_STUDY_ONLY, STUDY_ROOT
 from dgate.services.peers import Peers
 from dgate.services.query import QueryService
@@ -149,13 +151,16 @@ class Hooks:
         if syntax[:4].lower() != "lua:":
             return None
         code = f"return {syntax[4:]}"
-        session = self.sessions.named("FileNameSyntax")
+        # Of what no association brings: files, and names that are asked for beforehand.
+        general = self.sessions.named("FileNameSyntax")
 
-        def evaluate(table: ElementTable, calling: str, called: str) -> str | None:
+        def evaluate(
+            table: ElementTable, calling: str, called: str, session: Session | None
+        ) -> str | None:
             captured = capture(table, calling, called)
             surroundings = self.surroundings(captured)
             return self.rules.lua_text(
-                code, "FileNameSyntax", table.snapshot(), captured, surroundings, session
+                code, "FileNameSyntax", table.snapshot(), captured, surroundings, session or general
             )
 
         return evaluate
@@ -292,6 +297,9 @@ class _Builder:
             Reach.of(settings, database, foundation.writer, clock),
         )
         self._hooks.world = dataclasses.replace(self._hooks.world, outreach=self._outreach())
+        self._commitment = Commitment.build(
+            configuration, foundation, self._finder.instance, self._exporter
+        )
         same_log = former is not None and former.settings.user_log == settings.user_log
         self._user_log = (
             former.user_log if former is not None and same_log else UserLog(settings.user_log)
@@ -355,8 +363,10 @@ class _Builder:
         router = Router(self._handlers(storage), storage.payload)
         life = AssociationLife(router.run, self._hooks.lua_events, self._hooks.surroundings)
         router.before = life.before_command
+        counters = self._foundation.counters
+        router.refused = lambda: counters.count(UNKNOWN)
         timeouts = Timeouts.of(settings.tcpip_timeout_s)
-        return Terms(policy, life.run, settings.max_associations, timeouts)
+        return Terms(policy, counters.serving(life.run), settings.max_associations, timeouts)
 
     def _handlers(self, storage: StorageService) -> dict[tuple[CommandField, str], Handler]:
         events = self._hooks.events
@@ -386,7 +396,7 @@ class _Builder:
             handlers[CommandField.C_MOVE_RQ, f"{root}.2"] = move
             handlers[CommandField.C_MOVE_RQ, f"{_PRIVATE_RETRIEVE}.{number}.2"] = move
             handlers[CommandField.C_GET_RQ, f"{root}.3"] = retrieve.get_handler(levels)
-        return self._foundation.counters.counting(handlers)
+        return self._foundation.counters.counting(handlers | self._commitment.handlers())
 
     def _virtual_retrieval(self, servers: VirtualServers) -> VirtualRetrieval:
         foundation = self._foundation
@@ -417,6 +427,9 @@ class _Builder:
             perform=self._performer().perform,
             halt=self._loop_of,
             mirror=self._mirrors(),
+            errands=self._commitment.errands,
+            mover=self._foundation.mover,
+            refusals=self._foundation.refusals,
         )
 
     def _loop_of(self, debt: Debt) -> str:
@@ -444,6 +457,7 @@ class _Builder:
             self._caretaker,
             world.reach.files.place,
             hooks.run_statements,
+            forget_uids=world.reach.uids.forget,
         )
         peers = Peers(configuration.nodes, self._settings, configuration.sop_list)
         return Outreach(peers, archive, foundation.server or _no_server)
@@ -462,6 +476,7 @@ class _Builder:
             foundation.clock,
             foundation.wake,
             StoredRules(self._rules.events, hooks.surroundings),
+            hooks.name_by_lua(self._settings),
         )
 
     def _performer(self) -> Performer:
@@ -473,7 +488,9 @@ class _Builder:
         retrieval = Retrieval(self._settings, self._configuration.nodes, foundation.expected)
         retrieve = hooks.events.hook(Event.RETRIEVE)
         settings, exporter = self._settings, self._exporter
-        performer = Performer(foundation.database, self._finder, exporter, settings, retrieve)
+        performer = Performer(
+            foundation.database, self._finder, exporter, settings, retrieve, foundation.clock
+        )
         operations = Operations(
             performer.select,
             self._caretaker,

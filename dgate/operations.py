@@ -17,8 +17,8 @@ from pathlib import Path
 from dgate.archive.export import Exporter
 from dgate.archive.levels import Level
 from dgate.archive.maintenance.caretaker import Caretaker
-from dgate.archive.maintenance.delete import Deleter, StillArriving, StillOwed
-from dgate.archive.maintenance.identity import Correction
+from dgate.archive.maintenance.correction import Correction
+from dgate.archive.maintenance.delete import Deleter, NotThere, StillArriving, StillOwed
 from dgate.archive.records import InstanceRef
 from dgate.delivery.performing import Operation, Performed, keys_of
 from dgate.delivery.records import Debt
@@ -220,9 +220,14 @@ def _whole(scope: ObjectScope) -> Level | None:
 
 
 def _deleted(deleter: Deleter, level: Level, key: str, rule: str) -> int:
+    """Delete an entity and return how many objects that were; none where it has gone meanwhile."""
     gone = 0
-    for progress in deleter.delete(level, key, who=_WHO, why=f"delete by {rule}"):
-        gone = progress.images
+    try:
+        for progress in deleter.delete(level, key, who=_WHO, why=f"delete by {rule}"):
+            gone = progress.images
+    except NotThere:
+        # What was to be reached is so: somebody else has deleted it, or corrected its IDs.
+        log.info("%s wanted to delete what was gone already.", rule)
     return gone
 
 

@@ -11,6 +11,8 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
+from dgate.archive.asidecommands import aside_commands
+from dgate.archive.diskwatch import DiskWatch
 from dgate.archive.folding import Folding
 from dgate.archive.housekeeping import Housekeeper
 from dgate.archive.maintenance.caretaker import Caretaker
@@ -21,11 +23,13 @@ from dgate.archive.maintenance.stored_rules import StoredRules
 from dgate.archive.orders import load_orders
 from dgate.archive.scheduling import worklist_commands
 from dgate.archive.watcher import Watching
+from dgate.committing import keeper
 from dgate.config.settings import Settings
 from dgate.foundation import Foundation
 from dgate.generation import Generation
 from dgate.ops.control import Command
 from dgate.ops.log import Logs, LogSettings
+from dgate.reconciling import expected_part, reconcile_part, reconciling_commands
 from dgate.services.luaclock import Happening, LuaClock
 
 Current = Callable[[], Generation]
@@ -63,8 +67,12 @@ def background_parts(foundation: Foundation, current: Current) -> list[Part]:
             lambda data: load_orders(data, current().worklist),
         ),
         housekeeper(foundation, current),
+        DiskWatch(lambda: current().settings, lambda: current().devices, foundation.clock),
         lua_clock(foundation, current),
         Folding(foundation.database, foundation.schema, foundation.writer),
+        keeper(foundation),
+        reconcile_part(foundation, current),
+        expected_part(foundation, current),
     ]
 
 
@@ -86,6 +94,8 @@ def control_commands(foundation: Foundation, current: Current) -> Mapping[str, C
         ),
         **maintenance_commands(lambda: caretaker(foundation, current())),
         **worklist_commands(lambda: current().worklist),
+        **reconciling_commands(foundation, current),
+        **aside_commands(lambda: current().settings, lambda: current().ingest, foundation.clock),
     }
 
 
@@ -127,6 +137,7 @@ def caretaker(foundation: Foundation, generation: Generation) -> Caretaker:
         foundation.clock,
         foundation.wake,
         StoredRules(generation.rules.events, generation.hooks.surroundings),
+        generation.hooks.name_by_lua(generation.settings),
     )
 
 

@@ -25,6 +25,8 @@ OTHER_NAMES = {
     "SyncStorageArea",
     "RemoteAE",
     "LocalAE",
+    # Of systemd.
+    "LimitNOFILE",
     # Columns of the index.
     "ImageNumber",
     "PatientNam",

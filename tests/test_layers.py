@@ -21,7 +21,9 @@ LAYERS = (
     ("gateway",),
     ("console",),
     ("parts", "reloading"),
+    ("reconciling",),
     ("generation",),
+    ("committing",),
     ("foundation", "tracing"),
     ("operations",),
     ("surroundings", "inspection"),
@@ -32,7 +34,7 @@ LAYERS = (
     ("net",),
     ("dicom", "config"),
     ("ops",),
-    ("errors", "clock", "disk"),
+    ("errors", "clock", "disk", "printable"),
 )
 NEVER = {("cli", "web"), ("cli", "services"), ("cli", "hl7")}
 

@@ -54,7 +54,8 @@ _SQLITE_REMEDIES = {
     sqlite3.SQLITE_BUSY: "another program holds the file: close it",
     sqlite3.SQLITE_LOCKED: "another program holds the file: close it",
     sqlite3.SQLITE_READONLY: "the file is read-only: give the server's user write permission",
-    sqlite3.SQLITE_CANTOPEN: "check that the folder exists and may be written",
+    sqlite3.SQLITE_CANTOPEN: "check that the folder exists and may be written, and "
+    "that the server may have more files open (LimitNOFILE, ulimit -n)",
     sqlite3.SQLITE_PERM: "give the server's user write permission",
     sqlite3.SQLITE_IOERR: "check the disk",
     sqlite3.SQLITE_FULL: "free space on its disk",
@@ -296,6 +297,33 @@ class Database:
         """Tell whether another gateway wrote the same rows meanwhile, so that the same transaction
         can succeed when it is tried again."""
         return not self.embedded and servers.code_of(exc) in servers.CONFLICTS
+
+    def empty_log(self, connection: Connection, *, wait: bool) -> bool:
+        """Bring SQLite's log into its file before anything is written behind what is in it; returns
+        False while somebody reads in it, after the usual time if told to wait.
+
+        When a sync of the log has failed, the system may go on showing what never came to the disk.
+        Who opens the file anew takes that for committed, and all that is written behind it is lost
+        with it in a power cut, however well synced.
+        """
+        if not self.embedded:
+            return True
+        usual = connection.execute("PRAGMA busy_timeout").fetchone()[0]
+        try:
+            if not wait:
+                connection.execute("PRAGMA busy_timeout = 0")
+            (busy, _, _) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        finally:
+            connection.execute(f"PRAGMA busy_timeout = {int(usual)}")
+        return not busy
+
+    def has_undone(self, exc: BaseException) -> bool:
+        """Tell whether a commit that failed so has left nothing.
+
+        SQLite's has, unless the disk failed: when the log is complete and its sync fails, the next
+        one to recover the log may find a whole transaction in it.
+        """
+        return self.embedded and getattr(exc, "sqlite_errorcode", 0) & 0xFF != sqlite3.SQLITE_IOERR
 
     def _ignored(self) -> list[str]:
         if self.path is not None:

@@ -7,20 +7,23 @@ local path. Not for names (`dgate.archive.naming`) nor for the order of steps
 
 from __future__ import annotations
 
+import errno
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from pathlib import Path, PurePath
 from typing import Protocol
 
 from dgate.archive.alarm import SpaceAlarm
-from dgate.archive.files import Part, free_bytes
+from dgate.archive.files import TOO_MANY_FILES, Part
 from dgate.archive.folder import PREVIOUS, FolderDevice, ReadOnlyFolder, StagedFile
 from dgate.archive.spool import Spool
 from dgate.archive.volumes import Volumes
+from dgate.archive.watermark import MEGABYTE, Limits, Place, Room, View, Watermark
 from dgate.clock import Clock
-from dgate.config.settings import Durability, Settings
-from dgate.dicom.payload import SpillFile
-from dgate.errors import OutOfSpace
+from dgate.config.settings import Durability, Engine, Settings
+from dgate.dicom.filedata import FileData
+from dgate.dicom.payload import NoRoom, SpillFile
+from dgate.errors import OutOfSpace, StoreError, TooManyFiles
 
 __all__ = [
     "MEGABYTE",
@@ -35,8 +38,8 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
-MEGABYTE = 1 << 20
-FREE_SPACE_AGE_S = 1.0
+_NOT_THE_DEVICE = frozenset((*TOO_MANY_FILES, errno.ENAMETOOLONG, errno.ENOMEM))
+"""Failures that say nothing about the device."""
 
 
 class Reader(Protocol):
@@ -51,12 +54,15 @@ class Reader(Protocol):
         """Return up to `size` bytes; fewer only at the end of the file."""
         ...
 
-    def view(self) -> memoryview:
-        """Return the whole file as a buffer; raises OSError when it cannot be read."""
+    def data(self, start: int = 0, folder: Path | None = None) -> memoryview | FileData:
+        """Return what stands from `start` on, readable also when the reader is closed.
+
+        `folder` is for a temporary file. Raises OSError when it cannot be read.
+        """
         ...
 
     def close(self) -> None:
-        """Give the file back; views of it stay valid. Safe to call twice."""
+        """Give the file back. Safe to call twice."""
         ...
 
 
@@ -70,6 +76,10 @@ class Device(Protocol):
 
     def free_bytes(self) -> int:
         """Return how much more fits."""
+        ...
+
+    def room(self) -> Room:
+        """Return what the file system still takes; never raises."""
         ...
 
     def spill(self, sop_instance: str, header: bytes) -> SpillFile:
@@ -124,36 +134,33 @@ class Device(Protocol):
 
 
 class Devices:
-    """The devices MAG0..MAGn and the spool, and the choice among them."""
+    """The devices MAG0..MAGn and the spool, and the choice among them; `watermark` says which of
+    them take objects."""
 
     def __init__(
         self,
         devices: Sequence[Device],
         spool: Spool,
-        clock: Clock,
+        watermark: Watermark,
         *,
-        full_threshold_bytes: int,
-        ignore_threshold: bool = False,
         low_water_bytes: int = 0,
         mirrors: Mapping[str, FolderDevice] | None = None,
         volumes: Volumes | None = None,
         alarm: SpaceAlarm | None = None,
+        places: Sequence[Place] = (),
     ) -> None:
+        """`places` have to have room whatever device is chosen."""
         self.spool = spool
         self._devices = {device.name: device for device in devices}
         self._ordered = tuple(devices)
-        self._clock = clock
-        self._threshold = full_threshold_bytes
-        self._ignore_threshold = ignore_threshold
-        self._low_water = 0 if ignore_threshold else low_water_bytes
+        self.watermark = watermark
+        self.places = tuple(places)
+        self._low_water = 0 if watermark.limits.ignored else low_water_bytes
         self.mirrors: Mapping[str, FolderDevice] = mirrors or {}
         """By the name of the device that each is a copy of."""
         self._volumes = volumes
         self.alarm = alarm or SpaceAlarm()
         """Rung when the device chosen for a new file has less free than MAGDeviceThreshold."""
-        # Device to (time until which the number counts, free bytes). Two threads may refresh it at
-        # once; both write the truth.
-        self._free: dict[str, tuple[float, int]] = {}
 
     @classmethod
     def from_settings(
@@ -161,7 +168,7 @@ class Devices:
         settings: Settings,
         clock: Clock,
         former: Devices | None = None,
-        probe: Callable[[str], int] = free_bytes,
+        probe: Callable[[str], int] | None = None,
         *,
         prepare: bool = True,
     ) -> Devices:
@@ -171,7 +178,7 @@ class Devices:
 
         What `former`, the devices by earlier settings, has already is taken over and not prepared
         again; its spool always is. `probe` returns the free bytes of a folder's file system, or
-        raises OSError.
+        raises OSError; None = the file system is asked.
         """
         durable = settings.durability is Durability.FULL
         known = {
@@ -197,9 +204,9 @@ class Devices:
         return cls(
             folders,
             spool,
-            clock,
-            full_threshold_bytes=settings.mag_device_full_threshold_mb * MEGABYTE,
-            ignore_threshold=settings.ignore_mag_device_threshold,
+            Watermark(
+                limits_of(settings), clock, None if former is None else former.watermark.memory
+            ),
             low_water_bytes=settings.mag_device_threshold_mb * MEGABYTE,
             # Not prepared: a mirror that is away must not keep the server from starting.
             mirrors={
@@ -208,6 +215,7 @@ class Devices:
             },
             volumes=Volumes(dict(settings.jukebox_devices), dict(settings.cache_devices)),
             alarm=None if former is None else former.alarm,
+            places=places_of(settings),
         )
 
     def __iter__(self) -> Iterator[Device]:
@@ -238,43 +246,129 @@ class Devices:
     def choose(self, preferred: str | None = None) -> Device:
         """Return the device for a new file: the preferred one, else the first, that has room.
 
+        One on which writing has just failed is the last choice.
+
         Raises:
-            OutOfSpace: no device has more free space than MAGDeviceFullThreshold.
+            OutOfSpace: no device has more free space than its reserve, or the disk of the database
+            or of the base folder has not even half of it.
         """
+        self.admit_places()
         if preferred is not None:
             device = self._devices.get(preferred.upper())
-            if device is not None and self._has_room(device):
+            if device is not None and self.takes(device):
                 return self._chosen(device)
             log.debug("The device %s asked for by a rule has no room or is unknown.", preferred)
+        last = None
         for device in self._ordered:
-            if self._has_room(device):
-                return self._chosen(device)
+            if self.watermark.admits(device):
+                if not self.watermark.is_failing(device.name):
+                    return self._chosen(device)
+                last = last or device
+        if last is not None:
+            return self._chosen(last)
         if self._low_water:
             for device in self._ordered:
                 self.alarm.ring(device.name)
-        raise OutOfSpace(
-            "all storage devices are full" if self._ordered else "no storage device is configured",
-            where=", ".join(self._devices),
-            remedy="free space or add a MAGDevice",
-        )
+        raise self._full()
+
+    def takes(self, device: Device) -> bool:
+        """Tell whether a device has room and can be written, as far as is known."""
+        return self.watermark.admits(device) and not self.watermark.is_failing(device.name)
+
+    def failed(self, device: Device, exc: OSError | StoreError) -> None:
+        """Note that writing to a device failed: others go before it for a while.
+
+        Not for one that only has less room than one object needs.
+        """
+        cause = exc if isinstance(exc, OSError) else exc.__cause__
+        if isinstance(cause, NoRoom) or not isinstance(cause, OSError):
+            return
+        if cause.errno not in _NOT_THE_DEVICE and len(self._ordered) > 1:
+            self.watermark.fail(device.name, cause.strerror or str(cause))
+
+    def goes_on_after(self, device: Device, exc: StoreError) -> bool:
+        """Note that a device could not take a file; tell whether another one may."""
+        self.failed(device, exc)
+        return not isinstance(exc, TooManyFiles) and self.other_than(device) is not None
+
+    def other_than(self, area: Device | Spool, more_bytes: int = 0) -> Device | None:
+        """Return another device that takes so many bytes more; None when there is none."""
+        for device in self._ordered:
+            if device is not area and self.takes(device) and self.has_room_for(device, more_bytes):
+                return device
+        return None
 
     def has_room_for(self, area: Device | Spool, more_bytes: int) -> bool:
-        """Tell whether an area may take so many more bytes without falling below
-        MAGDeviceFullThreshold, by a fresh look."""
-        return self._ignore_threshold or area.free_bytes() - more_bytes > self._threshold
+        """Tell whether an area may take so many more bytes and keeps its reserve, by a fresh
+        look."""
+        if self.watermark.limits.ignored:
+            return True
+        free, room = area.free_bytes(), area.room()
+        return self.watermark.has_room_for(free, room, more_bytes)
+
+    def admit_places(self) -> None:
+        """Raise OutOfSpace where the database or the log could not go on for long."""
+        for place in self.places:
+            if not self.watermark.admits(place, is_device=False):
+                view = self.watermark.view(place, is_device=False)
+                raise OutOfSpace(
+                    f"the disk of the {place.name} {view.reason}",
+                    where=str(place.folder),
+                    remedy=view.remedy,
+                )
+
+    def admit_spool(self) -> None:
+        """Raise OutOfSpace where the spool may take no copy of an object that is not stored."""
+        self.admit_places()
+        if not self.has_room_for(self.spool, 0):
+            raise OutOfSpace(
+                "the disk of the spool is full",
+                where=str(self.spool.folder),
+                remedy="free space there, or see to the destinations that do not answer",
+            )
+
+    def views(self) -> Iterator[tuple[str, View, bool]]:
+        """Yield name and state of each device and place, and whether it is a device."""
+        for device in self._ordered:
+            yield device.name, self.watermark.view(device), True
+        for place in self.places:
+            yield place.name, self.watermark.view(place, is_device=False), False
 
     def _chosen(self, device: Device) -> Device:
-        if self._low_water and self._free_bytes(device) < self._low_water:
+        if self._low_water and self.watermark.view(device).room.free_bytes < self._low_water:
             self.alarm.ring(device.name)
         return device
 
-    def _has_room(self, device: Device) -> bool:
-        return self._ignore_threshold or self._free_bytes(device) > self._threshold
+    def _full(self) -> OutOfSpace:
+        """Return why no device can be chosen."""
+        views = {device.name: self.watermark.view(device) for device in self._ordered}
+        where = ", ".join(self._devices)
+        if not views:
+            what, remedy = "no storage device is configured", "add a MAGDevice"
+        elif all(view.is_full for view in views.values()):
+            what, remedy = "all storage devices are full", "free space or add a MAGDevice"
+        else:
+            name, view = next((name, view) for name, view in views.items() if not view.is_full)
+            what, remedy = f"no storage device takes objects: {name} {view.reason}", view.remedy
+        return OutOfSpace(what, where=where, remedy=remedy)
 
-    def _free_bytes(self, device: Device) -> int:
-        until, free = self._free.get(device.name, (0.0, 0))
-        now = self._clock.monotonic()
-        if now >= until:
-            free = device.free_bytes()
-            self._free[device.name] = (now + FREE_SPACE_AGE_S, free)
-        return free
+
+def limits_of(settings: Settings) -> Limits:
+    """Return what the settings keep free."""
+    return Limits(
+        settings.mag_device_full_threshold_mb * MEGABYTE,
+        settings.disk_reserve,
+        settings.inode_reserve,
+        settings.ignore_mag_device_threshold,
+    )
+
+
+def places_of(settings: Settings) -> list[Place]:
+    """Return what has to go on beside the devices: the base folder, with logs and `dgate/aside`,
+    and the embedded database's folder."""
+    places = [Place("base folder", settings.base_folder)]
+    if settings.engine is Engine.SQLITE:
+        folder = Path(settings.sql_server).parent
+        if folder != settings.base_folder:
+            places.append(Place("database", folder))
+    return places

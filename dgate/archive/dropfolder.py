@@ -53,6 +53,9 @@ from dgate.rules.session import Session
 
 log = logging.getLogger(__name__)
 
+_SOURCE = "folder"
+"""What the ledger says of where the objects came from."""
+
 FAILED = "failed"
 SETTLED_S = 0.9
 """How long a file must not have changed; a little less than the pause between two looks."""
@@ -264,7 +267,7 @@ class DropFolder:
             return
         wrapping = wrapping_of(os.pread(file.fileno(), 512, 0))
         if wrapping is Wrapping.NONE:
-            import_open_file(ingest, file, str(self.path / name), self._session)
+            import_open_file(ingest, file, str(self.path / name), self._session, _SOURCE)
             return
         wrong = []
         found = 0
@@ -273,7 +276,7 @@ class DropFolder:
                 raise _Busy
             found += 1
             try:
-                import_stream(ingest, content, str(self.path / name), self._session)
+                import_stream(ingest, content, str(self.path / name), self._session, _SOURCE)
             except (NotDicom, DataSetMismatch, Refused, RuleError) as exc:
                 wrong.append(f"{inner}: {exc}")
                 if wrapping is Wrapping.GZIP:

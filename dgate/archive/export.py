@@ -22,7 +22,9 @@ from dgate.archive.naming import is_confined
 from dgate.archive.records import InstanceRef
 from dgate.archive.spool import SPOOL_DEVICE
 from dgate.config.settings import Settings
+from dgate.dicom.filedata import FileData, as_buffer
 from dgate.dicom.part10 import FileMeta, read_meta
+from dgate.dicom.scan import Buffer
 from dgate.dicom.table import ElementTable, Slice
 from dgate.dicom.transcode import convert, convert_header_only
 from dgate.errors import Missing, NotDicom, StoreError
@@ -188,7 +190,7 @@ class Exporter:
             sop_instance = meta.sop_instance or ref.sop_instance
             stored_as = meta.syntax
             if rewrite is not None:
-                table = ElementTable(self._view(reader, head)[start:], meta.syntax)
+                table = ElementTable(self._data(reader, head, start), meta.syntax)
                 rewrite(table)
                 if table.revision:
                     pieces = _patched(table, pieces[0])
@@ -215,7 +217,7 @@ class Exporter:
         try:
             if len(pieces) > 1:
                 reader, pieces = self._assembled(reader, pieces)
-            pieces = _converted(reader, pieces[0], outgoing.syntax, syntax)
+            pieces = self._recoded(reader, pieces[0], outgoing.syntax, syntax)
         except BaseException:
             reader.close()
             raise
@@ -229,7 +231,7 @@ class Exporter:
             Missing, NotDicom or another StoreError, as `open` does.
         """
         with self._opened(ref) as (reader, meta, head):
-            yield ElementTable(self._view(reader, head)[meta.data_offset :], meta.syntax)
+            yield ElementTable(self._data(reader, head, meta.data_offset), meta.syntax)
 
     def head(self, ref: InstanceRef) -> bytes:
         """Return what stands before the data set in an object's file: nothing in a bare one.
@@ -237,10 +239,8 @@ class Exporter:
         Raises:
             Missing, NotDicom or another StoreError, as `open` does.
         """
-        with self._opened(ref) as (reader, meta, head):
-            if meta.data_offset <= len(head):
-                return head[: meta.data_offset]
-            return _mapped(reader)[: meta.data_offset].tobytes()
+        with self._opened(ref) as (_, meta, head):
+            return head[: meta.data_offset]
 
     def path(self, ref: InstanceRef) -> PurePath:
         """Return where an object's file is, as rules see it."""
@@ -328,8 +328,25 @@ class Exporter:
                 continue
         raise FileNotFoundError(ref.name)
 
-    def _view(self, reader: Reader, head: bytes) -> memoryview:
-        return memoryview(head) if len(head) == reader.size else _mapped(reader)
+    def _data(self, reader: Reader, head: bytes, start: int) -> Buffer | FileData:
+        """Return what stands from `start` on; raises StoreError when it cannot be read."""
+        if len(head) == reader.size:
+            return memoryview(head)[start:]
+        try:
+            return reader.data(start, self._temp_dir)
+        except OSError as exc:
+            raise StoreError(f"the stored file cannot be read: {exc.strerror}") from exc
+
+    def _recoded(self, reader: Reader, whole: _Piece, syntax: str, target: str) -> list[_Piece]:
+        """Return a data set in another syntax; native pixels are not loaded for a new header."""
+        if not isinstance(whole, _Range):
+            return _converted(memoryview(whole), syntax, target)
+        data = self._data(reader, b"", whole.offset)
+        changed = convert_header_only(data, syntax, target)
+        if changed is None:
+            return [convert(as_buffer(data), syntax, target)]
+        header, rest = changed
+        return [header, _Range(whole.offset + rest, whole.length - rest)]
 
     def _assembled(self, reader: Reader, pieces: Sequence[_Piece]) -> tuple[Reader, list[_Piece]]:
         """Bring a data set of several pieces together: in memory, or in a file without a name."""
@@ -349,14 +366,6 @@ class Exporter:
             ) from exc
         reader.close()
         return assembled, [_Range(0, assembled.size)]
-
-
-def _mapped(reader: Reader) -> memoryview:
-    """Return the whole file as a buffer; raises StoreError when it cannot be read."""
-    try:
-        return reader.view()
-    except OSError as exc:
-        raise StoreError(f"the stored file cannot be read: {exc.strerror}") from exc
 
 
 def read_head(reader: Reader) -> tuple[FileMeta, bytes]:
@@ -391,18 +400,11 @@ def _patched(table: ElementTable, whole: _Piece) -> list[_Piece]:
     return pieces
 
 
-def _converted(reader: Reader, whole: _Piece, syntax: str, target: str) -> list[_Piece]:
-    """Return a data set in another syntax; native pixels are not loaded for a new header."""
-    if isinstance(whole, _Range):
-        view = _mapped(reader)[whole.offset : whole.offset + whole.length]
-    else:
-        view = memoryview(whole)
+def _converted(view: memoryview, syntax: str, target: str) -> list[_Piece]:
     changed = convert_header_only(view, syntax, target)
     if changed is None:
         return [convert(view, syntax, target)]
     header, rest = changed
-    if isinstance(whole, _Range):
-        return [header, _Range(whole.offset + rest, whole.length - rest)]
     return [header, view[rest:]]
 
 

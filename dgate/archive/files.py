@@ -10,23 +10,41 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import mmap
 import os
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from dgate.dicom.filedata import FileData
 from dgate.dicom.payload import SpillFile
 from dgate.disk import sync_folder
-from dgate.errors import OutOfSpace, StoreError, Unreadable
+from dgate.errors import OutOfSpace, StoreError, TooManyFiles, Unreadable
 
 COPY_BYTES = 1 << 20
 _LOADED_BYTES = 4 << 20
-"""Files up to this size are read for a view, longer ones mapped."""
+"""Files up to this size are read as a whole, of longer ones what is looked at."""
 _MOST_BUFFERS = 1000
 """Buffers per writev; the kernel takes 1024."""
 _NO_KERNEL_COPY = frozenset({errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
+
+
+TOO_MANY_FILES = {
+    errno.EMFILE: "raise the limit of open files (LimitNOFILE in the service file, or ulimit -n), "
+    "or lower MaxAssociations",
+    errno.ENFILE: "raise fs.file-max of this machine (sysctl)",
+}
+_REMEDIES = {
+    errno.ENOSPC: "free space or inodes (df, df -i), or add a MAGDevice",
+    errno.EDQUOT: "raise the disk quota of the server's user, or free space",
+    errno.EROFS: "look for disk errors in the system's log, then mount the disk for writing",
+    errno.EIO: "the disk fails: look into the system's log, and replace it",
+    errno.EACCES: "give the server's user write permission",
+    errno.EPERM: "give the server's user write permission",
+    errno.ESTALE: "mount the network disk anew",
+    errno.ENODEV: "mount the disk",
+    errno.ENOENT: "mount the disk, or create the folder",
+}
 
 
 class FileRange(NamedTuple):
@@ -70,39 +88,51 @@ class FileReader:
         """Return up to `size` bytes; fewer only at the end of the file."""
         return os.pread(self._descriptor, size, offset)
 
-    def view(self) -> memoryview:
-        """Return the whole file as a buffer; a long one stays on disk, so memory is bounded.
+    def data(self, start: int = 0, folder: Path | None = None) -> memoryview | FileData:
+        """Return what stands from `start` on; a long file stays on disk, so memory is bounded.
 
-        Raises OSError when it cannot be read, or is shorter than it was.
+        It stays readable when the reader is closed. A file is never mapped: whoever cuts it short
+        would kill the process with the next look at a page that is gone.
+
+        Args:
+            folder: for a temporary file, should somebody need all of a long file as one buffer.
+
+        Raises:
+            OSError: the file cannot be read, or is shorter than it was.
         """
-        if self.size <= _LOADED_BYTES:
-            buffer = memoryview(bytearray(self.size))
-            self._read_through(lambda start, size: buffer[start : start + size])
-            return buffer.toreadonly()
-        # To look at a mapped page that the disk cannot read, or that was cut off, kills the
-        # process. So all of it is read once before: what the disk cannot give is an error here,
-        # and the rest is in memory, or was readable a moment ago. Nobody cuts a stored file short:
-        # dgate writes each under a temporary name and later only renames, links or unlinks it, and
-        # an unlinked file keeps its content while it is open or mapped.
-        scratch = memoryview(bytearray(COPY_BYTES))
-        self._read_through(lambda _, size: scratch[:size])
-        return memoryview(mmap.mmap(self._descriptor, self.size, access=mmap.ACCESS_READ))
-
-    def _read_through(self, place: Callable[[int, int], memoryview]) -> None:
-        """Read the whole file piece by piece, each into the buffer that `place` gives for it."""
-        start = 0
-        while start < self.size:
-            target = place(start, min(COPY_BYTES, self.size - start))
-            count = os.preadv(self._descriptor, [target], start)
+        if self.size > _LOADED_BYTES:
+            own = _OwnFile(os.dup(self._descriptor))
+            return FileData(own, start, max(0, self.size - start), folder)
+        buffer = memoryview(bytearray(max(0, self.size - start)))
+        done = 0
+        while done < len(buffer):
+            count = os.preadv(self._descriptor, [buffer[done:]], start + done)
             if count == 0:
                 raise OSError(errno.EIO, "the file is shorter than it was")
-            start += count
+            done += count
+        return buffer.toreadonly()
 
     def close(self) -> None:
         """Close the file; views of it stay valid. Safe to call twice."""
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
+
+
+class _OwnFile:
+    """An open file that is closed when nobody uses it any more."""
+
+    __slots__ = ("_descriptor",)
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        """Return up to `size` bytes; fewer only at the end of the file."""
+        return os.pread(self._descriptor, size, offset)
+
+    def __del__(self) -> None:
+        os.close(self._descriptor)
 
 
 def write_file(path: str, parts: Sequence[Part], *, durable: bool) -> None:
@@ -237,10 +267,16 @@ def storage_failure(exc: OSError, path: str) -> StoreError:
             where=path,
             remedy="set a smaller MaxFileNameLength or another FileNameSyntax",
         )
+    if exc.errno in TOO_MANY_FILES:
+        return TooManyFiles(
+            f"the file cannot be opened: {exc.strerror}",
+            where=path,
+            remedy=TOO_MANY_FILES[exc.errno],
+        )
     return OutOfSpace(
         f"the file cannot be written: {exc.strerror or exc}",
         where=path,
-        remedy="free space, repair the device, or add a MAGDevice",
+        remedy=_REMEDIES.get(exc.errno or 0, "repair the device, or add a MAGDevice"),
     )
 
 

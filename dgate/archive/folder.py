@@ -20,12 +20,12 @@ from dgate.archive.files import (
     FileReader,
     Part,
     create_folders,
-    free_bytes,
     open_spill,
     storage_failure,
     unlink_quietly,
     write_file,
 )
+from dgate.archive.watermark import Room, room_of
 from dgate.dicom.payload import SpillFile
 
 log = logging.getLogger(__name__)
@@ -58,8 +58,10 @@ class FolderDevice:
         root: Path,
         *,
         durable: bool = True,
-        probe: Callable[[str], int] = free_bytes,
+        probe: Callable[[str], int] | None = None,
     ) -> None:
+        """`probe` returns the free bytes of the folder's file system, or raises OSError; None =
+        the file system is asked."""
         self._name = name
         self.root = root
         self._probe = probe
@@ -85,13 +87,16 @@ class FolderDevice:
 
     def free_bytes(self) -> int:
         """Return what the file system lets an ordinary user write; 0 when it cannot be asked."""
+        return self.room().free_bytes
+
+    def room(self) -> Room:
+        """Return what the file system still takes; never raises."""
+        if self._probe is None:
+            return room_of(self._prefix)
         try:
-            return self._probe(self._prefix)
+            return room_of(self._prefix)._replace(free_bytes=self._probe(self._prefix), problem="")
         except OSError as exc:
-            log.error(
-                "The storage device %s (%s) cannot be used: %s.", self.name, self.root, exc.strerror
-            )
-            return 0
+            return Room(0, problem=exc.strerror or str(exc))
 
     def spill(self, sop_instance: str, header: bytes) -> SpillFile:
         """Open `<SOP instance>.<unique>.part`; a crash leaves it for recovery to remove."""
@@ -267,9 +272,9 @@ class FolderDevice:
 class ReadOnlyFolder(FolderDevice):
     """A volume that is only read: a CD, or the copy of one."""
 
-    def free_bytes(self) -> int:
-        """Return 0."""
-        return 0
+    def room(self) -> Room:
+        """Return that there is none."""
+        return Room(0, read_only=True)
 
     def spill(self, sop_instance: str, header: bytes) -> SpillFile:
         """Raise OSError."""

@@ -22,6 +22,7 @@ from dgate.rules.session import Session
 log = logging.getLogger(__name__)
 
 FILE_SOURCE_AE = "monitor"
+IMPORTED = "import"
 """Calling and called AE of objects that came as files (spec dimse.md section 9, incoming folder).
 """
 
@@ -99,9 +100,15 @@ def import_file(ingest: Ingest, path: Path, session: Session | None = None) -> R
 
 
 def import_open_file(
-    ingest: Ingest, file: BinaryIO, where: str, session: Session | None = None
+    ingest: Ingest,
+    file: BinaryIO,
+    where: str,
+    session: Session | None = None,
+    source: str = IMPORTED,
 ) -> Receipt:
     """Store the object in a file that is open; `where` names it in messages and to rules.
+
+    `source` is what the ledger says of where it came from.
 
     Raises what `import_file` raises.
     """
@@ -109,7 +116,7 @@ def import_open_file(
         raise NotDicom("the file is empty", where=where)
     meta = _read_head(file.fileno())
     file.seek(meta.data_offset)
-    return _store(ingest, meta, b"", file, where, session)
+    return _store(ingest, meta, b"", file, where, session, source)
 
 
 def _read_head(descriptor: int) -> FileMeta:
@@ -142,9 +149,15 @@ class Stream(Protocol):
 
 
 def import_stream(
-    ingest: Ingest, content: Stream, where: str, session: Session | None = None
+    ingest: Ingest,
+    content: Stream,
+    where: str,
+    session: Session | None = None,
+    source: str = IMPORTED,
 ) -> Receipt:
     """Store an object that can only be read once, such as one inside an archive.
+
+    `source` is what the ledger says of where it came from.
 
     Raises what `import_file` raises, and what `content` raises.
     """
@@ -152,7 +165,7 @@ def import_stream(
     if not head:
         raise NotDicom("the file is empty", where=where)
     meta = read_meta(head)
-    return _store(ingest, meta, head[meta.data_offset :], content, where, session)
+    return _store(ingest, meta, head[meta.data_offset :], content, where, session, source)
 
 
 def _store(
@@ -162,6 +175,7 @@ def _store(
     rest: Stream,
     where: str,
     session: Session | None,
+    source: str,
 ) -> Receipt:
     if session is not None:
         session.file_name = where
@@ -180,5 +194,6 @@ def _store(
             calling=FILE_SOURCE_AE,
             called=FILE_SOURCE_AE,
             session=session,
+            source=source,
         )
     )

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from dgate.archive.files import COPY_BYTES, FileRange, Part, storage_failure
+from dgate.archive.records import Arrival
 from dgate.archive.repair import Repaired
 from dgate.archive.rows import Entry
 from dgate.dicom.part10 import file_meta
@@ -47,6 +48,8 @@ class Incoming:
     """Refuse it when the index has its instance already."""
     refusal: Decision | None = None
     """WorkListMode refused the object, with what is to be forwarded all the same."""
+    arrival: Arrival | None = None
+    """What the object came as."""
     captured: Captured | None = None
     plans: list[ExportPlan] = field(default_factory=list)
 
@@ -78,6 +81,9 @@ def check_arrived(payload: Payload) -> None:
     A crash here leaves at most a spill file, which recovery removes.
     """
     if payload.error is not None:
+        cause = payload.error.__cause__
+        if isinstance(cause, StoreError):
+            raise cause
         raise storage_failure(payload.error, str(payload.error.filename or "")) from payload.error
     if payload.overflowed:
         raise StoreError(f"the data set is too large to be kept in memory: {payload.size} bytes")

@@ -20,7 +20,8 @@ from functools import partial
 from pathlib import Path, PurePath
 
 from dgate.archive.changes import ChangeLog, record_of
-from dgate.archive.devices import PREVIOUS, Device, Devices
+from dgate.archive.devices import Devices
+from dgate.archive.duplicates import Duplicates
 from dgate.archive.events import IntakeEvents
 from dgate.archive.files import hash_parts, storage_failure
 from dgate.archive.incoming import (
@@ -32,15 +33,17 @@ from dgate.archive.incoming import (
 from dgate.archive.index import Index
 from dgate.archive.jobs import DebtJob, Placing, StoreJob
 from dgate.archive.loops import Loops
-from dgate.archive.naming import Naming, extension
+from dgate.archive.naming import Naming
 from dgate.archive.obligations import Obligations
 from dgate.archive.oldfile import OldFile, old_file
+from dgate.archive.placement import Placement
 from dgate.archive.reception import Reception
 from dgate.archive.records import Arrival, InstanceRef, Outcome, Receipt
 from dgate.archive.repair import repair
 from dgate.archive.reservations import Names, Turns
 from dgate.archive.rewrites import CompletedRewrites
 from dgate.archive.spool import SPOOL_DEVICE
+from dgate.archive.troubles import Troubles
 from dgate.archive.writer import Transaction, Writer
 from dgate.clock import Clock
 from dgate.config.settings import Durability, Engine, Settings
@@ -49,6 +52,7 @@ from dgate.dicom.table import ElementTable
 from dgate.dicom.uids import transfer_syntax
 from dgate.errors import (
     OutcomeUnknown,
+    OutOfSpace,
     Refused,
     RuleError,
     StoreError,
@@ -78,6 +82,7 @@ class Traffic:
     names: Names = field(default_factory=Names)
     turns: Turns = field(default_factory=Turns)
     loops: Loops = field(default_factory=Loops)
+    troubles: Troubles = field(default_factory=Troubles)
 
     @classmethod
     def of(cls, settings: Settings) -> Traffic:
@@ -124,6 +129,10 @@ class Ingest:
         self._names = traffic.names
         self._turns = traffic.turns
         self._completed = traffic.completed
+        self._placement = Placement(settings, devices, naming, self._names)
+        self._duplicates = Duplicates(settings, devices, clock)
+        self.troubles = traffic.troubles
+        """What keeps objects out at the moment."""
         self.loops = traffic.loops
         """What has come back lately."""
         self._reception = Reception(settings, index, devices, self._events, self._must_be_whole)
@@ -216,7 +225,7 @@ class Ingest:
 
     def _apply_rules(self, item: Incoming) -> None:
         """Run the import converters and plan the exports; a crash leaves at most a spill file."""
-        if self._import_rules is not None:
+        if self._import_rules is not None and not (item.arrival and item.arrival.passed_rules):
             captured = capture(item.table, item.calling, item.called)
             revision = item.table.revision
             try:
@@ -263,10 +272,14 @@ class Ingest:
         """
         job = DebtJob(self._index, item.entry, owed, self._clock)
         try:
+            if wanted.forwards or exports:
+                self._devices.admit_spool()
             owed.forward(wanted.forwards)
             owed.request(wanted.requests, self._settings.forward_collect_delay_s)
             if exports:
                 owed.export(item.plans)
+            owed.sign(self._settings.peers)
+            owed.secure()
             if any(item.calling in (each.called, each.destination) for each in owed.drafts):
                 # It goes back to where it came from. Only then its hash is worth the time.
                 self._note_return(item, hash_parts([*data_parts(item.table, item.payload)]))
@@ -287,7 +300,7 @@ class Ingest:
         """Store the object, as a new one or in the place of the known one.
 
         The transaction that enters it decides: when it finds the index other than the look-up did,
-        nothing is written and the object is placed anew. A crash leaves what `_place` and `_commit`
+        nothing is written and the object is placed anew. A crash leaves what `_commit`
         say.
         """
         known = self._index.look_up(item.entry)
@@ -297,9 +310,11 @@ class Ingest:
                 # Found by the look-up, or by the transaction that would have entered it.
                 raise StoreError(f"there is an object {item.entry.sop_instance} already")
             if known is not None and self._leaves_alone(known):
-                return self._ignore(item, known)
+                return self._ignore(item, known, Outcome.IGNORED)
+            if known is not None and self._duplicates.keep_first(item, known):
+                return self._ignore(item, known, Outcome.ASIDE)
             owed = Obligations(self._devices.spool, item, kept=True)
-            placing = self._place(item, known)
+            placing = self._placement.place(item, known)
             job = StoreJob(
                 self._index, self._completed, item.entry, placing, owed, self._clock, on_entry
             )
@@ -307,7 +322,9 @@ class Ingest:
                 found = self._commit(item, job)
             except OutcomeUnknown:
                 raise
-            except StoreError:
+            except StoreError as exc:
+                if placing.failed and self._devices.goes_on_after(placing.device, exc):
+                    continue
                 # Unless another program has entered this very instance, the cause stands.
                 known = None if job.published or known else self._index.look_up(item.entry)
                 if known is None:
@@ -338,39 +355,12 @@ class Ingest:
         device = self._devices.get(known.device)
         return device is not None and old_file(device, known) is OldFile.OURS
 
-    def _ignore(self, item: Incoming, known: InstanceRef) -> Receipt:
+    def _ignore(self, item: Incoming, known: InstanceRef, outcome: Outcome) -> Receipt:
         """Keep nothing of an object that stays as it is, but pass on what rules forwarded."""
         owed = Obligations(self._devices.spool, item, kept=False)
         self._owe(item, owed, item.verdict, exports=False)
         log.debug("A known object was left as it is: %s.", known.name)
-        return Receipt(Outcome.IGNORED, item.entry.sop_instance, known.device, known.name)
-
-    def _place(self, item: Incoming, known: InstanceRef | None) -> Placing:
-        """Choose device and name; nothing is on disk yet, the name is only reserved."""
-        encapsulated = transfer_syntax(item.table.syntax).encapsulated
-        name = self._naming.name(
-            item.table, item.entry, item.calling, item.called, encapsulated=encapsulated
-        )
-        if known is None:
-            device = self._devices.choose(item.verdict.device)
-            name = self._names.reserve(device, name)
-            return Placing(device, name, None, replaces=False, by_hash=False)
-        old = self._devices.get(known.device)
-        state = OldFile.UNREACHABLE if old is None else old_file(old, known)
-        if old is not None and state in (OldFile.OURS, OldFile.LOST):
-            same_kind = extension(known.name).lower() == extension(name).lower()
-            if same_kind and not self._settings.rename_on_rewrite:
-                return _in_place(old, known)
-        device = self._devices.choose(item.verdict.device)
-        name = self._names.reserve(device, name)
-        if (known.device, known.name) == (device.name, name):
-            return _in_place(device, known)
-        # While the old file is there, its row protects it, and a new name is enough to tell
-        # afterwards whether the commit happened.
-        placing = Placing(device, name, known, replaces=False, by_hash=state is OldFile.LOST)
-        if old is not None and state is OldFile.OURS:
-            placing.leftover = (old, known.name)
-        return placing
+        return Receipt(outcome, item.entry.sop_instance, known.device, known.name)
 
     def _commit(self, item: Incoming, job: StoreJob) -> InstanceRef | None:
         """Write the bytes, commit, clean up; returns what the index had of the instance.
@@ -389,7 +379,9 @@ class Ingest:
             job.owed.forward(item.verdict.forwards)
             job.owed.request(item.verdict.requests, self._settings.forward_collect_delay_s)
             job.owed.export(item.plans)
+            job.owed.sign(self._settings.peers)
             job.owed.mirror(self._devices, placing.device.name)
+            job.owed.secure()
             found = self._writer.run(job)
         except OutcomeUnknown:
             # The name stays reserved and the file as it is: recovery sees whether there is a row.
@@ -431,6 +423,9 @@ class Ingest:
                 placing.staged = placing.device.stage(
                     item.entry.sop_instance, placing.name, parts, rewrites=placing.by_hash
                 )
+        except OutOfSpace:
+            placing.failed = True
+            raise
         finally:
             if converted is not None:
                 converted.close()
@@ -458,6 +453,7 @@ class Ingest:
         """
         placing = job.placing
         placing.device.settle(placing.name)
+        self._devices.watermark.work(placing.device.name)
         self._completed.settle(job.settling, job.synced)
         if placing.known is None:
             return
@@ -471,12 +467,6 @@ class Ingest:
                 log.error("The file that was replaced could not be removed: %s", exc)
                 return
         self._completed.complete(placing.known.sop_instance, folders)
-
-
-def _in_place(device: Device, known: InstanceRef) -> Placing:
-    """Return the placing of an object that takes the known one's name."""
-    leftover = (device, known.name + PREVIOUS)
-    return Placing(device, known.name, known, replaces=True, by_hash=True, leftover=leftover)
 
 
 def _let_go(payload: Payload) -> None:

@@ -39,6 +39,8 @@ class Placing:
     staged: str = ""
     adopted: bool = False
     """The staged file is the payload's own spill file."""
+    failed: bool = False
+    """The device could not take the file."""
 
 
 class StoreJob:
@@ -114,7 +116,7 @@ class StoreJob:
             placing.staged, placing.name, keep_previous=placing.replaces
         )
         self.settling = self._completed.unsynced()
-        self.synced = folders | self.owed.folders
+        self.synced = folders
         return self.synced
 
 
@@ -134,9 +136,9 @@ class DebtJob:
         self._index.add_debts(transaction, ref, self._owed.drafts, self._clock.now())
 
     def publish(self) -> Set[Path]:
-        """Nothing to rename; the spool's folder is synced with the group's."""
+        """Nothing to rename: the copies are durable already."""
         self.committed = True
-        return self._owed.folders
+        return frozenset()
 
 
 def reference(entry: Entry, device: str, name: str) -> InstanceRef:

@@ -5,13 +5,12 @@ Not for stored objects (`dgate.archive.export`). Any thread; constant memory.
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
+from contextlib import closing
 from pathlib import Path
 
+from dgate.archive.export import read_head
 from dgate.archive.files import FileReader
-from dgate.dicom.part10 import read_meta
+from dgate.dicom.filedata import as_buffer
 from dgate.dicom.table import ElementTable
 from dgate.errors import StoreError
 
@@ -20,37 +19,21 @@ LOADED_BYTES = 4 << 20
 
 
 def read_file(path: Path, temp_dir: Path | None) -> ElementTable:
-    """Return the object in a file; a long one lies in a copy without a name, on `temp_dir`.
+    """Return the object in a file as it is now, whatever others do to the file later.
 
-    Others may cut the file short at any moment, and to look at a page of a mapping that is gone
-    would kill the process: so only the copy is mapped.
+    Args:
+        temp_dir: for the copy without a name in which a long one lies.
 
     Raises:
         NotDicom: it is not DICOM.
         StoreError: it cannot be read.
     """
     try:
-        reader = FileReader.of(str(path))
-        try:
-            if reader.size > LOADED_BYTES:
-                copy = _copied(path, temp_dir)
-                reader.close()
-                reader = copy
-            view = reader.view()
-        finally:
-            reader.close()
+        with closing(FileReader.of(str(path))) as reader:
+            meta, _ = read_head(reader)
+            if temp_dir is not None and reader.size > LOADED_BYTES:
+                temp_dir.mkdir(parents=True, exist_ok=True)
+            data = as_buffer(reader.data(meta.data_offset, temp_dir))
     except OSError as exc:
         raise StoreError(exc.strerror or str(exc), where=str(path)) from exc
-    meta = read_meta(view)
-    return ElementTable(view[meta.data_offset :], meta.syntax)
-
-
-def _copied(path: Path, temp_dir: Path | None) -> FileReader:
-    if temp_dir is not None:
-        temp_dir.mkdir(parents=True, exist_ok=True)
-    with (
-        path.open("rb") as source,
-        tempfile.TemporaryFile(dir=temp_dir, buffering=0) as target,
-    ):
-        shutil.copyfileobj(source, target, 1 << 20)
-        return FileReader(os.dup(target.fileno()))
+    return ElementTable(data, meta.syntax)

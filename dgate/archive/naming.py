@@ -20,6 +20,7 @@ from dgate.config.settings import Settings, V2Content
 from dgate.dicom.element import tag_of, vr_of
 from dgate.dicom.table import ElementTable
 from dgate.errors import ConfigError, NotDicom
+from dgate.rules.session import Session
 
 _COMPONENT_BYTES = 240
 """Longest path component: file systems allow 255, a `_1` suffix must still fit."""
@@ -59,8 +60,9 @@ class _Source(NamedTuple):
 
 _Token = Callable[[_Source], str]
 
-EvaluateName = Callable[[ElementTable, str, str], str | None]
-"""Gives the name for an object (table, calling, called), None when the expression has no result."""
+EvaluateName = Callable[[ElementTable, str, str, Session | None], str | None]
+"""Gives the name for an object (table, calling, called, session), None when the expression has no
+result."""
 _LUA = "lua:"
 _DEFAULT_SYNTAX = "4"
 
@@ -93,11 +95,19 @@ class Naming:
         self._counter = itertools.count()
 
     def name(
-        self, table: ElementTable, entry: Entry, calling: str, called: str, *, encapsulated: bool
+        self,
+        table: ElementTable,
+        entry: Entry,
+        calling: str,
+        called: str,
+        *,
+        encapsulated: bool,
+        session: Session | None = None,
     ) -> str:
         """Return the name for a new object, relative to its device, with `/` between folders.
 
         Args:
+            session: of the association that brings it; None where there is none.
             entry: the object's identity after repair, as the index has it.
             encapsulated: the pixel data is compressed, which only a `.dcm` file may hold when the
                 name comes from a template or ends in `.v2` (spec dimse.md 8.4).
@@ -106,10 +116,13 @@ class Naming:
             NotDicom: the object's own values lead out of the device.
         """
         if self._evaluate is not None:
-            found = self._evaluate(table, calling, called)
+            found = self._evaluate(table, calling, called, session)
             name = "" if found is None else _as_name(found)
             if name:
                 ending = extension(name)
+                if ending[1:].isdecimal():
+                    # The end of a UID.
+                    ending = ""
                 if not ending or (encapsulated and ending.lower() == ".v2"):
                     name = name[: len(name) - len(ending)] + ".dcm"
                 return _confined(name, self._longest_rest)

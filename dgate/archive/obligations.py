@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from dgate.archive.devices import Devices
 from dgate.archive.incoming import Incoming
+from dgate.archive.provenance import priority_of, provenance_of
 from dgate.archive.records import DebtDraft, DebtKind
 from dgate.archive.requests import request_draft
 from dgate.archive.spool import Spool
+from dgate.config.node_settings import NodeTable
 from dgate.dicom.table import ElementTable
 from dgate.rules.effects import ExportPlan, Forward, ImportForward, Request
 
@@ -61,18 +63,39 @@ class Obligations:
                 self.drafts.extend(_deliver(forward, copy) for forward in plan.forwards)
 
     def request(self, requests: Iterable[Request], default_delay_s: float) -> None:
-        """Owe the delayed operations that rules asked for."""
-        self.drafts.extend(request_draft(request, default_delay_s) for request in requests)
+        """Owe the delayed operations that rules asked for, on what the index will have."""
+        entry = self._item.entry
+        self.drafts.extend(request_draft(each, default_delay_s, entry) for each in requests)
 
     def mirror(self, devices: Devices, device: str) -> None:
         """Owe the copy of the stored object to the mirror of its device, if there is one."""
         if devices.mirrors:
             self.drafts += mirror_debts(devices, device)
 
-    @property
-    def folders(self) -> frozenset[Path]:
-        """The folders that must be synced for the copies to be durable."""
-        return frozenset((self._spool.folder,)) if self._copies else frozenset()
+    def sign(self, peers: NodeTable) -> None:
+        """Say of all that is owed by now where the object came from and how urgent it is.
+
+        Raises:
+            OSError: the file of a large object cannot be read back.
+        """
+        if not self.drafts:
+            return
+        provenance, priority = provenance_of(self._item), priority_of(self._item, peers)
+        self.drafts = [
+            replace(draft, provenance=provenance, priority=priority) for draft in self.drafts
+        ]
+
+    def secure(self) -> None:
+        """Make the names of the copies durable.
+
+        Before the commit: behind a power cut between it and a later sync there would be debts
+        whose copy is gone.
+
+        Raises:
+            OutOfSpace: the folder cannot be synced.
+        """
+        if self._copies:
+            self._spool.sync()
 
     @property
     def first_copy(self) -> str:

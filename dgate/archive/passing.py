@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import threading
 from dataclasses import dataclass
+from pathlib import Path
 
 from dgate.archive.devices import Reader
 from dgate.archive.files import FileReader
@@ -34,9 +35,9 @@ class _MemoryReader:
         """Return up to `size` bytes; fewer only at the end."""
         return self._content[offset : offset + size]
 
-    def view(self) -> memoryview:
-        """Return everything."""
-        return memoryview(self._content)
+    def data(self, start: int = 0, folder: Path | None = None) -> memoryview:
+        """Return what stands from `start` on."""
+        return memoryview(self._content)[start:]
 
     def close(self) -> None:
         """Do nothing: the content belongs to the store."""

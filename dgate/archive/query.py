@@ -171,6 +171,16 @@ class Finder:
         rows = list(self._database.rows(self._database.sql(self._one), [sop_instance]))
         return _reference(rows[0]) if rows else None
 
+    def entered(self, sop_instance: str) -> float | None:
+        """Return the AccessTime of a stored object's row: when it was entered, in seconds since the
+        epoch and in coarse steps; None when there is none."""
+        if not self._indexed:
+            return None
+        image = self._schema.table(Level.IMAGE)
+        sql = f"SELECT {image.extra['accesstime']} FROM {image.name} WHERE {image.key} = ?"
+        row = next(iter(list(self._database.rows(self._database.sql(sql), [sop_instance]))), None)
+        return None if row is None or row[0] is None else float(str(row[0]))
+
     def knows(self, level: Level, tag: int) -> bool:
         """Tell whether an attribute is matched or answered from the index at a level."""
         return self._indexed and (

@@ -11,13 +11,16 @@ import logging
 from collections.abc import Callable
 from functools import partial
 
-from dgate.archive.devices import Devices
+from dgate.archive.devices import Device, Devices
 from dgate.archive.events import IntakeEvents
+from dgate.archive.files import TOO_MANY_FILES
 from dgate.archive.incoming import Incoming, check_arrived, check_identity, reencoded
 from dgate.archive.index import Index
+from dgate.archive.provenance import note_bytes
 from dgate.archive.records import Arrival
 from dgate.archive.repair import repair
 from dgate.archive.shrinking import shrinking
+from dgate.archive.spool import Spool
 from dgate.archive.unparsed import UnparsedTable, unparsed_table
 from dgate.config.settings import Engine, Settings
 from dgate.dicom.part10 import file_meta
@@ -69,7 +72,9 @@ class Reception:
         table = self._table(arrival)
         check_identity(table, arrival.sop_class, arrival.sop_instance)
         called, _, code = arrival.called.partition("~")
-        if not code:
+        if arrival.passed_rules:
+            code = ""
+        elif not code:
             settings = self._settings
             received = bool(arrival.sop_class)
             code = settings.incoming_compression if received else settings.dropped_file_compression
@@ -79,7 +84,7 @@ class Reception:
         if code and not isinstance(table, UnparsedTable):
             self._events.compress(code, table, arrival.calling, called, arrival.session)
         refusal = None
-        if self._events.coercion is not None:
+        if self._events.coercion is not None and not arrival.passed_rules:
             refusal = self._events.coerce(table, arrival.calling, called, arrival.session)
         repaired = repair(table, self._settings)
         for tag, uid in repaired.generated:
@@ -90,7 +95,7 @@ class Reception:
         entry = self._index.entry(table, repaired)
         item = Incoming(arrival.payload, table, arrival.calling, called, repaired, entry)
         item.session, item.refusal, item.original = arrival.session, refusal, original
-        item.must_be_new = arrival.must_be_new
+        item.must_be_new, item.arrival = arrival.must_be_new, arrival
         if original is not None and arrival.original is not None:
             item.original, item.is_stored_before = arrival.original, True
             item.verdict.changed_by.append(arrival.changed_by)
@@ -114,14 +119,43 @@ class Reception:
     def _spill(self, syntax: str, sop_class: str, sop_instance: str, calling: str) -> SpillFile:
         """Open the file for a large object; a crash leaves a `.part` file for recovery."""
         header = file_meta(sop_class, sop_instance, syntax, calling)
+        name = sop_instance if is_uid(sop_instance) else _UNNAMED
         try:
             area = self._devices.choose() if self._keeps else self._devices.spool
         except OutOfSpace as exc:
             # The payload remembers an OSError and keeps the association's stream intact.
             raise OSError(errno.ENOSPC, exc.what) from exc
-        spill = area.spill(sop_instance if is_uid(sop_instance) else _UNNAMED, header)
+        try:
+            return self._open_spill(area, name, header)
+        except OSError as exc:
+            spill = self._spill_elsewhere(area, name, header, exc, 0)
+            if spill is None:
+                raise
+            return spill
+
+    def _open_spill(self, area: Device | Spool, name: str, header: bytes) -> SpillFile:
+        spill = area.spill(name, header)
+        spill.area = "" if isinstance(area, Spool) else area.name
         spill.has_room = partial(self._devices.has_room_for, area)
+        spill.elsewhere = partial(self._spill_elsewhere, area, name, header)
         return spill
+
+    def _spill_elsewhere(
+        self, area: Device | Spool, name: str, header: bytes, exc: OSError, size: int
+    ) -> SpillFile | None:
+        """Go on, on another device, with an object that this one cannot take; None when there is
+        none."""
+        if isinstance(area, Spool):
+            return None
+        self._devices.failed(area, exc)
+        other = None if exc.errno in TOO_MANY_FILES else self._devices.other_than(area, size)
+        if other is None:
+            return None
+        log.info("An object moves from %s to %s: %s.", area.name, other.name, exc.strerror)
+        try:
+            return self._open_spill(other, name, header)
+        except OSError as failure:
+            return self._spill_elsewhere(other, name, header, failure, size)
 
     def _table(self, arrival: Arrival) -> ElementTable:
         """Parse the object, or with `NoDicomCheck` as much of it as can be parsed.
@@ -166,6 +200,7 @@ class Reception:
             self._warn_once("An object was kept in the transfer syntax received: %s", exc)
             return table
         was_compressed = transfer_syntax(table.syntax).encapsulated
+        note_bytes(arrival)
         arrival.payload.close()
         arrival.payload, arrival.syntax = payload, target
         table = ElementTable(payload.view(), target)

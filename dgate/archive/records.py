@@ -20,6 +20,8 @@ class Outcome(Enum):
     """Known already and `IgnoreRewrite` is set."""
     DROPPED = "dropped"
     """A rule said `destroy`."""
+    ASIDE = "aside"
+    """Another content is stored already; this one is in `dgate/aside` (`DuplicateContent`)."""
 
 
 @dataclass(slots=True)
@@ -47,6 +49,20 @@ class Arrival:
     """What changed `original`, in words."""
     must_be_new: bool = False
     """The object is refused when the index has its instance already."""
+    replaces: bool = False
+    """It replaces a stored object of other content, whatever `DuplicateContent` says."""
+    passed_rules: bool = False
+    """Worklist and import converters have seen it before; export converters are to."""
+    source: str = ""
+    """Who brought it, for the ledger; empty = `calling`."""
+    source_host: str = ""
+    """Address of the peer."""
+    priority: int | None = None
+    """How urgent the sender says it is (`dgate.config.node_settings.Lane`); None = not at all."""
+    digest: str = ""
+    """SHA-256 of the data set as it was received; empty until it is needed."""
+    size: int = 0
+    """Bytes of that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +96,25 @@ def stored_name(column: str | None) -> str:
     return (column or "").replace("\\", "/")
 
 
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """How an object came to the archive, for the ledger."""
+
+    source: str = ""
+    """The calling AE title, or `import`, `folder` and the like."""
+    host: str = ""
+    """Address of the peer."""
+    received: float | None = None
+    """Seconds since the epoch; None = not known."""
+    digest: str = ""
+    """SHA-256 of the data set as it was received, hexadecimal."""
+    size: int | None = None
+    """Bytes of that."""
+    accession: str = ""
+    arriving: bool = False
+    """It is received now, by the time of the transaction that enters the debt."""
+
+
 class DebtKind(Enum):
     """What a row of debt asks for."""
 
@@ -91,6 +126,10 @@ class DebtKind(Enum):
     """Do something with whole patients, studies or series after a quiet time."""
     MIRROR = "mirror"
     """Copy the stored object to the mirror of its device; nobody outside is owed anything."""
+    COMMIT = "commit"
+    """Ask a node to commit to the storage of what it has accepted (PS3.4 J)."""
+    REPORT = "report"
+    """Tell a node what we commit to, which it has asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,3 +155,7 @@ class DebtDraft:
     """REQUEST: equal requests have the same; one that waits has its delay restarted."""
     delay_s: float = 0.0
     """REQUEST: how long it waits."""
+    priority: int = 1
+    """How urgent it is; `dgate.config.node_settings.Lane`."""
+    provenance: Provenance | None = None
+    """Where the object came from; None = what is known of the debt that this one replaces."""

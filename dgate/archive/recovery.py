@@ -127,6 +127,9 @@ class _Recovery:
         if device is None or row is None or not is_confined(rewrite.name):
             return
         old = device.path(rewrite.name)
+        if old.parent.is_dir():
+            # A kill may have come behind a removal that no sync has followed.
+            self._changed.add(old.parent)
         if (row.device, row.name) == (rewrite.device, rewrite.name):
             self._choose(old, old.with_name(old.name + PREVIOUS), rewrite.sha256)
             return

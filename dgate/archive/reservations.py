@@ -10,7 +10,7 @@ import threading
 
 from dgate.archive.devices import Device
 from dgate.archive.naming import numbered
-from dgate.errors import StoreError
+from dgate.errors import OutOfSpace
 
 WAIT_S = 600.0
 """How long an object waits for another copy of itself that is being stored."""
@@ -51,7 +51,7 @@ class Turns:
         # The event is made by the first who has to wait, because nearly nobody has to.
 
     def enter(self, sop_instance: str) -> None:
-        """Wait for the instance's turn; raises StoreError after WAIT_S."""
+        """Wait for the instance's turn; raises OutOfSpace after WAIT_S."""
         while True:
             with self._lock:
                 if sop_instance not in self._busy:
@@ -61,7 +61,8 @@ class Turns:
                 if left is None:
                     left = self._busy[sop_instance] = threading.Event()
             if not left.wait(WAIT_S):
-                raise StoreError(
+                # The sender is to try again, as with a full disk.
+                raise OutOfSpace(
                     "another copy of the object is still being stored", remedy="check the disk"
                 )
 

@@ -1,9 +1,9 @@
 """The tables of the index database: creation of what is missing.
 
-Not for rows (`dgate.archive.index`) nor queries (`dgate.archive.query`). Nothing here drops
-anything: an existing database is taken as it is, with dgate's own tables and indices (named
-`dgate_...`) beside it; only columns that dicom.sql asks for and that are not there are added
-(`dgate.archive.alterations`). Runs at start, one thread.
+Not for rows (`dgate.archive.index`) nor queries (`dgate.archive.query`); the ledger's tables are in
+`dgate.archive.debttable`. Nothing here drops anything: an existing database is taken as it is, with
+dgate's own tables and indices (named `dgate_...`) beside it; only columns that dicom.sql asks for
+and that are not there are added (`dgate.archive.alterations`). Runs at start, one thread.
 """
 
 from __future__ import annotations
@@ -13,8 +13,10 @@ from typing import Protocol
 
 from dgate.archive.alterations import LAYOUT_TABLE, Alterations, column_type
 from dgate.archive.changes import prepare_changes
+from dgate.archive.commitmenttable import prepare_commitments
 from dgate.archive.connection import Connection, Row
 from dgate.archive.database import Database
+from dgate.archive.debttable import prepare_debts
 from dgate.archive.fold import FOLDED_LENGTH, FoldState, search_forms
 from dgate.archive.folding import enter_forms
 from dgate.archive.levels import (
@@ -80,42 +82,6 @@ REGEN_MARKS = (
 )
 """Columns of `dgate_regen`: how far a rebuild of the index has come in each folder
 (`dgate.archive.maintenance.regen`)."""
-
-DEBT_COLUMNS = (
-    ("kind", "varchar(16) not null"),
-    ("state", "varchar(16) not null"),
-    ("destination", "varchar(255) not null"),
-    ("rule", "varchar(64) not null"),
-    ("calling", "varchar(64) not null"),
-    ("called", "varchar(64) not null"),
-    ("compression", "varchar(64) not null"),
-    ("script", "text not null"),
-    ("sop_class", "varchar(64) not null"),
-    ("sop_instance", "varchar(64) not null"),
-    ("patient_id", "varchar(255) not null"),
-    ("study", "varchar(64) not null"),
-    ("series", "varchar(64) not null"),
-    ("device", "varchar(32) not null"),
-    ("name", "varchar(1024) not null"),
-    ("context", "text not null"),
-    ("due", "double precision not null"),
-    ("lease_until", "double precision"),
-    ("owner", "varchar(128)"),
-    ("attempts", "int not null default 0"),
-    ("repeats", "int not null default 0"),
-    ("last_error", "text"),
-    ("last_status", "int"),
-    ("created", "double precision not null"),
-    ("finished", "double precision"),
-)
-"""Columns of `dgate_debts` after `id`. Times are Unix seconds. `state` is one of queued, leased,
-held, stuck, done, cancelled. `device` is MAGn, or SPOOL for a copy that its debts own (then `name`
-names it in the spool folder)."""
-
-OPEN_STATES = ("queued", "leased", "held", "stuck")
-"""States covered by the index `dgate_debts_open (state, destination, due)`. It serves only
-statements that write the state as a literal (`state = 'queued'`), because a partial index cannot be
-proven right for a parameter."""
 
 
 def prepare(database: Database, layout: Layout, settings: SchemaSettings) -> Schema:
@@ -368,27 +334,12 @@ class _Builder:
 
     def _own_tables(self) -> None:
         execute = self._connection.execute
-        if "dgate_debts" not in self._existing:
-            identity = {
-                Engine.POSTGRES: "bigserial PRIMARY KEY",
-                Engine.MYSQL: "bigint auto_increment PRIMARY KEY",
-            }.get(self._database.engine, "integer PRIMARY KEY AUTOINCREMENT")
-            lines = [f"id {identity}", *(f"{name} {kind}" for name, kind in DEBT_COLUMNS)]
-            execute(f"CREATE TABLE dgate_debts ({', '.join(lines)}){self._options}")
-        partial = self._database.engine is not Engine.MYSQL
-        is_open = " OR ".join(f"state = '{state}'" for state in OPEN_STATES)
-        for index_name, columns, condition in (
-            ("dgate_debts_open", "state, destination, due", is_open),
-            ("dgate_debts_spool", "name", "device = 'SPOOL'"),
-            ("dgate_debts_request", "name", "device = 'REQUEST'"),
-            ("dgate_debts_collected", "context", "kind = 'deliver' AND context <> ''"),
-        ):
-            if index_name not in self._index_names:
-                where = f" WHERE {condition}" if partial else ""
-                prefix = columns
-                if not partial and columns in ("name", "context"):
-                    prefix = f"{columns}(255)"
-                execute(f"CREATE INDEX {index_name} ON dgate_debts ({prefix}){where}")
+        prepare_debts(
+            self._database, self._connection, self._existing, self._index_names, self._options
+        )
+        prepare_commitments(
+            self._database, self._connection, self._existing, self._index_names, self._options
+        )
         if "dgate_rewrites" not in self._existing:
             execute(
                 "CREATE TABLE dgate_rewrites (sop varchar(64) PRIMARY KEY not null, "

@@ -35,11 +35,18 @@ from dgate.rules.effects import ImportVerdict, Outcome
 
 log = logging.getLogger(__name__)
 
+UID_TABLE = "uidmods"
+"""The register of replaced values, of which `dgate.archive.uidregister` remembers a part."""
 MEMORY_LIMIT_BYTES = 256 << 20
 """So much of what scripts read is held in memory for one call; larger files stay on disk."""
 
+_MOST_LONG = 200
+"""Each long object that a script holds is an open file."""
+
 RunScript = Callable[[str, ElementTable], ImportVerdict]
 """Runs import statements over an object; raises RuleError when they fail."""
+Change = Callable[[ElementTable], ImportVerdict]
+"""Does the same by itself."""
 
 _CONTROL_GROUP = 0x9999
 _SORT, _LIMIT, _OFFSET = 0x99990C00, 0x99990C01, 0x99990C02
@@ -76,9 +83,12 @@ class Archive:
         place: Callable[[str], Path],
         run_script: RunScript,
         *,
+        forget_uids: Callable[[], None] | None = None,
         memory_limit_bytes: int = MEMORY_LIMIT_BYTES,
     ) -> None:
-        """`place` gives the path that a script's file name means (`rules.actions.Files.place`).
+        """`forget_uids`: called when a script may have changed the register of replaced values.
+
+        `place` gives the path that a script's file name means (`rules.actions.Files.place`).
 
         `caretaker` gives the tools of maintenance; it raises DgateError where no index is kept.
         """
@@ -89,6 +99,7 @@ class Archive:
         self._caretaker = caretaker
         self._place = place
         self._run_script = run_script
+        self._forget_uids = forget_uids
         self._limit_bytes = memory_limit_bytes
         self._tables = UserTables(
             database, schema, writer, index, layout, memory_limit_bytes=memory_limit_bytes
@@ -109,7 +120,10 @@ class Archive:
 
     def execute(self, statement: str, parameters: Sequence[Value] = ()) -> bool:
         """Execute one statement; see `UserTables.execute`."""
-        return self._tables.execute(statement, parameters)
+        done = self._tables.execute(statement, parameters)
+        if self._forget_uids is not None and UID_TABLE in statement.lower():
+            self._forget_uids()
+        return done
 
     def column(self, level: int, row: int) -> tuple[int, int, str, int, str, str] | None:
         """Return a row of dicom.sql; see `UserTables.column`."""
@@ -160,7 +174,7 @@ class Archive:
         return None
 
     def _stored(self, ref: InstanceRef) -> ElementTable:
-        # What the table views stays valid: memory, or a mapping that outlives the open file.
+        # It stays valid: it is in memory, or has a long file open of its own.
         with self._exporter.table(ref) as table:
             return table
 
@@ -177,7 +191,7 @@ class Archive:
         Raises:
             RuleError: an object cannot be read, or they take more memory than there is.
         """
-        size = 0
+        size = longs = 0
         scrub = query.text(_SCRUB).strip()
         for ref in self._matching(query):
             table = self._header(ref, header_bytes) if header_bytes > 0 else None
@@ -189,7 +203,14 @@ class Archive:
                 raise RuleError(f"object {ref.sop_instance} cannot be read: {exc}") from exc
             if table.size <= LOADED_BYTES:
                 size += table.size
+            else:
+                longs += 1
             self._check(size, "objects of the archive")
+            if longs > _MOST_LONG:
+                raise RuleError(
+                    f"more than {_MOST_LONG} objects of over {LOADED_BYTES >> 20} MiB are found",
+                    remedy="ask for less at a time, or for the beginnings of the objects only",
+                )
             if scrub:
                 self._run_script(f"scrub {scrub}", table)
             yield table
@@ -264,6 +285,8 @@ class Archive:
                 original=original,
                 changed_by=_WHO,
                 must_be_new=must_be_new,
+                replaces=True,
+                source="script",
             )
         )
 
@@ -327,7 +350,12 @@ class Archive:
         refs = self._finder.select([QueryKey(SERIES_UID, series)], Level.SERIES)
         return [str(self._exporter.path(ref)) for ref in refs]
 
-    def modify(self, query: ElementTable, script: str, *, copy: bool) -> int:
+    def named(self, query: ElementTable) -> Iterator[ElementTable]:
+        """Yield the stored objects that have the identifiers of a query, found as by `delete`."""
+        for ref in self._named_by(query):
+            yield self._stored(ref)
+
+    def modify(self, query: ElementTable, script: str | Change, *, copy: bool) -> int:
         """Run import statements on all matching objects; return how many were changed.
 
         They are found as by `delete`. With `ChangeLog` what changes is recorded, but for copies.
@@ -352,10 +380,10 @@ class Archive:
                 raise RuleError(f"object {ref.sop_instance} was not changed: {exc}") from exc
         return changed
 
-    def _modify(self, ref: InstanceRef, script: str, copy: bool) -> bool:
+    def _modify(self, ref: InstanceRef, script: str | Change, copy: bool) -> bool:
         table = self._stored(ref)
         original = None if copy or not self._settings.change_log else table.snapshot()
-        verdict = self._run_script(script, table)
+        verdict = script(table) if callable(script) else self._run_script(script, table)
         if verdict.forwards:
             raise RuleError(
                 "a script that changes stored objects cannot forward",

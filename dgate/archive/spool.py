@@ -25,6 +25,7 @@ from dgate.archive.files import (
     unlink_quietly,
     write_file,
 )
+from dgate.archive.watermark import Room, room_of
 from dgate.dicom.payload import SpillFile
 from dgate.disk import sync_folder
 
@@ -92,6 +93,15 @@ class Spool:
             return None
         return name
 
+    def sync(self) -> None:
+        """Make the names of copies durable; raises OutOfSpace."""
+        if not self._durable:
+            return
+        try:
+            sync_folder(self.folder)
+        except OSError as exc:
+            raise storage_failure(exc, str(self.folder)) from exc
+
     def spill(self, sop_instance: str, header: bytes) -> SpillFile:
         """Open a file for an object that is still arriving where no device is; raises OSError.
 
@@ -106,6 +116,10 @@ class Spool:
         except OSError as exc:
             log.error("The spool (%s) cannot be used: %s.", self.folder, exc.strerror)
             return 0
+
+    def room(self) -> Room:
+        """Return what the file system still takes; never raises."""
+        return room_of(self._prefix)
 
     def remove(self, name: str) -> None:
         """Remove a copy whose last debt is done; one that is gone already is as good."""

@@ -8,10 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from dgate.archive.database import Database
+from dgate.archive.debttable import DEBT_COLUMNS
 from dgate.archive.fold import search_forms
 from dgate.archive.levels import MODALITIES_IN_STUDY, Level, LevelTable, Schema, foldable
 from dgate.archive.rows import Values
-from dgate.archive.schema import DEBT_COLUMNS
 from dgate.config.layout import PATIENT_ID
 from dgate.dicom.element import SOP_CLASS_UID
 
@@ -133,12 +133,16 @@ def _fill_patient(study: LevelTable, series: LevelTable, image: LevelTable) -> l
     return found
 
 
-def insert_debt(database: Database) -> str:
+def insert_debt(database: Database, *, arriving: bool = False) -> str:
     """Return the statement that enters one debt, for all columns of `DEBT_COLUMNS`; a server puts
-    the times `due` and `created` in by itself."""
+    the times `due` and `created` in by itself, and for an object that is `arriving` also
+    `received`."""
     names = ", ".join(name for name, _ in DEBT_COLUMNS)
-    clock = database.clock_sql or "?"
-    values = ", ".join(clock if name in ("due", "created") else "?" for name, _ in DEBT_COLUMNS)
+    own: dict[str, str] = {}
+    if database.clock_sql is not None:
+        times = ("due", "created", "received") if arriving else ("due", "created")
+        own = dict.fromkeys(times, database.clock_sql)
+    values = ", ".join(own.get(name, "?") for name, _ in DEBT_COLUMNS)
     return database.sql(f"INSERT INTO dgate_debts ({names}) VALUES ({values})")
 
 

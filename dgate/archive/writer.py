@@ -19,7 +19,7 @@ from dgate.archive.connection import Connection, Cursor, Value
 from dgate.archive.database import Database
 from dgate.config.settings import Durability
 from dgate.disk import sync_folder
-from dgate.errors import DatabaseAway, OutcomeUnknown, StoreError
+from dgate.errors import DatabaseAway, OutcomeUnknown, OutOfSpace, StoreError
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +80,7 @@ class _FolderSyncs:
         self._synced: set[Path] = set()
 
     def ensure(self, folder: Path) -> None:
-        """Return when the folder is synced; raises StoreError."""
+        """Return when the folder is synced; raises OutOfSpace."""
         with self._lock:
             turn = self._folders.setdefault(folder, threading.Lock())
         with turn:
@@ -89,7 +89,7 @@ class _FolderSyncs:
             try:
                 sync_folder(folder)
             except OSError as exc:
-                raise StoreError(
+                raise OutOfSpace(
                     f"the folder cannot be synced: {exc.strerror}",
                     where=str(folder),
                     remedy="check the disk",
@@ -143,6 +143,8 @@ class Writer:
         self._epoch = 0
         self._data_version = -1
         self._closing = False
+        self._doubts_log = False
+        """The log of SQLite may show what the disk does not have."""
 
     def run(self, job: Job[T]) -> T:
         """Run a job in a committed transaction and return what its `work` returned.
@@ -287,6 +289,14 @@ class Writer:
     def _reconnect(self) -> Transaction:
         self._disconnect()
         self._connection = self._database.connect()
+        is_empty = self._database.empty_log(self._connection, wait=self._doubts_log)
+        if self._doubts_log and not is_empty:
+            raise DatabaseAway(
+                "the log could not be synced, nor emptied while another program reads in it",
+                where=self._database.location,
+                remedy="end the other program",
+            )
+        self._doubts_log = False
         self._transaction = Transaction(self._connection, self._epoch)
         return self._transaction
 
@@ -325,15 +335,17 @@ class Writer:
                 return
 
     def _end(self, transaction: Transaction) -> None:
-        """Commit; raises OutcomeUnknown when the server went away with the commit in hand."""
+        """Commit; raises OutcomeUnknown when the server, or the disk, went away with the commit in
+        hand."""
         try:
             transaction.execute("COMMIT")
         except self._database.errors as exc:
-            if self._database.embedded or self._database.is_conflict(exc):
+            if self._database.is_conflict(exc) or self._database.has_undone(exc):
                 raise
             failure = self._database.failure(exc)
             if not isinstance(failure, DatabaseAway):
                 raise
+            self._doubts_log = self._database.embedded
             raise OutcomeUnknown(failure.what, where=failure.where, remedy=failure.remedy) from exc
 
     def _work_together(self, group: list[_Entry[Any]], transaction: Transaction) -> bool:

@@ -19,7 +19,7 @@ from dgate.clock import SystemClock
 from dgate.config.settings import Configuration, Settings, load
 from dgate.delivery.commands import QueueAccess, RemoteDesk
 from dgate.delivery.desk import Desk
-from dgate.delivery.ledger import recover_leases
+from dgate.delivery.leases import recover_leases
 from dgate.errors import ConfigError, DgateError
 from dgate.ops.control import ControlClient
 from dgate.ops.lock import FolderLock, Holder, holder_of

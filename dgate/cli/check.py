@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dgate.cli.options import config_option
+from dgate.cli.options import config_option, printable
 from dgate.cli.port_check import port_problems
 from dgate.config.check import Count, in_order
 from dgate.config.problem import Problem, Severity
@@ -140,5 +140,5 @@ def _caret(problem: Problem) -> list[str]:
     start = max(0, place - _CONTEXT // 2)
     piece = problem.source[start : start + _CONTEXT]
     # A tab would move the caret; other control characters could steer the terminal.
-    shown = "".join(char if char.isprintable() else " " for char in piece)
+    shown = printable(piece, " ")
     return [shown, " " * (place - start) + "^"]

@@ -16,7 +16,7 @@ from dgate.cli.history import history_command, reload_command, rollback_command
 from dgate.cli.options import config_option
 from dgate.config.compatibility import compatibility_page
 from dgate.config.key_table import REGISTRY
-from dgate.config.keys import ANY_KEY, MAIN, Key, KeyType, Mark
+from dgate.config.keys import ANY_KEY, MAIN, NODE, Key, KeyType, Mark
 from dgate.config.reference import effect, kind_of, markdown, written
 from dgate.config.settings import Configuration, Settings, Value, load
 from dgate.errors import ConfigError
@@ -91,7 +91,7 @@ def explain_command(key: str | None, config: Path, as_markdown: bool, compatibil
         return
     keys = REGISTRY.search(key)
     if not keys:
-        near = REGISTRY.nearest(key)
+        near = REGISTRY.nearest(key) or REGISTRY.nearest(key, NODE)
         advice = f"; did you mean {near}?" if near else "; dgate config explain lists all"
         raise click.ClickException(f"{key} is not a known setting{advice}")
     configuration = _load_if_there(config)
@@ -132,6 +132,8 @@ def _shown(configuration: Configuration, value: Value) -> str:
 def _counts(settings: Settings, value: Value) -> str | None:
     """Return the value that the server works with, as text; None where the text says it all."""
     key = value.key
+    if key.section != MAIN:
+        return None
     if key.name == "MAGDeviceN":
         number = int(value.name.removeprefix("MAGDevice"))
         devices = settings.mag_devices
@@ -207,8 +209,11 @@ def _range(key: Key) -> str:
 
 def _current(key: Key, asked: str, configuration: Configuration | None) -> list[str]:
     """Return the value that counts now, with its origin; of a family those that are set."""
-    if configuration is None or key.section != MAIN:
+    if configuration is None or key.section not in (MAIN, NODE):
         return []
+    if key.section == NODE:
+        set_here = (value for value in configuration.values if value.key is key)
+        return [f"{v.name} = {v.text} ({_origin(configuration, v)})" for v in set_here]
     match = REGISTRY.find(asked)
     number = match.name if match is not None and match.number is not None else None
     return [

@@ -28,7 +28,7 @@ from dgate.config.edit import (
 )
 from dgate.config.ini import IniFile
 from dgate.config.key_table import REGISTRY
-from dgate.config.keys import MAIN
+from dgate.config.keys import MAIN, NODE, registered
 from dgate.config.nodes import Node
 from dgate.config.problem import Problem, Severity
 from dgate.config.settings import Configuration, load
@@ -42,7 +42,7 @@ from dgate.inspection import inspect
 @click.argument("key")
 @click.argument("value", required=False)
 @config_option
-@click.option("--section", metavar="NAME", help="Another section: lua, scripts, or a profile.")
+@click.option("--section", metavar="NAME", help="lua, scripts, a profile, or 'node NAME'.")
 @click.option(
     "--unset", is_flag=True, help="Remove the setting instead, so that its default counts."
 )
@@ -165,8 +165,8 @@ def _ini(configuration: Configuration) -> IniFile:
 
 def _is_home_of_settings(section: str | None, configuration: Configuration) -> bool:
     """Tell whether the registry knows every key of a section."""
-    names = {None, MAIN, configuration.settings.profile.lower(), "lua"}
-    return (section.lower() if section else None) in names
+    names = {None, MAIN, configuration.settings.profile.lower(), "lua", NODE}
+    return (registered(section) if section else None) in names
 
 
 def _lines_of(after: Configuration, section: str | None, key: str) -> set[int]:

@@ -44,6 +44,8 @@ def delete_command(
         click.echo(f"Deleted: {what}." if apply else f"Would delete: {what}.")
         if found["owed"]:
             click.echo(f"Open deliveries: {found['owed']}.")
+        if found["uncommitted"]:
+            click.echo(f"Not committed to by a node (CommitBeforeDelete): {found['uncommitted']}.")
         if found["missing"]:
             click.echo(f"Files that are not there: {found['missing']}.")
         if found["unreachable"]:

@@ -29,6 +29,8 @@ _COMMANDS: dict[str, tuple[str, str, str]] = {
     "trace": ("dgate.cli.trace", "trace_command", "Show what the rules would do to objects."),
     "test": ("dgate.cli.ruletest", "test_command", "Run unit tests for the rules."),
     "queue": ("dgate.cli.queue", "queue_group", "See and steer what is still to be delivered."),
+    "reconcile": ("dgate.cli.reconcile", "reconcile_command", "Compare the archive with a node."),
+    "ledger": ("dgate.cli.ledger", "ledger_group", "Find out what became of objects."),
     "worklist": ("dgate.cli.worklist", "worklist_group", "See and fill the modality worklist."),
     "takeover": ("dgate.cli.takeover", "takeover_command", "Look at a Conquest installation."),
     "verify": ("dgate.cli.verify", "verify_command", "Compare files and index, both ways."),
@@ -49,6 +51,7 @@ _COMMANDS: dict[str, tuple[str, str, str]] = {
         "reidentify_command",
         "Tell who stands behind a pseudonym.",
     ),
+    "aside": ("dgate.cli.aside", "aside_group", "Decide about objects of twofold content."),
     "restore": ("dgate.cli.restore", "restore_command", "Take back what rules changed."),
     "status": ("dgate.cli.status", "status_command", "Show the state of the running server."),
 }

@@ -6,6 +6,10 @@ from pathlib import Path
 
 import click
 
+from dgate.printable import printable
+
+__all__ = ["config_option", "printable"]
+
 config_option = click.option(
     "-c",
     "--config",
@@ -16,8 +20,3 @@ config_option = click.option(
     metavar="PATH",
     help="A dicom.ini, or the folder that holds it.",
 )
-
-
-def printable(line: str) -> str:
-    """Return a line without what would act on a terminal: names in it are anybody's."""
-    return "".join(char if char.isprintable() else "?" for char in line)

@@ -6,7 +6,7 @@ import json
 import shutil
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,17 +14,21 @@ from typing import Any
 import click
 
 from dgate.cli.access import open_ledger
-from dgate.cli.options import config_option
-from dgate.config.settings import load
+from dgate.cli.destinations import refusals_command, site_states
+from dgate.cli.options import config_option, printable
+from dgate.cli.selecting import current_user, described, filter_options, moment, selection_of
+from dgate.config.settings import Configuration, load
 from dgate.delivery.commands import QueueAccess
 from dgate.delivery.destination import resolve
-from dgate.delivery.records import Changed, Count, Entry, Selection, State
+from dgate.delivery.records import Changed, Count, Entry, Order, Selection, State
+from dgate.delivery.sites import SiteStatus
 from dgate.rules.opaque import plain
 
-_TIMES = ("due", "lease_until", "created", "finished")
+_TIMES = ("due", "lease_until", "created", "finished", "received", "accepted", "committed")
+_PRIORITIES = {0: "stat", 1: "normal", 2: "bulk"}
 _REASON_WIDTH_MIN = 20
 
-Operation = Callable[[QueueAccess, Selection], Changed]
+Operation = Callable[[QueueAccess, Selection, Order], Changed]
 
 
 @click.group("queue")
@@ -32,24 +36,20 @@ def queue_group() -> None:
     """See and steer what is still to be delivered.
 
     Every delivery that an object owes is a numbered debt: queued (waits for its time), leased (a
-    server works on it), held (stopped by hold), stuck (failed, somebody has to act), and afterwards
-    done or cancelled. A running server is asked and told; without one the commands work on the
-    database themselves.
+    server works on it), held (stopped by hold), stuck (failed, somebody has to act), committing
+    (the peer has it, and has yet to commit to it), and afterwards done or cancelled. A running
+    server is asked and told; without one the commands work on the database themselves.
 
     Exit code 0: done; 1: failed, or a debt that was named by its number was left alone.
     """
 
 
+queue_group.add_command(refusals_command)
+
+
 @queue_group.command("list")
 @config_option
-@click.option(
-    "--state",
-    "states",
-    multiple=True,
-    type=click.Choice([state.value for state in State]),
-    help="Only debts in this state; may be repeated. Default: all that is still owed.",
-)
-@click.option("--destination", metavar="AE", help="Only debts to this destination.")
+@filter_options
 @click.option(
     "--limit",
     default=100,
@@ -61,27 +61,30 @@ def queue_group() -> None:
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line, for scripts.")
 def list_command(
     config: Path,
-    states: tuple[str, ...],
-    destination: str | None,
     limit: int,
     offset: int,
     as_json: bool,
+    **filters: Any,
 ) -> None:
     """List debts, oldest first, then how many each destination has.
+
+    Without --state, all that is still owed.
 
     TRIES counts failed and successful tries since the last retry. REPEATS counts how often the
     object may have arrived twice, because a connection or the server broke before the outcome was
     known.
     """
-    selection = Selection(
-        destination=destination, states=tuple(State(state) for state in states) or None
-    )
+    selection = selection_of(**filters)
+    destination, states = selection.destination, selection.states
     with open_ledger(config) as ledger:
         entries = ledger.entries(selection, limit, offset)
         counts = ledger.counts(closed=bool(states))
+    sites = site_states(config)
     if as_json:
         for entry in entries:
-            click.echo(json.dumps(_as_data(entry), ensure_ascii=False))
+            site = sites.get(entry.destination)
+            state = {"site": None if site is None else site.as_dict()}
+            click.echo(json.dumps(_as_data(entry) | state, ensure_ascii=False))
         return
     wanted = [
         count
@@ -89,7 +92,14 @@ def list_command(
         if destination in (None, count.destination) and (not states or count.state in states)
     ]
     _print_entries(entries)
-    _print_counts(wanted, len(entries) + offset)
+    if selection != Selection(destination=destination, states=states):
+        # The totals know nothing of studies and times.
+        wanted = []
+        if len(entries) == limit:
+            click.echo("… and perhaps more (--limit, --offset).")
+        if entries:
+            return
+    _print_counts(wanted, len(entries) + offset, sites)
 
 
 @queue_group.command("show")
@@ -107,7 +117,9 @@ def show_command(config: Path, debt_id: int, as_json: bool) -> None:
         if value is None or value == "":
             continue
         if name in _TIMES:
-            value = _moment(value)
+            value = moment(value)
+        elif name == "priority":
+            value = _PRIORITIES.get(value, value)
         elif name == "last_status":
             value = f"{value:04X}" if value >= 0 else f"none, the server ended ({-value} in a row)"
         click.echo(f"{name.replace('_', ' '):<14}{_plain(str(value))}")
@@ -118,36 +130,37 @@ def _as_data(entry: Entry) -> dict[str, Any]:
     return {**entry.as_dict(), "script": plain(entry.script)}
 
 
-def _moment(seconds: float) -> str:
-    """Return a time for people; 0 is the due time of what need not wait."""
-    if seconds == 0:
-        return "at once"
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
-
-
 def _choice(command: Callable[..., None]) -> Callable[..., None]:
     """Add the arguments that say which debts are meant."""
     for option in (
-        click.option("--destination", metavar="AE", help="All debts to this destination."),
+        click.option("--why", default="", metavar="TEXT", help="Kept with the debts."),
+        filter_options,
         click.option("--all", "everything", is_flag=True, help="All debts."),
-        click.argument("ids", metavar="[ID]...", nargs=-1, type=int),
         config_option,
     ):
         command = option(command)
     return command
 
 
-def _selected(ids: Sequence[int], everything: bool, destination: str | None) -> Selection:
-    given = [bool(ids), everything, destination is not None]
-    if sum(given) != 1:
-        raise click.UsageError("Give either numbers, --all, or --destination.")
-    return Selection(ids=tuple(ids) if ids else None, destination=destination)
+_numbers = click.argument("ids", metavar="[ID]...", nargs=-1, type=int)
 
 
-def _run(config: Path, selection: Selection, verb: str, operation: Operation) -> None:
+def _selected(ids: Sequence[int], everything: bool, filters: dict[str, Any]) -> Selection:
+    """Return what is meant; a mistake must not make it everything."""
+    selection = selection_of(**filters)
+    if sum((bool(ids), everything, selection != Selection())) != 1:
+        raise click.UsageError(
+            "Give either numbers, --all, or which ones (--destination, --study, --state and so on)."
+        )
+    return selection_of(tuple(ids)) if ids else selection
+
+
+def _run(
+    config: Path, selection: Selection, verb: str, operation: Operation, why: str = ""
+) -> None:
     """Carry out an operation and say what it did; exit code 1 when a named debt was skipped."""
     with open_ledger(config) as ledger:
-        changed = operation(ledger, selection)
+        changed = operation(ledger, selection, Order(current_user(), why.strip()))
     click.echo(f"{changed.count} {verb}.")
     for debt_id, reason in changed.skipped:
         click.echo(f"{debt_id} was left alone: {reason}.", err=True)
@@ -157,82 +170,115 @@ def _run(config: Path, selection: Selection, verb: str, operation: Operation) ->
 
 @queue_group.command("retry")
 @_choice
+@_numbers
 def retry_command(
-    config: Path, ids: tuple[int, ...], everything: bool, destination: str | None
+    config: Path, ids: tuple[int, ...], everything: bool, why: str, **filters: Any
 ) -> None:
     """Try stuck and waiting debts again now.
 
     Their tries are counted afresh, and a destination that is paused after failures is tried at
     once.
     """
-    selection = _selected(ids, everything, destination)
-    _run(config, selection, "will be tried now", lambda ledger, which: ledger.retry(which))
+    selection = _selected(ids, everything, filters)
+    _run(config, selection, "will be tried now", lambda ledger, *what: ledger.retry(*what), why)
 
 
 @queue_group.command("hold")
 @_choice
+@_numbers
 def hold_command(
-    config: Path, ids: tuple[int, ...], everything: bool, destination: str | None
+    config: Path, ids: tuple[int, ...], everything: bool, why: str, **filters: Any
 ) -> None:
     """Stop waiting and stuck debts until they are released.
 
     New debts are not held.
     """
-    selection = _selected(ids, everything, destination)
-    _run(config, selection, "held", lambda ledger, which: ledger.hold(which))
+    selection = _selected(ids, everything, filters)
+    _run(config, selection, "held", lambda ledger, *what: ledger.hold(*what), why)
 
 
 @queue_group.command("release")
 @_choice
+@_numbers
 def release_command(
-    config: Path, ids: tuple[int, ...], everything: bool, destination: str | None
+    config: Path, ids: tuple[int, ...], everything: bool, why: str, **filters: Any
 ) -> None:
     """Let held debts go on now."""
-    selection = _selected(ids, everything, destination)
-    _run(config, selection, "released", lambda ledger, which: ledger.release(which))
+    selection = _selected(ids, everything, filters)
+    _run(config, selection, "released", lambda ledger, *what: ledger.release(*what), why)
 
 
 @queue_group.command("cancel")
 @_choice
+@_numbers
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def cancel_command(
-    config: Path, ids: tuple[int, ...], everything: bool, destination: str | None, yes: bool
+    config: Path, ids: tuple[int, ...], everything: bool, why: str, yes: bool, **filters: Any
 ) -> None:
     """Give debts up: the objects will not be sent.
 
-    The objects stay in the archive, and the debts in the history. Copies of objects that were
-    forwarded without being stored are removed.
+    The objects stay in the archive, and the debts in the history, with the reason that --why gives.
+    Only with --yes it may be left out. Copies of objects that were forwarded without being stored
+    are removed.
     """
-    selection = _selected(ids, everything, destination)
+    selection = _selected(ids, everything, filters)
+    if not why.strip() and not yes:
+        if not _is_interactive():
+            raise click.UsageError("Say why with --why TEXT: the ledger keeps it with the debts.")
+        why = click.prompt("Why")
     if not ids and not yes:
-        whose = f"to {destination}" if destination else "to all destinations"
-        click.confirm(f"Give up everything that is owed {whose}?", abort=True)
-    _run(config, selection, "cancelled", lambda ledger, which: ledger.cancel(which))
+        click.confirm(f"Give up all that is owed of {described(selection)}?", abort=True)
+    _run(config, selection, "cancelled", lambda ledger, *what: ledger.cancel(*what), why)
 
 
 @queue_group.command("reroute")
 @_choice
-@click.option("--to", "target", required=True, metavar="AE", help="The new destination.")
+@click.argument("words", metavar="[NODE] [ID]...", nargs=-1)
+@click.option("--to", "target", metavar="AE", help="The new destination, where NODE is not given.")
 def reroute_command(
     config: Path,
-    ids: tuple[int, ...],
+    words: tuple[str, ...],
     everything: bool,
-    destination: str | None,
-    target: str,
+    target: str | None,
+    why: str,
+    **filters: Any,
 ) -> None:
     """Send waiting, stuck and held deliveries to another destination.
 
-    Held ones stay held. The destination must be a node of acrnema.map or an address.
+    Held ones stay held. NODE must be a node of acrnema.map or an address; the ledger keeps where
+    the deliveries were to go before.
     """
-    selection = _selected(ids, everything, destination)
-    configuration = load(config)
-    resolve(target, configuration.nodes, configuration.settings)
+    target, ids = _target_and_numbers(words, target)
+    selection = _selected(ids, everything, filters)
+    _check_target(target, load(config))
     operation = partial(_reroute, target=target)
-    _run(config, selection, f"rerouted to {target}", operation)
+    _run(config, selection, f"rerouted to {target}", operation, why)
 
 
-def _reroute(ledger: QueueAccess, selection: Selection, target: str) -> Changed:
-    return ledger.reroute(selection, target)
+def _is_interactive() -> bool:
+    """Tell whether a person can be asked."""
+    return sys.stdin.isatty()
+
+
+def _target_and_numbers(words: tuple[str, ...], target: str | None) -> tuple[str, tuple[int, ...]]:
+    """Tell the new destination from the numbers: it is what is no number, unless --to names it."""
+    names = [word for word in words if not (word.isascii() and word.isdigit())]
+    numbers = tuple(int(word) for word in words if word not in names)
+    named = names if target is None else [target, *names]
+    if len(named) != 1 or not named[0].strip():
+        what = "one new destination" if len(named) < 2 else "only one new destination"
+        raise click.UsageError(f"Give {what}: dgate queue reroute NODE ID..., or --to NODE.")
+    return named[0].strip(), numbers
+
+
+def _check_target(target: str, configuration: Configuration) -> None:
+    """Refuse what nothing could be sent to; the members of a group are nodes themselves."""
+    if not configuration.settings.peers.members(target):
+        resolve(target, configuration.nodes, configuration.settings)
+
+
+def _reroute(ledger: QueueAccess, selection: Selection, order: Order, target: str) -> Changed:
+    return ledger.reroute(selection, target, order)
 
 
 def _print_entries(entries: Sequence[Entry]) -> None:
@@ -284,10 +330,10 @@ def _terminal_width() -> int | None:
 
 def _plain(text: str) -> str:
     """Return text of a peer on one line, without what could steer a terminal."""
-    return "".join(c if c.isprintable() else "?" for c in " ".join(text.split()))
+    return printable(" ".join(text.split()))
 
 
-def _print_counts(counts: Sequence[Count], shown: int) -> None:
+def _print_counts(counts: Sequence[Count], shown: int, sites: Mapping[str, SiteStatus]) -> None:
     if not counts:
         click.echo("Nothing to show.")
         return
@@ -300,4 +346,5 @@ def _print_counts(counts: Sequence[Count], shown: int) -> None:
         text = ", ".join(f"{count.count} {count.state}" for count in own)
         repeats = sum(count.repeats for count in own)
         doubt = f"; {repeats} possibly repeated" if repeats else ""
-        click.echo(f"{destination}: {text}{doubt}")
+        remark = sites[destination].remark if destination in sites else ""
+        click.echo(f"{destination}: {text}{doubt}{remark and f'; {remark}'}")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from dgate.cli.options import config_option
+from dgate.cli.options import config_option, printable
 from dgate.clock import SystemClock
 from dgate.config.settings import load
 from dgate.ops.lock import FolderLock
@@ -61,11 +61,11 @@ def _print(verdict: Verdict, *, as_json: bool, verbose: bool) -> None:
         click.echo(json.dumps({**found, "trace": trace}, ensure_ascii=False))
         return
     if not verdict.faults:
-        click.echo(f"passed: {verdict.name}")
+        click.echo(printable(f"passed: {verdict.name}"))
         return
-    click.echo(f"FAILED: {verdict.name}")
+    click.echo(printable(f"FAILED: {verdict.name}"))
     for fault in verdict.faults:
-        click.echo(f"  {fault}")
+        click.echo(printable(f"  {fault}"))
     if verbose and verdict.trace is not None:
         for line in verdict.trace.lines():
-            click.echo(f"    {line}")
+            click.echo(printable(f"    {line}"))

@@ -18,6 +18,7 @@ from dgate.inspection import blocking, inspect
 from dgate.ops.control import socket_path
 from dgate.ops.lock import FolderLock, take
 from dgate.ops.log import Logs
+from dgate.ops.openfiles import allow_open_files
 from dgate.parts import LogPart, log_settings
 from dgate.rules.hooks import Rules
 
@@ -63,6 +64,7 @@ def _serve(configuration: Configuration, lock: FolderLock, *, verbose: bool) -> 
     """Serve until a signal ends it; `lock` is that of the base folder."""
     logs = Logs(log_settings(configuration.settings), verbose=verbose)
     logs.start()
+    allow_open_files(configuration.settings.max_associations)
     gateway = Gateway(configuration, beside=[LogPart(logs)], lock=lock)
     _report_problems(configuration, gateway.rules)
     signals = _signals()

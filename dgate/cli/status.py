@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from rich.table import Table
 from dgate.cli.access import running_server
 from dgate.cli.options import config_option
 from dgate.config.settings import load
+from dgate.delivery.sites import SiteStatus
 from dgate.ops import health
 
 
@@ -53,15 +55,34 @@ def print_status(status: dict[str, Any]) -> None:
     archive = ", ".join(_counted(number, what) for what, number in status["archive"].items())
     table.add_row("Archive", archive or "not known")
     for device in status["devices"]:
-        table.add_row(device["name"], f"{device['free_mb']} MB free")
+        table.add_row(device["name"], disk_line(device))
+    for place in status.get("disks", ()):
+        table.add_row(place["name"].capitalize(), disk_line(place))
     for queued in status["queue"]:
         repeats = f", {queued['repeats']} perhaps sent twice" if queued["repeats"] else ""
         table.add_row(
             f"To {queued['destination']}", f"{queued['count']} {queued['state']}{repeats}"
         )
+    for site in status.get("destinations", ()):
+        if remark := SiteStatus(**site).remark:
+            table.add_row(f"Sending to {site['destination']}", remark)
     if not status["queue"]:
         table.add_row("Queue", "nothing to deliver")
+    for compared in status.get("reconciled", ()):
+        ended = datetime.datetime.fromtimestamp(compared["ended"])
+        text = f"{ended:%Y-%m-%d %H:%M}: {compared['text']}"
+        table.add_row(f"Compared with {compared['node']}", text)
     Console().print(table)
+
+
+def disk_line(disk: dict[str, Any]) -> str:
+    """Return what is told of a disk in one line."""
+    text = f"{disk['free_mb']} MB free"
+    if disk.get("reserve_mb"):
+        text += f", {disk['reserve_mb']} MB kept in reserve"
+    if disk.get("days_left") is not None:
+        text += f", full in about {disk['days_left']:.0f} days"
+    return text if disk.get("state", "ok") == "ok" else f"{text}, {disk['state']}"
 
 
 def _counted(number: int, plural: str) -> str:

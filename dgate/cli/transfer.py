@@ -18,6 +18,7 @@ from dgate.archive.files import FileReader
 from dgate.archive.importer import files_below
 from dgate.archive.records import InstanceRef
 from dgate.archive.spool import Spool
+from dgate.archive.watermark import Limits, Watermark
 from dgate.cli.keys import KeyList
 from dgate.cli.peer import Peer
 from dgate.clock import SystemClock
@@ -136,7 +137,7 @@ def send_files(peer: Peer, paths: Iterable[Path]) -> bool:
 def _sender(peer: Peer) -> Sender:
     """Return a sender for files, which needs no archive."""
     spool = Spool(peer.settings.base_folder / "dgate" / "spool")
-    devices = Devices((), spool, SystemClock(), full_threshold_bytes=0)
+    devices = Devices((), spool, Watermark(Limits(), SystemClock()))
     exporter = Exporter(
         devices, peer.settings, others={_FILES: lambda ref: FileReader.of(ref.name)}
     )

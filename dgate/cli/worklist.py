@@ -17,7 +17,7 @@ from dgate.archive.schema import prepare
 from dgate.archive.worklist import NO_WORKLIST, NO_WORKLIST_REMEDY, Columns, Named, Worklist
 from dgate.archive.writer import Writer
 from dgate.cli.access import client_of
-from dgate.cli.options import config_option
+from dgate.cli.options import config_option, printable
 from dgate.clock import SystemClock
 from dgate.config.settings import Configuration, load
 from dgate.dicom.uids import UidGenerator
@@ -194,7 +194,7 @@ def _named(entry: Values, columns: Columns) -> Values:
 
 def _plain(value: str | None) -> str:
     """Return a value fit for a terminal."""
-    text = "".join(letter if letter.isprintable() else "?" for letter in value or "")
+    text = printable(value or "")
     return text if len(text) <= _WIDEST else f"{text[: _WIDEST - 1]}…"
 
 

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from dgate.config.layout import Layout
-from dgate.config.model import Settings, Value
+from dgate.config.model import DuplicateContent, Settings, Value
 from dgate.config.problem import Report
+from dgate.config.reserve import LARGEST_SHARE, Reserve
 from dgate.config.values import Values
 
 _DEVICE = re.compile(r"(?:MAG)?\s*(\d{1,3})", re.IGNORECASE)
@@ -32,9 +33,28 @@ def areas(values: Values, devices: Sequence[Path], report: Report) -> dict[str, 
         "mirror_devices": _mirrors(values, devices, report),
         "jukebox_devices": _volumes(values, "JUKEBOX", 1, report),
         "cache_devices": _volumes(values, "CACHE", 2, report),
+        **_reserves(values, report),
         "nightly_move_target": target,
         "nightly_move_minute": _minute(values.get("NightlyStrTimeToMove"), report),
     }
+
+
+def _reserves(values: Values, report: Report) -> dict[str, Reserve | None]:
+    """Return what is kept free of each disk."""
+    return {
+        "disk_reserve": _reserve(values.get("DiskReserve"), "megabytes", report),
+        "inode_reserve": _reserve(values.get("InodeReserve"), "inodes", report) or Reserve(),
+    }
+
+
+def _reserve(value: Value, unit: str, report: Report) -> Reserve | None:
+    """Return a reserve; None where the setting is empty."""
+    reserve = Reserve.parse(value.text)
+    if reserve is None and value.text.strip():
+        message = f"{value.name} = {value.text} is no reserve"
+        advice = f"write a number of {unit}, or a share up to {LARGEST_SHARE:.0f}%, such as 5%"
+        report.error(value.line, message, advice)
+    return reserve
 
 
 def look_at_cleaning(
@@ -55,10 +75,14 @@ def look_at_cleaning(
         for name, value in (
             ("MAGDeviceThreshold", clean),
             ("NightlyCleanThreshold", settings.nightly_clean_threshold_mb),
+            ("DiskReserve", settings.disk_reserve),
         ):
             if value:
                 message = f"{name} has no effect, as IgnoreMAGDeviceThreshold = 1"
                 report.warning(line_of(name), message, "remove one of the two")
+    if settings.ignore_rewrite and settings.duplicate_content is not DuplicateContent.REPLACE:
+        message = "DuplicateContent has no effect, as IgnoreRewrite = 1"
+        report.warning(line_of("DuplicateContent"), message, "remove one of the two")
 
 
 def _is_column(item: re.Match[str], settings: Settings, layout: Layout) -> bool:

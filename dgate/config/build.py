@@ -14,7 +14,16 @@ from dgate.config.areas import areas
 from dgate.config.ini import IniFile, Section
 from dgate.config.key_table import REGISTRY
 from dgate.config.keys import MAIN
-from dgate.config.model import Durability, Engine, MissingUids, Settings, V2Content, Value
+from dgate.config.model import (
+    DuplicateContent,
+    Durability,
+    Engine,
+    MissingUids,
+    Settings,
+    V2Content,
+    Value,
+)
+from dgate.config.node_sections import node_table
 from dgate.config.problem import Report
 from dgate.config.sqlhost import address
 from dgate.config.values import Values
@@ -43,6 +52,7 @@ def build_settings(
     fields["profile"] = section.name or MAIN
     fields["durability"] = Durability(fields["durability"])
     fields["missing_uids"] = MissingUids(fields["missing_uids"])
+    fields["duplicate_content"] = DuplicateContent(fields["duplicate_content"])
     fields["v2_content"] = V2Content(fields["v2_content"])
     fields["classic_status_codes"] = fields["classic_status_codes"] == "classic"
     fields["accept_unknown_sop_classes"] = fields["accept_unknown_sop_classes"] == "accept"
@@ -71,6 +81,7 @@ def build_settings(
     fields["lua_events"] = converters.lua_events(ini)
     fields |= watched(values, devices, fields["profile"], report)
     fields["virtual_servers"] = virtual_servers(values, report)
+    fields["peers"] = node_table(ini, report)
     return Settings(ini_path=ini_path, base_folder=ini_path.parent, **fields)
 
 

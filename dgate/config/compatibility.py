@@ -94,6 +94,12 @@ _FILES = (
         "it counts",
     ),
     (
+        "`dgatesop.lst`",
+        "storage commitment is not listed; listed, it ends the association at the first use",
+        "listed and served; a list from before needs the line "
+        "`StorageCommitmentPushModel 1.2.840.10008.1.20.1 sop`",
+    ),
+    (
         "rules",
         "a doubled quote inside a string vanishes",
         "the same, as rules in use depend on it",

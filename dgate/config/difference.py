@@ -11,10 +11,11 @@ from typing import Any, TypeVar
 
 from dgate.config.ini import Section
 from dgate.config.key_table import REGISTRY
-from dgate.config.keys import Key
+from dgate.config.keys import MAIN, NODE, Key, registered
 from dgate.config.model import Configuration, Value
 from dgate.config.nodes import Node
 from dgate.config.soplist import SopList
+from dgate.printable import printable
 
 MOST_LINES = 40
 """Lines of a difference that are shown of each file."""
@@ -106,8 +107,8 @@ def _restarts(key: Key, running: Configuration, wanted: Configuration) -> Iterat
 
 
 def _settings(old: Configuration, new: Configuration) -> Iterator[str]:
-    before = {value.name: value for value in old.values}
-    after = {value.name: value for value in new.values}
+    before = {value.name: value for value in old.values if value.key.section == MAIN}
+    after = {value.name: value for value in new.values if value.key.section == MAIN}
     for _, first, second in _compared(before, after):
         if first is None or second is None or first.text != second.text:
             yield _change(first, second, new)
@@ -135,7 +136,7 @@ def _shown(value: Value) -> str:
 
 
 def _cut(text: str) -> str:
-    text = "".join(char if char.isprintable() else "?" for char in text)
+    text = printable(text)
     return text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}..."
 
 
@@ -150,9 +151,13 @@ def _sections(old: Configuration, new: Configuration) -> Iterator[str]:
         for _, was, entry in _compared(old_entries, new_entries):
             if was == entry:
                 continue
-            # What a section of another program holds may be a password: only scripts are shown.
-            is_open = name.lower() in ("lua", "scripts")
-            key = f"[{name}] {(entry or was or ('', '', 0))[0]}"
+            # What a section of another program holds may be a password: only scripts and
+            # the known settings of nodes are shown.
+            spelled = (entry or was or ("", "", 0))[0]
+            is_open = name.lower() in ("lua", "scripts") or (
+                registered(name) == NODE and REGISTRY.find(spelled, NODE) is not None
+            )
+            key = f"[{name}] {spelled}"
             if entry is None:
                 yield f"{key}: removed"
             elif was is None:

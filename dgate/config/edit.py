@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from dgate.config.ini import Entry, IniFile, Section
 from dgate.config.key_table import REGISTRY
-from dgate.config.keys import MAIN
+from dgate.config.keys import MAIN, registered
 from dgate.config.problem import Report
 from dgate.config.sections import PROFILE_KEY, main_section
 from dgate.errors import ConfigError
@@ -36,7 +36,7 @@ def quoted(value: str) -> str:
 
 def registered_in(section: str | None) -> str:
     """Return the section under which the registry has the keys of a section of the file."""
-    lower = (section or MAIN).lower()
+    lower = registered(section or MAIN)
     return lower if lower in _FIXED else MAIN
 
 

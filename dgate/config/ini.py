@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dgate.config.key_table import REGISTRY
-from dgate.config.keys import MAIN
+from dgate.config.keys import MAIN, NODE, registered
 from dgate.config.problem import Problem, Report
 from dgate.config.text import Decoded, decode, split_keeping_ends
 
@@ -134,7 +134,8 @@ class IniFile:
         column = entry.column if entry.value else 1
         if entry.section.lower() in _OPEN_SECTIONS or not entry.has_equals:
             return column, text
-        match = REGISTRY.find(entry.key, MAIN)
+        is_node = registered(entry.section) == NODE
+        match = REGISTRY.find(entry.key, NODE if is_node else MAIN)
         if match is None or match.key.secret:
             # An unknown key may be a misspelt Password.
             return 1, f"{text.partition('=')[0]}= (not shown)"

@@ -36,6 +36,7 @@ UNITS = {
     "OverlapVirtualGet": "objects",
     "VirtualServerPerSeriesN": "images",
     "ChangeLogDays": "days",
+    "DiskWarningDays": "days",
 }
 """What a number counts; those of type SECONDS need no entry."""
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dgate.config.key_notes import with_notes
 from dgate.config.keys import ANY_KEY, Key, KeyType, Mark, Registry
+from dgate.config.node_keys import NODE_KEYS
 
 _CORE, _CORE2, _LEGACY, _OWN = Mark.CORE, Mark.CORE2, Mark.LEGACY, Mark.OWN
 _INT, _BOOL, _TEXT, _PATH = KeyType.INT, KeyType.BOOL, KeyType.TEXT, KeyType.PATH
@@ -50,6 +51,17 @@ Whole patients are deleted, least recent first (see LRUSort), with their files o
 mirrors. Never deleted: patients with open deliveries, patients of whom an object arrived within the
 last hour, patients with objects on devices that are read only or away. Each is logged.
 Nothing is deleted where IgnoreMAGDeviceThreshold = 1."""
+_RESERVE_DETAILS = """\
+A device with no more free than this, or than MAGDeviceFullThreshold, takes no new objects; the next
+device does, and with none left senders get A700 (out of resources) and send again. The disks of the
+database and of the base folder may use half of the reserve while a device elsewhere has room; then
+nothing is taken any more. A disk is used again when a tenth more than the reserve is free."""
+_DUPLICATE_DETAILS = """\
+replace  the object that came last is the one that is kept
+aside    the first is kept; the new one goes to dgate/aside in the base folder with a report of what
+         differs, the sender gets success, and `dgate aside` decides what becomes of it
+reject   the first is kept, the sender gets the status of StorageFailedErrorCode
+An object that comes again with the same data set is no conflict. IgnoreRewrite = 1 goes before."""
 _MIRROR_DETAILS = """\
 The copies are owed like deliveries (`dgate queue list --destination MIRROR0`), so they survive a
 restart and are tried again when the mirror was away. What is deleted goes from the mirror too."""
@@ -679,6 +691,37 @@ _STORAGE = (
         aliases=("IgnoreMAGDeviceThreshHold",),
     ),
     Key(
+        "DiskReserve",
+        _TEXT,
+        "",
+        "Megabytes, or with % the share of each disk, that objects never take, so that database, "
+        "log and deliveries can go on; empty is what MAGDeviceFullThreshold says.",
+        _OWN,
+        "disk_reserve",
+        example="5%",
+        details=_RESERVE_DETAILS,
+    ),
+    Key(
+        "InodeReserve",
+        _TEXT,
+        "1000",
+        "Inodes, or with % the share of them, that objects never take, as DiskReserve.",
+        _OWN,
+        "inode_reserve",
+        example="1%",
+    ),
+    Key(
+        "DiskWarningDays",
+        _INT,
+        "7",
+        "Warn when a storage device is going to be full in fewer days, as it has filled up lately; "
+        "0 is off.",
+        _OWN,
+        "disk_warning_days",
+        least=0,
+        most=365,
+    ),
+    Key(
         "FileNameSyntax",
         _TEXT,
         "4",
@@ -715,6 +758,17 @@ _STORAGE = (
         "1 answers success to an object that is stored already and changes nothing.",
         _CORE,
         "ignore_rewrite",
+    ),
+    Key(
+        "DuplicateContent",
+        _CHOICE,
+        "replace",
+        "What is done with an object whose SOP instance is stored already with other content: "
+        "replace the stored one, put the new one aside, or reject it.",
+        _OWN,
+        "duplicate_content",
+        choices=("replace", "aside", "reject"),
+        details=_DUPLICATE_DETAILS,
     ),
     Key(
         "UIDPrefix",
@@ -1323,6 +1377,17 @@ _ROUTING = (
         "change_log_days",
         least=1,
     ),
+    Key(
+        "LedgerDays",
+        _INT,
+        "30",
+        "Days that deliveries which are done or cancelled stay in the ledger, with their tries; "
+        "what is still owed stays for ever.",
+        _OWN,
+        "ledger_days",
+        least=1,
+        most=36500,
+    ),
 )
 
 # Family of rules: how many, when it runs, and its mark.
@@ -1581,6 +1646,7 @@ REGISTRY = Registry(
         *_ROUTING,
         *_converter_keys(),
         *_SECTIONS,
+        *NODE_KEYS,
         *_WEB,
         *_tool_keys(),
     )

@@ -14,6 +14,9 @@ from enum import Enum
 
 MAIN = "sscscp"
 """Stands for the section that MicroPACS selects."""
+NODE = "node"
+"""Stands for every section `[node NAME]`."""
+NODE_PREFIX = "node "
 ANY_KEY = "*"
 """As a name: every key of the section."""
 
@@ -44,6 +47,11 @@ class KeyType(Enum):
     PATTERN = "pattern: *, abc, abc*, *abc or *abc*"
     SCRIPT = "rule statements"
     LUA = "Lua code"
+    MINUTES = "minutes"
+    TIMES = "hours of the day, of some or all days"
+    RATES = "kbit/s, by hour"
+    SYNTAXES = "transfer syntaxes separated by commas"
+    STATUSES = "statuses and what they mean, separated by commas"
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +142,12 @@ _LONGEST_KEY = 64
 _NUMBERED = re.compile(r"(.*?)(0|[1-9][0-9]{0,5})")
 
 
+def registered(section: str) -> str:
+    """Return the name under which the registry has the keys of a section, in lower case."""
+    lower = section.lower()
+    return NODE if lower.startswith(NODE_PREFIX) else lower
+
+
 class Registry:
     """All keys, found by section and by any of their spellings."""
 
@@ -167,7 +181,7 @@ class Registry:
 
     def find(self, text: str, section: str = MAIN) -> Match | None:
         """Return what the key `text` of `section` is; None when it is not known there."""
-        place = (section.lower(), text.lower())
+        place = (registered(section), text.lower())
         if place in self._single:
             key, alias = self._single[place]
             return Match(key, None, alias)
@@ -204,7 +218,7 @@ class Registry:
         lower = text.lower()
         numbered = _NUMBERED.fullmatch(lower)
         stem, number = (numbered[1], numbered[2]) if numbered else (lower, "")
-        place = section.lower()
+        place = registered(section)
         if number:
             families = {s: k for (sec, s), (k, _) in self._family.items() if sec == place}
             if near := difflib.get_close_matches(stem, families, 1, 0.8):

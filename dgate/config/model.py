@@ -17,6 +17,7 @@ from dgate.config.layout import Layout
 from dgate.config.node_settings import NodeTable
 from dgate.config.nodes import NodeMap
 from dgate.config.problem import Problem
+from dgate.config.reserve import Reserve
 from dgate.config.soplist import SopList
 
 
@@ -42,6 +43,14 @@ class MissingUids(Enum):
 
     GENERATE = "generate"
     UNDEFINED = "undefined"
+    REJECT = "reject"
+
+
+class DuplicateContent(Enum):
+    """What is done with an object whose instance is stored already with other content."""
+
+    REPLACE = "replace"
+    ASIDE = "aside"
     REJECT = "reject"
 
 
@@ -199,6 +208,10 @@ class Settings:
     mag_device_full_threshold_mb: int
     ignore_mag_device_threshold: bool
     mag_device_threshold_mb: int
+    disk_reserve: Reserve | None
+    """Megabytes or a share of each disk that are kept free; None = as the full threshold."""
+    inode_reserve: Reserve
+    disk_warning_days: int
     nightly_clean_threshold_mb: int
     nightly_move_threshold_mb: int
     nightly_move_target: str
@@ -215,6 +228,7 @@ class Settings:
     max_file_name_length: int
     rename_on_rewrite: bool
     ignore_rewrite: bool
+    duplicate_content: DuplicateContent
     uid_prefix: str
     missing_uids: MissingUids
     v2_content: V2Content
@@ -245,6 +259,7 @@ class Settings:
     lua_events: tuple[LuaEvent, ...]
     change_log: bool
     change_log_days: int
+    ledger_days: int
 
     read_ahead: int
     virtual_servers: tuple[VirtualServer, ...]
@@ -296,7 +311,8 @@ class Configuration:
     sop_list: SopList
     problems: tuple[Problem, ...] = ()
     values: tuple[Value, ...] = ()
-    """Every setting of the main section in the order of the registry, for `dgate config show`."""
+    """Every setting of the main section in the order of the registry, then those of nodes, for
+    `dgate config show`."""
     ini: IniFile | None = field(default=None, repr=False)
     """dicom.ini as read; None for a configuration that was not read from a file."""
     contents: Mapping[Path, bytes | None] = field(default_factory=dict, repr=False)

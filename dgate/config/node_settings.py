@@ -10,6 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import IntEnum
 
+AS_STORED = "as"
+"""Stands among transfer syntaxes for the one that the object is stored in."""
+FALLBACK_MIN = 60.0
+MEMBER_DOWN_MIN = 1.0
+
 
 class Lane(IntEnum):
     """How urgent a delivery is; the smaller number goes first."""
@@ -55,7 +60,8 @@ class NodeSettings:
     deadline_s: float | None = None
     """Longest time that one object may take; None = as its size allows."""
     transfer_syntaxes: tuple[str, ...] = ()
-    """UIDs, the one liked best first; empty = by the compression code of acrnema.map."""
+    """UIDs, the one liked best first, and AS_STORED; empty = by the compression code of
+    acrnema.map."""
     window: tuple[Span, ...] = ()
     """When anything is sent; empty = always."""
     bulk_window: tuple[Span, ...] = ()
@@ -72,7 +78,8 @@ class NodeSettings:
     """First and last DIMSE status, and what they mean: `retry`, `fail`, `delivered` or `wait`."""
     fallback: str = ""
     """The node that gets what this one has not taken in time."""
-    fallback_after_min: float = 0.0
+    fallback_after_min: float | None = None
+    """None = FALLBACK_MIN for the fallback node, MEMBER_DOWN_MIN for a group."""
     group: str = ""
     """Members of a group share what is forwarded to the group's name."""
 

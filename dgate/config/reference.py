@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from dgate.config.key_table import REGISTRY
-from dgate.config.keys import ANY_KEY, MAIN, Key, Mark
+from dgate.config.keys import ANY_KEY, MAIN, NODE, Key, Mark
 
 _HEAD = """\
 # Settings
@@ -31,7 +31,8 @@ def markdown() -> str:
             "Settings that are known, without effect in this version",
             (key for key in main if not key.effective),
         ),
-        _table("Other sections", (key for key in keys if key.section != MAIN)),
+        _table("Settings of single nodes", (key for key in keys if key.section == NODE)),
+        _table("Other sections", (key for key in keys if key.section not in (MAIN, NODE))),
         _retired(),
     ]
     return "\n".join(parts)
@@ -48,14 +49,15 @@ def effect(key: Key) -> str:
 
 def kind_of(key: Key) -> str:
     """Say in words what a value is, with its unit."""
-    kind = " or ".join(key.choices) or key.type.value
+    kind = " or ".join(filter(None, key.choices)) or key.type.value
     return kind if key.unit in ("", kind) else f"{kind} ({key.unit})"
 
 
 def written(key: Key) -> str:
     """Return the name with the section it stands in, unless that is the main one."""
     name = "NAME" if key.name == ANY_KEY else key.name
-    return name if key.section == MAIN else f"[{key.section}] {name}"
+    section = f"{NODE} NAME" if key.section == NODE else key.section
+    return name if key.section == MAIN else f"[{section}] {name}"
 
 
 def _table(title: str, keys: Iterable[Key]) -> str:

@@ -9,14 +9,14 @@ import difflib
 
 from dgate.config.ini import Entry, IniFile, Section
 from dgate.config.key_table import REGISTRY
-from dgate.config.keys import ANY_KEY, MAIN
+from dgate.config.keys import ANY_KEY, MAIN, NODE, NODE_PREFIX
 from dgate.config.nodes import NodeMap
 from dgate.config.problem import Report
 
 PROFILE_KEY = "MicroPACS"
-NODE_PREFIX = "node "
 _FIXED = {key.section.lower(): key.section for key in REGISTRY if key.section != MAIN}
 _IGNORED = {key.section.lower(): key for key in REGISTRY if key.name == ANY_KEY and not key.feeds}
+_READ_ELSEWHERE = _FIXED.keys() - _IGNORED.keys() - {NODE}
 _PAGE_KEYS = ("source", "header", "line0")
 
 
@@ -61,12 +61,12 @@ def note_other_sections(ini: IniFile, main: Section, nodes: NodeMap, report: Rep
     """Report the sections that nothing reads, each once."""
     for section in ini.sections:
         lower = section.name.lower()
-        if section is main or lower == MAIN or (lower in _FIXED and lower not in _IGNORED):
+        if section is main or lower == MAIN or lower in _READ_ELSEWHERE:
             continue
         if lower in _IGNORED:
             message = f"section [{section.name}] has no effect: {_IGNORED[lower].reason}"
             report.info(section.line, message, "it can be removed")
-        elif lower.startswith(NODE_PREFIX):
+        elif lower.startswith(NODE_PREFIX) or lower == NODE:
             _note_node(section, nodes, report)
         elif _is_profile(section):
             message = f"section [{section.name}] is a profile that is not selected"
@@ -83,14 +83,20 @@ def note_other_sections(ini: IniFile, main: Section, nodes: NodeMap, report: Rep
 
 def _note_node(section: Section, nodes: NodeMap, report: Report) -> None:
     name = section.name[len(NODE_PREFIX) :].strip()
-    if not nodes.names(name):
+    if not name:
+        message = f"section [{section.name}] names no node and has no effect"
+        report.warning(section.line, message, "write [node NAME], with the name in acrnema.map")
+    elif not nodes.names(name) and not _is_pattern(name, nodes):
         message = f"section [{section.name}] names a node that acrnema.map does not have"
         near = nodes.nearest(name)
         advice = f"did you mean {near}?" if near else "write the name as in acrnema.map"
         report.warning(section.line, message, advice)
-    elif section.entries:
-        message = f"section [{section.name}] has no effect: this version has no settings for nodes"
-        report.warning(section.line, message, "put # in front of its lines")
+
+
+def _is_pattern(name: str, nodes: NodeMap) -> bool:
+    """Tell whether a name that ends in * stands for any title of acrnema.map."""
+    begin = name.removesuffix("*").lower()
+    return name.endswith("*") and any(node.ae_title.lower().startswith(begin) for node in nodes)
 
 
 def _profile(ini: IniFile, exact: Section, entry: Entry | None, report: Report) -> Section:

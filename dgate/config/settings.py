@@ -14,12 +14,14 @@ from typing import Any, TypeVar
 
 from dgate.config import converters
 from dgate.config.build import build_settings
+from dgate.config.commitment_check import look_at_commitment
 from dgate.config.ini import IniFile, Section
 from dgate.config.keys import MAIN
 from dgate.config.layout import Layout, default_layout, parse_layout
 from dgate.config.model import (
     Configuration,
     ConverterText,
+    DuplicateContent,
     Durability,
     Engine,
     Filters,
@@ -29,6 +31,7 @@ from dgate.config.model import (
     V2Content,
     Value,
 )
+from dgate.config.node_sections import look_at_peers, node_values_of
 from dgate.config.nodes import Node, NodeMap
 from dgate.config.problem import Problem, Report, Severity
 from dgate.config.sections import main_section, note_other_sections
@@ -40,6 +43,7 @@ from dgate.errors import ConfigError
 __all__ = [
     "Configuration",
     "ConverterText",
+    "DuplicateContent",
     "Durability",
     "Engine",
     "Filters",
@@ -98,8 +102,11 @@ def load(
         optional="every SOP class, transfer syntax and caller is accepted",
     )
     note_other_sections(ini, section, nodes, report)
+    look_at_peers(settings.peers, ini, nodes, report)
+    look_at_commitment(settings.peers, ini, sop_list, report)
+    found = (*values.all(), *node_values_of(ini))
     return Configuration(
-        settings, nodes, layout, sop_list, tuple(report.problems), values.all(), ini, read.contents
+        settings, nodes, layout, sop_list, tuple(report.problems), found, ini, read.contents
     )
 
 

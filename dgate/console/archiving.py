@@ -12,20 +12,23 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from dgate.archive.importer import FILE_SOURCE_AE, import_file
+from dgate.archive.importer import FILE_SOURCE_AE, IMPORTED, files_below, import_file
 from dgate.archive.levels import Level
 from dgate.archive.maintenance.corrections import Plan
 from dgate.archive.orders import load_orders
 from dgate.archive.records import Arrival
-from dgate.console.arguments import demand, identifier, number, split
+from dgate.console.arguments import demand, identifier, number, split, uid
 from dgate.console.server import Command, Tools
+from dgate.dicom.table import ElementTable
 from dgate.errors import DgateError, RuleError
+from dgate.rules.actions import APART
 from dgate.rules.run import log
 
 _WHO = "a script"
 _WHY = "server command"
 _PATIENT_ID = 0x00100020
 _MEGABYTE = 1 << 20
+_CHANGES = ("", "1", "0", "change", "copy")
 _DATES = re.compile(r"(\d{8})?(-)?(\d{8})?\Z")
 
 
@@ -43,19 +46,23 @@ def delete_patient(tools: Tools, arguments: str, upload: bytes) -> None:
 def delete_study(tools: Tools, arguments: str, upload: bytes) -> None:
     """`deletestudy:patient:uid`."""
     patient, study = split(arguments, ":", 2)
-    _remove(tools, PatientID=patient, StudyInstanceUID=demand(study, "the study"))
+    _remove(tools, PatientID=patient, StudyInstanceUID=uid(demand(study, "the study"), "a study"))
 
 
 def delete_series(tools: Tools, arguments: str, upload: bytes) -> None:
     """`deleteseries:patient:uid`."""
     patient, series = split(arguments, ":", 2)
-    _remove(tools, PatientID=patient, SeriesInstanceUID=demand(series, "the series"))
+    _remove(
+        tools, PatientID=patient, SeriesInstanceUID=uid(demand(series, "the series"), "a series")
+    )
 
 
 def delete_image(tools: Tools, arguments: str, upload: bytes) -> None:
     """`deleteimage:patient:sop`."""
     patient, sop_instance = split(arguments, ":", 2)
-    _remove(tools, PatientID=patient, SOPInstanceUID=demand(sop_instance, "the image"))
+    _remove(
+        tools, PatientID=patient, SOPInstanceUID=uid(demand(sop_instance, "the image"), "an image")
+    )
 
 
 def delete_studies(tools: Tools, arguments: str, upload: bytes) -> None:
@@ -98,8 +105,13 @@ def modifier(tools: Tools, arguments: str, upload: bytes) -> None:
     """`modifier:patient,study,series,sop,change(1)/copy(0),script`."""
     patient, study, series, sop, change, script = split(arguments, ",", 6)
     query = identifier(
-        PatientID=patient, StudyInstanceUID=study, SeriesInstanceUID=series, SOPInstanceUID=sop
+        PatientID=patient,
+        StudyInstanceUID=uid(study, "a study"),
+        SeriesInstanceUID=uid(series, "a series"),
+        SOPInstanceUID=uid(sop, "an image"),
     )
+    if change.lower() not in _CHANGES:
+        raise RuleError(f"{change[:40]!r} is neither 1 (change) nor 0 (copy)")
     copy = change.lower() in ("0", "copy")
     tools.archive().modify(query, demand(script, "the script"), copy=copy)
 
@@ -107,14 +119,18 @@ def modifier(tools: Tools, arguments: str, upload: bytes) -> None:
 def modify_study(tools: Tools, arguments: str, upload: bytes) -> None:
     """`modifystudy:patient,study,script`."""
     patient, study, script = split(arguments, ",", 3)
-    query = identifier(PatientID=patient, StudyInstanceUID=demand(study, "the study"))
+    query = identifier(
+        PatientID=patient, StudyInstanceUID=uid(demand(study, "the study"), "a study")
+    )
     tools.archive().modify(query, demand(script, "the script"), copy=False)
 
 
 def modify_series(tools: Tools, arguments: str, upload: bytes) -> None:
     """`modifyseries:patient,series,script`."""
     patient, series, script = split(arguments, ",", 3)
-    query = identifier(PatientID=patient, SeriesInstanceUID=demand(series, "the series"))
+    query = identifier(
+        PatientID=patient, SeriesInstanceUID=uid(demand(series, "the series"), "a series")
+    )
     tools.archive().modify(query, demand(script, "the script"), copy=False)
 
 
@@ -159,7 +175,7 @@ def _merge(tools: Tools, arguments: str, plan: Callable[[str, str], Plan]) -> st
 
 
 def _uids(arguments: str) -> list[str]:
-    found = [part.strip() for part in arguments.split(",") if part.strip()]
+    found = [part.strip() for part in arguments.replace(APART, ",").split(",") if part.strip()]
     if len(found) < 2:
         raise RuleError("a merge takes two UIDs or more")
     return found
@@ -175,11 +191,16 @@ def _correct(tools: Tools, plan: Plan) -> None:
 def add_image_file(tools: Tools, arguments: str, upload: bytes) -> str:
     """`addimagefile:file[,patient]`, or of the bytes that came with the command."""
     file, patient = split(arguments, ",", 2)
+    return _added(tools, file, patient, upload)
+
+
+def _added(tools: Tools, file: str, patient: str, upload: bytes = b"") -> str:
+    """Store a file and return `0`, else `1` and why not."""
     try:
         if patient:
             _add_as(tools, file, upload, patient)
         elif upload:
-            with _uploaded(tools, upload) as path:
+            with uploaded(tools, upload) as path:
                 import_file(tools.current().ingest, path)
         else:
             place = tools.files().place(demand(file, "the file"))
@@ -190,8 +211,35 @@ def add_image_file(tools: Tools, arguments: str, upload: bytes) -> str:
     return "0"
 
 
+def load_and_delete_dir(tools: Tools, arguments: str, upload: bytes) -> str:
+    """`loadanddeletedir:folder[,patient]`: enter all files below a folder, and remove each that is
+    stored.
+
+    What is refused stays where it is, and the answer counts it.
+    """
+    name, patient = split(arguments, ",", 2)
+    folder = tools.files().place(demand(name, "the folder")).resolve()
+    if not folder.is_dir():
+        raise RuleError(f"{name} is no folder")
+    settings = tools.current().settings
+    for device in (*settings.mag_devices, *settings.mirror_devices):
+        place = device.resolve()
+        if folder.is_relative_to(place) or place.is_relative_to(folder):
+            raise RuleError(
+                f"{name} is the place of stored objects, or holds it: nothing was done",
+                remedy="use `dgate regen` to enter files of a device",
+            )
+    failed = 0
+    for path in list(files_below([folder])):
+        if _added(tools, str(path), patient) == "0":
+            tools.files().remove(str(path))
+        else:
+            failed += 1
+    return f"1 {failed} of the files below {name} are not stored, and stay there" if failed else "0"
+
+
 def _add_as(tools: Tools, file: str, upload: bytes, patient: str) -> None:
-    with _uploaded(tools, upload) if upload else _placed(tools, file) as path:
+    with uploaded(tools, upload) if upload else _placed(tools, file) as path:
         table = tools.archive().load(str(path))
     table.set_text(_PATIENT_ID, patient)
     ingest = tools.current().ingest
@@ -201,7 +249,7 @@ def _add_as(tools: Tools, file: str, upload: bytes, patient: str) -> None:
     except BaseException:
         payload.close()
         raise
-    ingest.store(Arrival(payload, table.syntax, FILE_SOURCE_AE, FILE_SOURCE_AE))
+    ingest.store(Arrival(payload, table.syntax, FILE_SOURCE_AE, FILE_SOURCE_AE, source=IMPORTED))
 
 
 @contextmanager
@@ -209,8 +257,16 @@ def _placed(tools: Tools, file: str) -> Iterator[Path]:
     yield tools.files().place(demand(file, "the file"))
 
 
+def loaded(tools: Tools, file: str, upload: bytes) -> ElementTable:
+    """Return the object in a file, or in what came with the command where no file is named."""
+    if not file and upload:
+        with uploaded(tools, upload) as path:
+            return tools.archive().load(str(path))
+    return tools.archive().load(demand(file, "the file"))
+
+
 @contextmanager
-def _uploaded(tools: Tools, upload: bytes) -> Iterator[Path]:
+def uploaded(tools: Tools, upload: bytes) -> Iterator[Path]:
     """Lend a file with what came with the command."""
     folder = tools.current().settings.temp_dir
     folder.mkdir(parents=True, exist_ok=True)
@@ -269,6 +325,15 @@ def move_data(tools: Tools, arguments: str, upload: bytes) -> None:
         pass
 
 
+def move_series(tools: Tools, arguments: str, upload: bytes) -> None:
+    """`moveseriestodevice:to,from[,series]`: one series, or all of them."""
+    target, source, series = split(arguments, ",", 3)
+    mover = tools.caretaker().mover
+    mover.check(source, target)
+    for _ in mover.move(source, target, (Level.SERIES, series) if series else None):
+        pass
+
+
 def rename_device(tools: Tools, arguments: str, upload: bytes) -> None:
     """`renamedevice:from,to`."""
     source, target = split(arguments, ",", 2)
@@ -321,6 +386,8 @@ COMMANDS: Mapping[str, Command] = {
     "mergestudy": merge_study,
     "mergeseries": merge_series,
     "addimagefile": add_image_file,
+    "addlocalfile": add_image_file,
+    "loadanddeletedir": load_and_delete_dir,
     "loadhl7": load_hl7,
     "regen": regen,
     "regendevice": regen_device,
@@ -328,6 +395,7 @@ COMMANDS: Mapping[str, Command] = {
     "regenfile": regen_file,
     "makespace": make_space,
     "movedatatodevice": move_data,
+    "moveseriestodevice": move_series,
     "renamedevice": rename_device,
     "prefetch": prefetch,
     "genuid": generate_uid,

@@ -4,14 +4,37 @@ from __future__ import annotations
 
 from dgate.dicom.element import tag_of
 from dgate.dicom.table import ElementTable
-from dgate.dicom.uids import EXPLICIT_LE
+from dgate.dicom.uids import EXPLICIT_LE, is_uid
 from dgate.errors import RuleError
+from dgate.rules.actions import APART
 
 
 def split(text: str, separator: str, most: int) -> list[str]:
-    """Return up to `most` arguments; missing ones are empty, the last takes all that follows."""
-    found = [part.strip() for part in text.split(separator, most - 1)]
+    """Return up to `most` arguments; missing ones are empty, the last takes all that follows.
+
+    Arguments that come apart already are taken as they are; raises RuleError for too many.
+    """
+    if text.startswith(APART):
+        found = [part.strip() for part in text[1:].split(APART)]
+        if len(found) > most:
+            raise RuleError(f"the server command takes {most} arguments, not {len(found)}")
+    else:
+        found = [part.strip() for part in text.split(separator, most - 1)]
     return found + [""] * (most - len(found))
+
+
+def uid(text: str, what: str) -> str:
+    """Return an argument that is a UID or empty; raises RuleError.
+
+    A value with a comma in it, put into the text of a command, moves all that follow.
+    """
+    if text and not is_uid(text):
+        raise RuleError(
+            f"{text[:40]!r} is not the UID of {what}",
+            remedy="where a value has a comma or colon, give the command as a table: "
+            "servercommand({'modifier', id, study, '', '', 1, script})",
+        )
+    return text
 
 
 def demand(value: str, what: str) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from struct import Struct
 from typing import Final
 
 from dgate.dicom.table import ElementTable
@@ -24,6 +25,10 @@ log = logging.getLogger(__name__)
 MOST_AT_ONCE: Final = 16
 """Chunks in the background; each has a thread and a Lua state."""
 _JOIN_S: Final = 5.0
+_HEADER: Final = Struct("<HHL")
+_GROUP: Final = 0x9999
+_TEXT, _UPLOAD, _IS_PADDED = 0x0400, 0x0402, 0x0404
+_ANSWER: Final = 0x99990401
 _RETURN_FILE: Final = (
     b"local name = returnfile returnfile = nil if type(name) == 'string' then return name end"
 )
@@ -40,24 +45,22 @@ class Chunks:
         self._is_stopping = False
 
     def run(self, kind: str, chunk: str, upload: bytes) -> bytes | None:
-        """Run a chunk; return what it returned, else the file that it named in `returnfile`.
+        """Run a chunk; return what it returned, else the file that it named in `returnfile`, else
+        what it left in (9999,0401) of `Command`.
 
-        `globallua` shares its globals with the other code of the server as a whole, `lua` has its
-        own, and `luastart` returns at once.
+        `Command` has what was uploaded in (9999,0402), and 1 in (9999,0404) where its last byte is
+        padding. `globallua` shares its globals with the other code of the server as a whole, `lua`
+        has its own, and `luastart` returns at once.
 
         Raises:
-            RuleError: it fails, an upload came with it, or too many run already.
+            RuleError: it fails, or too many run already.
         """
-        if upload:
-            raise RuleError(
-                f"{kind}: takes no upload", remedy="pass the name of a file, and read that"
-            )
         if kind == "luastart":
-            self._start(chunk)
+            self._start(chunk, upload)
             return b""
         if kind == "globallua":
-            return self._in(self._sessions().named("global"), kind, chunk)
-        return self._in_fresh(kind, chunk)
+            return self._in(self._sessions().named("global"), kind, chunk, upload)
+        return self._in_fresh(kind, chunk, upload)
 
     def stop(self) -> None:
         """Start nothing more and wait for what runs, which LuaSeconds ends at the latest."""
@@ -67,34 +70,37 @@ class Chunks:
         for thread in threads:
             thread.join(_JOIN_S)
 
-    def _in_fresh(self, kind: str, chunk: str) -> bytes | None:
+    def _in_fresh(self, kind: str, chunk: str, upload: bytes) -> bytes | None:
         session = Session()
         try:
-            return self._in(session, kind, chunk)
+            return self._in(session, kind, chunk, upload)
         finally:
             session.close()
 
-    def _in(self, session: Session, kind: str, chunk: str) -> bytes | None:
+    def _in(self, session: Session, kind: str, chunk: str, upload: bytes) -> bytes | None:
         generation = self._current()
         library = generation.rules.library
         outside = generation.hooks.surroundings(NOBODY)
         run = Run(ElementTable(b"", EXPLICIT_LE), NOBODY, outside, session=session)
         run.enter(kind, "servercommand")
         with session.held(library.lua.limits.seconds):
+            session.begin_command(lambda: _command(kind, chunk, upload))
             value = library.lua.evaluate(run, library, _encoded(chunk), f"={kind}")
             if isinstance(value, str):
                 return _encoded(value)
             if isinstance(value, (int, float)) and not isinstance(value, bool):
                 return f"{value:.14g}".encode("ascii")
             name = library.lua.evaluate(run, library, _RETURN_FILE, f"={kind}")
+            command = session.command_table()
         if not isinstance(name, str):
-            return None
+            return None if command is None else command.raw(_ANSWER)
         content = outside.files.read(name)
         outside.files.remove(name)
         return content
 
-    def _start(self, chunk: str) -> None:
-        thread = threading.Thread(target=self._work, args=(chunk,), name="luastart", daemon=True)
+    def _start(self, chunk: str, upload: bytes) -> None:
+        arguments = (chunk, upload)
+        thread = threading.Thread(target=self._work, args=arguments, name="luastart", daemon=True)
         with self._guard:
             if self._is_stopping:
                 raise RuleError("the server is stopping")
@@ -106,9 +112,9 @@ class Chunks:
             self._threads.add(thread)
         thread.start()
 
-    def _work(self, chunk: str) -> None:
+    def _work(self, chunk: str, upload: bytes) -> None:
         try:
-            self._in_fresh("luastart", chunk)
+            self._in_fresh("luastart", chunk, upload)
         except DgateError as exc:
             log.error("A chunk of Lua in the background failed: %s", exc)
         except Exception:
@@ -117,6 +123,20 @@ class Chunks:
         finally:
             with self._guard:
                 self._threads.discard(threading.current_thread())
+
+
+def _command(kind: str, chunk: str, upload: bytes) -> bytes:
+    """Return the elements that the original's command set has (spec operator-surface.md 4)."""
+    values = {_TEXT: _encoded(f"{kind}:{chunk}")}
+    if upload:
+        values[_UPLOAD] = upload
+        if len(upload) % 2:
+            values[_IS_PADDED] = b"1"
+    parts = []
+    for number, value in sorted(values.items()):
+        padded = value + b"\0" * (len(value) % 2)
+        parts += [_HEADER.pack(_GROUP, number, len(padded)), padded]
+    return b"".join(parts)
 
 
 def _encoded(text: str) -> bytes:

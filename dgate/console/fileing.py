@@ -25,7 +25,8 @@ _FRAMES = 0x00280008
 _PIXEL_DATA = 0x7FE00010
 
 
-def _delivered(tools: Tools, content: bytes, file: str) -> bytes:
+def delivered(tools: Tools, content: bytes, file: str) -> bytes:
+    """Return the content, or write it into a file of that name and return `0`."""
     if file.lower() in _RETURNED:
         return content
     tools.files().write(file, content)
@@ -36,7 +37,7 @@ def dump_header(tools: Tools, arguments: str, upload: bytes) -> bytes:
     """`dump_header:in,out`: a text listing."""
     file, out = split(arguments, ",", 2)
     table = tools.archive().load(demand(file, "the file"))
-    return _delivered(tools, listing(table).encode("utf-8", "surrogateescape"), out)
+    return delivered(tools, listing(table).encode("utf-8", "surrogateescape"), out)
 
 
 def convert_to_json(tools: Tools, arguments: str, upload: bytes) -> bytes:
@@ -59,14 +60,14 @@ def compress(tools: Tools, arguments: str, upload: bytes) -> bytes:
     """`compress:file,mode,out`."""
     file, code, out = split(arguments, ",", 3)
     table = tools.archive().load(demand(file, "the file"))
-    return _delivered(tools, _recoded(table, demand(code, "the code")), out)
+    return delivered(tools, _recoded(table, demand(code, "the code")), out)
 
 
 def uncompress(tools: Tools, arguments: str, upload: bytes) -> bytes:
     """`uncompress:file,out`."""
     file, out = split(arguments, ",", 2)
     table = tools.archive().load(demand(file, "the file"))
-    return _delivered(tools, _recoded(table, "un"), out)
+    return delivered(tools, _recoded(table, "un"), out)
 
 
 def _recoded(table: ElementTable, code: str) -> bytes:

@@ -27,6 +27,9 @@ VERSION: Final = "1.5.0e"
 
 _COUNTED: Final = [
     "ImagesReceived",
+    "IncomingAssociations",
+    "ThreadCount",
+    "OpenThreadCount",
     "EchoRequest",
     "UnknownRequest",
     "C_Find_PatientRoot",

@@ -13,6 +13,7 @@ from dgate.archive.records import DebtKind, InstanceRef
 from dgate.config.nodes import NodeMap
 from dgate.config.settings import Settings
 from dgate.delivery.destination import Destination, resolve
+from dgate.delivery.line import Line
 from dgate.delivery.records import Debt
 from dgate.delivery.sender import Sender
 from dgate.errors import DgateError
@@ -38,7 +39,11 @@ class Associations:
         nodes: NodeMap,
         settings: Settings,
         make_sender: Callable[[Destination], Sender],
+        line: Callable[[], Line] | None = None,
     ) -> None:
+        """`line` returns what a sender shares with others of its destination."""
+        self._line = line
+        self._counts: dict[_Key, int] = {}
         self._senders: dict[_Key, Sender] = {}
         self._targets: dict[_Key, str] = {}
         self._levels: dict[_Key, str] = {}
@@ -65,7 +70,7 @@ class Associations:
         for key, sender in list(self._senders.items()):
             found = self._resolved(key, self._targets[key])
             if isinstance(found, DgateError) or not sender.go_on_as(make_sender(found)):
-                sender.close(release=self._release)
+                self._drop(sender)
                 del self._senders[key]
 
     def _take(
@@ -79,6 +84,9 @@ class Associations:
         self._make_sender = make_sender
         self._release = settings.forward_association_release
         self._one_object_each = settings.forward_association_level.startswith("IMAGE")
+        self._has_limits = any(
+            node.objects_per_association for node in settings.peers.by_title.values()
+        )
         self._level_of = _level_function(settings.forward_association_level)
 
     def ready(self, debt: Debt, ahead: Sequence[Debt]) -> Sender:
@@ -93,14 +101,20 @@ class Associations:
         if sender.is_open and self._levels.get(key) != level:
             sender.close(release=self._release)
         if not sender.is_open:
+            self._counts[key] = 0
             self._levels[key] = level
             self._prepare(sender, debt, ahead)
         return sender
 
     def finished(self, debt: Debt) -> None:
-        """Close the debt's association if it was meant for one object."""
-        if self._one_object_each:
-            sender = self._senders.get(_key(debt))
+        """Close the debt's association if that was its last object."""
+        if not (self._one_object_each or self._has_limits):
+            return
+        key = _key(debt)
+        count = self._counts[key] = self._counts.get(key, 0) + 1
+        most = self._settings.peers.of(debt.destination).objects_per_association
+        if self._one_object_each or 0 < most <= count:
+            sender = self._senders.get(key)
             if sender is not None:
                 sender.close(release=self._release)
 
@@ -114,10 +128,14 @@ class Associations:
         )
 
     def arranged(self, debts: Sequence[Debt]) -> list[Debt]:
-        """Bring together what shares an association, otherwise keep the order."""
-        groups: dict[tuple[_Key, str], list[Debt]] = {}
+        """Bring together what shares an association, otherwise keep the order.
+
+        What is more urgent stays in front.
+        """
+        groups: dict[tuple[int, _Key, str], list[Debt]] = {}
         for debt in debts:
-            groups.setdefault((_key(debt), self._level_of(debt.ref)), []).append(debt)
+            place = debt.priority, _key(debt), self._level_of(debt.ref)
+            groups.setdefault(place, []).append(debt)
         return [debt for group in groups.values() for debt in group]
 
     def forget_addresses(self) -> None:
@@ -127,7 +145,7 @@ class Associations:
     def close(self) -> None:
         """End all associations; waits for the peers' answers."""
         for sender in self._senders.values():
-            sender.close(release=self._release)
+            self._drop(sender)
         self._senders.clear()
         self._targets.clear()
 
@@ -143,8 +161,14 @@ class Associations:
         if len(self._senders) >= MOST_SENDERS:
             self.close()
         sender = self._senders[key] = self._make_sender(found)
+        if self._line is not None:
+            sender.join(self._line())
         self._targets[key] = debt.destination
         return sender
+
+    def _drop(self, sender: Sender) -> None:
+        sender.close(release=self._release)
+        sender.leave()
 
     def _resolved(self, key: _Key, target: str) -> Destination | DgateError:
         """Return where a target is to be reached, or why that cannot be told."""

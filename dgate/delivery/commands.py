@@ -6,15 +6,19 @@ in another process. Not for what the operations do (`dgate.delivery.desk`). Any 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
 from dgate.delivery.desk import Desk
-from dgate.delivery.records import Changed, Count, Entry, Selection
+from dgate.delivery.records import Changed, Count, Entry, Life, Order, Selection
+from dgate.delivery.search import PAGE
 from dgate.errors import DgateError
 from dgate.ops.control import Answer, Command, ControlClient
+
+_NO_ORDER = Order()
 
 
 class QueueAccess(Protocol):
@@ -32,23 +36,34 @@ class QueueAccess(Protocol):
         """Return how many debts each destination has in each state."""
         ...
 
-    def retry(self, selection: Selection) -> Changed:
+    def find(
+        self, selection: Selection, limit: int | None = ..., *, newest_first: bool = ...
+    ) -> Iterator[Life]:
+        """Yield the selected debts, whatever their state, with all that happened to them."""
+        ...
+
+    def lives(self, key: str) -> list[Life]:
+        """Return the debts that a number or a SOP Instance UID names; raises DgateError when there
+        are none."""
+        ...
+
+    def retry(self, selection: Selection, order: Order = ...) -> Changed:
         """Make stuck and waiting debts due at once."""
         ...
 
-    def hold(self, selection: Selection) -> Changed:
+    def hold(self, selection: Selection, order: Order = ...) -> Changed:
         """Stop waiting and stuck debts until they are released."""
         ...
 
-    def release(self, selection: Selection) -> Changed:
+    def release(self, selection: Selection, order: Order = ...) -> Changed:
         """Make held debts due at once."""
         ...
 
-    def cancel(self, selection: Selection) -> Changed:
+    def cancel(self, selection: Selection, order: Order = ...) -> Changed:
         """Give debts up."""
         ...
 
-    def reroute(self, selection: Selection, destination: str) -> Changed:
+    def reroute(self, selection: Selection, destination: str, order: Order = ...) -> Changed:
         """Send deliveries elsewhere."""
         ...
 
@@ -71,11 +86,25 @@ class _Server:
         counts = self.desk.counts(closed=bool(arguments.get("closed")))
         return {"counts": [count.as_dict() for count in counts]}
 
+    def find(self, arguments: Answer) -> Iterator[Answer]:
+        selection = Selection.of(arguments["selection"])
+        limit = arguments.get("limit")
+        lives = self.desk.find(
+            selection,
+            None if limit is None else int(limit),
+            newest_first=bool(arguments.get("newest_first")),
+        )
+        return _in_pages(lives)
+
+    def lives(self, arguments: Answer) -> Answer:
+        return {"lives": [life.as_dict() for life in self.desk.lives(str(arguments["key"]))]}
+
     def change(self, operation: str, arguments: Answer) -> Answer:
         selection = Selection.of(arguments["selection"])
+        order = Order(**arguments.get("order", {}))
         if operation == "reroute":
             destination = str(arguments["destination"])
-            changed = self.desk.reroute(selection, destination)
+            changed = self.desk.reroute(selection, destination, order)
             self.retry_now(destination)
             return changed.as_dict()
         operations = {
@@ -84,7 +113,7 @@ class _Server:
             "release": self.desk.release,
             "cancel": self.desk.cancel,
         }
-        changed = operations[operation](selection)
+        changed = operations[operation](selection, order)
         if operation in ("retry", "release"):
             # The operator has mended something: what was paused or refused is tried now.
             self.retry_now(selection.destination)
@@ -94,20 +123,28 @@ class _Server:
 def queue_commands(desk: Desk, retry_now: Callable[[str | None], None]) -> dict[str, Command]:
     """Return the commands for the control server; `retry_now` is the dispatcher's."""
     server = _Server(desk, retry_now)
-    commands: dict[str, Callable[[Answer], Answer]] = {
+    commands: dict[str, Command] = {
         "queue.list": server.list,
         "queue.show": server.show,
         "queue.counts": server.counts,
+        "ledger.find": server.find,
+        "ledger.lives": server.lives,
     }
     for operation in ("retry", "hold", "release", "cancel", "reroute"):
         commands[f"queue.{operation}"] = partial(server.change, operation)
     return {name: _understood(command) for name, command in commands.items()}
 
 
-def _understood(command: Callable[[Answer], Answer]) -> Command:
+def _in_pages(lives: Iterator[Life]) -> Iterator[Answer]:
+    """Yield debts a page at a time: an answer for each would cost more than the debt."""
+    while page := list(itertools.islice(lives, PAGE)):
+        yield {"lives": [life.as_dict() for life in page]}
+
+
+def _understood(command: Command) -> Command:
     """Make arguments of the wrong kind the caller's error instead of a fault of the server."""
 
-    def run(arguments: Answer) -> Answer:
+    def run(arguments: Answer) -> Iterator[Answer] | Answer:
         try:
             return command(arguments)
         except (AttributeError, KeyError, TypeError, ValueError) as exc:
@@ -138,26 +175,41 @@ class RemoteDesk:
         answer = self._server.call("queue.counts", {"closed": closed})
         return [Count(**values) for values in answer["counts"]]
 
-    def retry(self, selection: Selection) -> Changed:
+    def find(
+        self, selection: Selection, limit: int | None = None, *, newest_first: bool = False
+    ) -> Iterator[Life]:
+        """Yield the selected debts, whatever their state, with all that happened to them."""
+        arguments = {
+            "selection": selection.as_dict(), "limit": limit, "newest_first": newest_first
+        }  # fmt: skip
+        for answer in self._server.stream("ledger.find", arguments):
+            yield from map(Life.of, answer["lives"])
+
+    def lives(self, key: str) -> list[Life]:
+        """Return the debts that a number or a SOP Instance UID names; raises DgateError when there
+        are none."""
+        return [Life.of(life) for life in self._server.call("ledger.lives", {"key": key})["lives"]]
+
+    def retry(self, selection: Selection, order: Order = _NO_ORDER) -> Changed:
         """Make stuck and waiting debts due at once."""
-        return self._change("retry", selection)
+        return self._change("retry", selection, order)
 
-    def hold(self, selection: Selection) -> Changed:
+    def hold(self, selection: Selection, order: Order = _NO_ORDER) -> Changed:
         """Stop waiting and stuck debts until they are released."""
-        return self._change("hold", selection)
+        return self._change("hold", selection, order)
 
-    def release(self, selection: Selection) -> Changed:
+    def release(self, selection: Selection, order: Order = _NO_ORDER) -> Changed:
         """Make held debts due at once."""
-        return self._change("release", selection)
+        return self._change("release", selection, order)
 
-    def cancel(self, selection: Selection) -> Changed:
+    def cancel(self, selection: Selection, order: Order = _NO_ORDER) -> Changed:
         """Give debts up."""
-        return self._change("cancel", selection)
+        return self._change("cancel", selection, order)
 
-    def reroute(self, selection: Selection, destination: str) -> Changed:
+    def reroute(self, selection: Selection, destination: str, order: Order = _NO_ORDER) -> Changed:
         """Send deliveries elsewhere."""
-        return self._change("reroute", selection, destination=destination)
+        return self._change("reroute", selection, order, destination=destination)
 
-    def _change(self, operation: str, selection: Selection, **more: Any) -> Changed:
-        arguments = {"selection": selection.as_dict(), **more}
+    def _change(self, operation: str, selection: Selection, order: Order, **more: Any) -> Changed:
+        arguments = {"selection": selection.as_dict(), "order": order.as_dict(), **more}
         return Changed.of(self._server.call(f"queue.{operation}", arguments))

@@ -1,30 +1,37 @@
 """The operators' side of the ledger: what is owed and why, and the commands that change it.
 
-Serves `dgate queue` and the control socket. Not for working on debts (`dgate.delivery.ledger`).
-Debts that a gateway is working on are never changed here. Any thread may call any method.
+Serves `dgate queue`, `dgate ledger` and the control socket. Not for working on debts
+(`dgate.delivery.ledger`). Debts that a gateway is working on are never changed here. Any thread may
+call any method.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from dgate.archive.database import Database
+from dgate.archive.debttable import OPEN_SQL
 from dgate.archive.records import DebtKind
 from dgate.archive.writer import Transaction, Writer
 from dgate.clock import Clock
-from dgate.delivery.ledger import database_time, unowed_copies
+from dgate.delivery.leases import database_time, unowed_copies
 from dgate.delivery.records import (
-    CLOSED_STATES,
     ENTRY_COLUMNS,
     OPEN_STATES,
     Changed,
     Count,
     Entry,
+    Life,
+    Order,
     Selection,
     State,
     batches,
 )
+from dgate.delivery.search import Search, chosen, entry_of, states_sql, where
+from dgate.delivery.texts import LONGEST_ERROR, fitting
 from dgate.errors import DgateError
 
 _AFRESH = (
@@ -32,6 +39,27 @@ _AFRESH = (
 )
 """Due at once, whatever the clock says, with tries and crashes counted afresh."""
 _AGAIN = f"state = 'queued', {_AFRESH}"
+_DECIDED = (
+    "INSERT INTO dgate_decisions (debt, at, decision, who, why, destination) "
+    "SELECT id, ?, ?, ?, ?, destination FROM dgate_debts WHERE "
+)
+_LONGEST_WHO = 64
+_LONGEST_DESTINATION = 255
+_NO_ORDER = Order()
+
+
+@dataclass(frozen=True, slots=True)
+class _Operation:
+    """One command, in the words of the database."""
+
+    name: str
+    assignment: str
+    states: tuple[State, ...]
+    """Debts in other states are left alone."""
+    values: tuple[str, ...] = ()
+    timed: bool = False
+    """The time is the first value."""
+    kind: DebtKind | None = None
 
 
 class Desk:
@@ -48,170 +76,195 @@ class Desk:
         self._writer = writer
         self._clock = clock
         self._release_spool = release_spool
+        self._search = Search(database)
 
     def entries(self, selection: Selection, limit: int = 100, offset: int = 0) -> list[Entry]:
         """Return the selected debts, oldest first; without states, those still owed."""
-        where, values = self._where(selection, OPEN_STATES)
+        condition, values = where(_with_states(selection, OPEN_STATES), by_index=True)
+        numbers = f"SELECT id FROM dgate_debts WHERE {condition} ORDER BY id LIMIT ? OFFSET ?"
         statement = (
-            f"SELECT {', '.join(ENTRY_COLUMNS)} FROM dgate_debts WHERE {where} "
-            "ORDER BY id LIMIT ? OFFSET ?"
+            f"SELECT {', '.join(ENTRY_COLUMNS)} FROM dgate_debts WHERE {chosen(numbers)} "
+            "ORDER BY id"
         )
         with self._database.reader() as connection:
             rows = connection.execute(
                 self._database.sql(statement), (*values, limit, offset)
             ).fetchall()
-        return [_entry(row) for row in rows]
+        return [entry_of(row) for row in rows]
 
     def show(self, debt_id: int) -> Entry:
         """Return one debt; raises DgateError when there is none of this number."""
-        statement = f"SELECT {', '.join(ENTRY_COLUMNS)} FROM dgate_debts WHERE id = ?"
-        with self._database.reader() as connection:
-            row = connection.execute(self._database.sql(statement), (debt_id,)).fetchone()
-        if row is None:
+        found = self.entries(Selection(ids=(debt_id,)), 1)
+        if not found:
             raise DgateError(f"there is no debt {debt_id}", remedy="see `dgate queue list`")
-        return _entry(row)
+        return found[0]
 
     def counts(self, *, closed: bool = False) -> list[Count]:
         """Return how many debts each destination has in each state; closed ones on request."""
-        states = (*OPEN_STATES, *CLOSED_STATES) if closed else OPEN_STATES
+        condition = "1 = 1" if closed else OPEN_SQL
         statement = (
             "SELECT destination, state, COUNT(*), MIN(created), SUM(repeats) FROM dgate_debts "
-            f"WHERE {_states_sql(states)} GROUP BY destination, state ORDER BY destination, state"
+            f"WHERE {condition} GROUP BY destination, state ORDER BY destination, state"
         )
         with self._database.reader() as connection:
             rows = connection.execute(statement).fetchall()
         return [Count(row[0], row[1], row[2], row[3], int(row[4] or 0)) for row in rows]
 
-    def retry(self, selection: Selection) -> Changed:
+    def find(
+        self, selection: Selection, limit: int | None = None, *, newest_first: bool = False
+    ) -> Iterator[Life]:
+        """Yield the selected debts, whatever their state, with all that happened to them."""
+        return self._search.stream(selection, limit, newest_first=newest_first)
+
+    def lives(self, key: str) -> list[Life]:
+        """Return the debts that a number or a SOP Instance UID names; raises DgateError when there
+        are none."""
+        return self._search.lives(key)
+
+    def retry(self, selection: Selection, order: Order = _NO_ORDER) -> Changed:
         """Make stuck and waiting debts due at once, with their tries counted afresh."""
-        return self._change(selection, _AGAIN, (State.STUCK, State.QUEUED))
+        return self._change(
+            selection, _Operation("retry", _AGAIN, (State.STUCK, State.QUEUED)), order
+        )
 
-    def hold(self, selection: Selection) -> Changed:
+    def hold(self, selection: Selection, order: Order = _NO_ORDER) -> Changed:
         """Stop waiting and stuck debts until they are released."""
-        return self._change(selection, "state = 'held'", (State.QUEUED, State.STUCK))
+        operation = _Operation("hold", "state = 'held'", (State.QUEUED, State.STUCK))
+        return self._change(selection, operation, order)
 
-    def release(self, selection: Selection) -> Changed:
+    def release(self, selection: Selection, order: Order = _NO_ORDER) -> Changed:
         """Make held debts due at once."""
-        return self._change(selection, _AGAIN, (State.HELD,))
+        return self._change(selection, _Operation("release", _AGAIN, (State.HELD,)), order)
 
-    def cancel(self, selection: Selection) -> Changed:
+    def cancel(self, selection: Selection, order: Order = _NO_ORDER) -> Changed:
         """Give debts up that nobody is working on; they stay in the history."""
-        states = (State.QUEUED, State.STUCK, State.HELD)
-        return self._change(selection, "state = 'cancelled', finished = ?", states, timed=True)
+        states = (State.QUEUED, State.STUCK, State.HELD, State.COMMITTING)
+        operation = _Operation("cancel", "state = 'cancelled', finished = ?", states, timed=True)
+        return self._change(selection, operation, order)
 
-    def reroute(self, selection: Selection, destination: str) -> Changed:
+    def reroute(self, selection: Selection, destination: str, order: Order = _NO_ORDER) -> Changed:
         """Send waiting, stuck and held deliveries elsewhere; held ones stay held."""
         if not destination:
-            raise DgateError("a new destination is needed", remedy="--to AE")
-        return self._change(
-            selection,
+            raise DgateError("a new destination is needed", remedy="dgate queue reroute NODE")
+        if len(destination) > _LONGEST_DESTINATION:
+            raise DgateError(f"{destination[:40]}… is too long for the name of a destination")
+        # MariaDB assigns from left to right: the old destination is still there for the first.
+        operation = _Operation(
+            "reroute",
+            "origin = COALESCE(origin, destination), "
             f"{_AFRESH}, destination = ?, "
             "state = CASE state WHEN 'held' THEN 'held' ELSE 'queued' END",
             (State.QUEUED, State.STUCK, State.HELD),
             (destination,),
             kind=DebtKind.DELIVER,
         )
+        return self._change(selection, operation, order)
 
-    def _change(
+    def _change(self, selection: Selection, operation: _Operation, order: Order) -> Changed:
+        """Change the selected debts that are in one of the states; explain those that are not.
+
+        In small transactions, which intake shares. What is entered meanwhile is not changed. A
+        crash leaves some of the debts changed, and the command can be given again.
+        """
+        order = Order(fitting(order.who, _LONGEST_WHO), fitting(order.why, LONGEST_ERROR))
+        changed: set[int] = set()
+        count = 0
+        numbers = self._numbers(selection, operation)
+        for batch in batches(numbers):
+            done, spool = self._writer.transact(
+                partial(self._change_some, batch, selection, operation, order)
+            )
+            for name in spool:
+                self._release_spool(name)
+            count += len(done)
+            if selection.ids is not None:
+                changed.update(done)
+        return Changed(count, self._skipped(selection, changed, operation.kind))
+
+    def _numbers(self, selection: Selection, operation: _Operation) -> Iterator[int]:
+        """Yield the numbers of the debts that are to be changed, from the oldest on."""
+        if selection.ids is not None:
+            # Whatever their state: it counts when they are changed.
+            yield from dict.fromkeys(selection.ids)
+            return
+        condition, values = where(_with_states(selection, operation.states))
+        statement = self._database.sql(
+            f"SELECT id FROM dgate_debts WHERE {condition} AND id > ? AND id <= ? "
+            "ORDER BY id LIMIT 500"
+        )
+        with self._database.reader() as connection:
+            newest = connection.execute("SELECT max(id) FROM dgate_debts").fetchone()[0] or 0
+        last = 0
+        while True:
+            with self._database.reader() as connection:
+                rows = connection.execute(statement, (*values, last, newest)).fetchall()
+            if not rows:
+                return
+            yield from (row[0] for row in rows)
+            last = rows[-1][0]
+
+    def _change_some(
         self,
+        numbers: Sequence[int],
         selection: Selection,
-        assignment: str,
-        states: tuple[State, ...],
-        values: tuple[str, ...] = (),
-        *,
-        timed: bool = False,
-        kind: DebtKind | None = None,
-    ) -> Changed:
-        """Change the selected debts that are in one of the states; explain those that are not."""
-        if selection.ids is None and selection.destination is None and selection.states is None:
-            selection = Selection(states=states)
-
-        def work(transaction: Transaction) -> tuple[Changed, list[str]]:
-            now = database_time(self._database, self._clock, transaction)
-            count = 0
-            spool: dict[str, None] = {}
-            changed: set[int] = set()
-            for part in _parts(selection):
-                where, where_values = self._where(part, states)
-                where = f"{where} AND {_states_sql(states)}"
-                if kind is not None:
-                    where += f" AND kind = '{kind.value}'"
-                rows = transaction.execute(
-                    self._database.sql(f"SELECT id, device, name FROM dgate_debts WHERE {where}"),
-                    where_values,
-                ).fetchall()
-                changed.update(row[0] for row in rows)
-                spool.update({row[2]: None for row in rows if row[1] == "SPOOL"})
-                count += transaction.execute(
-                    self._database.sql(f"UPDATE dgate_debts SET {assignment} WHERE {where}"),
-                    (*((now,) if timed else ()), *values, *where_values),
-                ).rowcount
-            skipped = self._skipped(transaction, selection, changed, kind)
-            return Changed(count, skipped), unowed_copies(self._database, transaction, spool)
-
-        result, spool = self._writer.transact(work)
-        for name in spool:
-            self._release_spool(name)
-        return result
+        operation: _Operation,
+        order: Order,
+        transaction: Transaction,
+    ) -> tuple[list[int], list[str]]:
+        """Return which of these debts were changed, and the copies that nobody needs any more."""
+        now = database_time(self._database, self._clock, transaction)
+        chosen = replace(selection, ids=tuple(numbers))
+        condition, values = where(chosen)
+        condition = f"{condition} AND {states_sql(operation.states)}"
+        if operation.kind is not None:
+            condition += f" AND kind = '{operation.kind.value}'"
+        sql = self._database.sql
+        # From here on no other gateway claims them.
+        lock = "" if self._database.embedded else " ORDER BY id FOR UPDATE"
+        rows = transaction.execute(
+            sql(f"SELECT id, device, name FROM dgate_debts WHERE {condition}{lock}"), values
+        ).fetchall()
+        if not rows:
+            return [], []
+        condition, values = where(Selection(ids=tuple(row[0] for row in rows)))
+        noted = (now, operation.name, order.who, order.why)
+        transaction.execute(sql(_DECIDED + condition), (*noted, *values))
+        assignment, more = operation.assignment, operation.values
+        if order.why:
+            assignment, more = f"{assignment}, why = ?", (*more, order.why)
+        transaction.execute(
+            sql(f"UPDATE dgate_debts SET {assignment} WHERE {condition}"),
+            (*((now,) if operation.timed else ()), *more, *values),
+        )
+        spool = dict.fromkeys(row[2] for row in rows if row[1] == "SPOOL")
+        return [row[0] for row in rows], unowed_copies(self._database, transaction, spool)
 
     def _skipped(
-        self,
-        transaction: Transaction,
-        selection: Selection,
-        changed: set[int],
-        kind: DebtKind | None,
+        self, selection: Selection, changed: set[int], kind: DebtKind | None
     ) -> tuple[tuple[int, str], ...]:
         """Explain the debts that were named by number and not changed."""
-        statement = self._database.sql("SELECT state, kind FROM dgate_debts WHERE id = ?")
-        skipped = []
-        for number in selection.ids or ():
-            if number in changed:
-                continue
-            row = transaction.execute(statement, (number,)).fetchone()
-            if row is None:
-                reason = "there is no such debt"
-            elif kind is not None and row[1] != kind.value:
-                reason = f"it is not a delivery ({row[1]})"
-            else:
-                reason = f"it is {row[0]}"
-            skipped.append((number, reason))
-        return tuple(skipped)
-
-    def _where(
-        self, selection: Selection, default: tuple[State, ...]
-    ) -> tuple[str, tuple[Any, ...]]:
-        """Return the condition (states as literals, for the partial index) and its values."""
-        values: list[Any] = []
-        terms = []
-        states = selection.states
-        if states is None and selection.ids is None:
-            states = default
-        if states is not None:
-            terms.append(_states_sql(states))
-        if selection.destination is not None:
-            terms.append("destination = ?")
-            values.append(selection.destination)
-        if selection.ids is not None:
-            terms.append(f"id IN ({', '.join('?' * len(selection.ids))})")
-            values.extend(selection.ids)
-        return " AND ".join(terms), tuple(values)
+        missed = [number for number in dict.fromkeys(selection.ids or ()) if number not in changed]
+        found: dict[int, tuple[Any, ...]] = {}
+        for batch in batches(missed):
+            marks = ", ".join("?" * len(batch))
+            statement = f"SELECT id, state, kind FROM dgate_debts WHERE id IN ({marks})"
+            with self._database.reader() as connection:
+                rows = connection.execute(self._database.sql(statement), tuple(batch)).fetchall()
+            found.update((row[0], row) for row in rows)
+        return tuple((number, _reason(found.get(number), kind)) for number in missed)
 
 
-def _states_sql(states: Iterable[State]) -> str:
-    return f"state IN ({', '.join(repr(state.value) for state in states)})"
+def _reason(row: tuple[Any, ...] | None, kind: DebtKind | None) -> str:
+    """Say why a debt that was named was not changed."""
+    if row is None:
+        return "there is no such debt"
+    if kind is not None and row[2] != kind.value:
+        return f"it is not a delivery ({row[2]})"
+    return f"it is {row[1]}"
 
 
-def _parts(selection: Selection) -> Iterator[Selection]:
-    """Split a long list of numbers, since databases limit the parameters of a statement."""
-    if selection.ids is None:
-        yield selection
-        return
-    for batch in batches(selection.ids):
-        yield Selection(tuple(batch), selection.destination, selection.states)
-
-
-def _entry(row: Sequence[Any]) -> Entry:
-    values = dict(zip(ENTRY_COLUMNS, row, strict=True))
-    values["owner"] = values["owner"] or ""
-    values["last_error"] = values["last_error"] or ""
-    return Entry(**values)
+def _with_states(selection: Selection, default: tuple[State, ...]) -> Selection:
+    """Return the selection, limited to these states where it says nothing of states or numbers."""
+    if selection.states is not None or selection.ids is not None:
+        return selection
+    return replace(selection, states=default)

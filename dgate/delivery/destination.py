@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from dgate.config.nodes import NodeMap
 from dgate.config.settings import Settings
@@ -32,6 +32,8 @@ class Destination:
     called: str
     code: str
     """Compression code of acrnema.map section 4."""
+    node: str = field(default="", compare=False)
+    """What it was looked up by, under which its settings are found."""
 
     def __str__(self) -> str:
         """Name the peer for log and messages."""
@@ -58,10 +60,10 @@ def resolve(
         if not node.host:
             raise ConfigError(f"node {target} has no host", where=where, remedy="complete the line")
         port = _port(node.port, where)
-        return Destination(node.host, port, calling, dest or target, node.compression)
+        return Destination(node.host, port, calling, dest or target, node.compression, target)
     host, port = _split_address(target)
     _check_host(target, host)
-    return Destination(host, port, calling, (dest or target)[:16], UNKNOWN_NODE_CODE)
+    return Destination(host, port, calling, (dest or target)[:16], UNKNOWN_NODE_CODE, target)
 
 
 def _port(text: str, where: str) -> int:

@@ -8,24 +8,36 @@ the earliest due time, a wake-up, or the renewal of leases while something is le
 from __future__ import annotations
 
 import logging
+import math
 import threading
-from collections.abc import Callable, Container
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Container, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from operator import itemgetter
+from typing import Any
 
+from dgate.delivery.breaker import Breaker
+from dgate.delivery.deadlines import Deadlines
+from dgate.delivery.lanes import Lane, Site
 from dgate.delivery.ledger import LEASE_S
-from dgate.delivery.worker import Lane, Toolbox, Worker
-from dgate.errors import DgateError
+from dgate.delivery.records import Lane as Due
+from dgate.delivery.relief import Relief
+from dgate.delivery.schedule import RetryPolicy
+from dgate.delivery.sites import SiteStatus
+from dgate.delivery.toolbox import Toolbox
+from dgate.delivery.windows import opens_in_s
+from dgate.delivery.worker import NOT_URGENT, Worker
+from dgate.errors import DgateError, StoreError
 
 log = logging.getLogger(__name__)
 
-MOST_WORKERS = 200
+MOST_WORKERS = 400
+"""Half of them may be further workers of a destination, so that each has one."""
 SETTLING_S = 0.02
 """Least time between two looks at the ledger, so that a stream of wake-ups costs little."""
 TROUBLE_PAUSE_S = 5.0
 SAFETY_POLL_S = 10.0
 """Only for a ledger that other gateways write too: their debts wake nobody here."""
-HISTORY_S = 30 * 86400.0
 PRUNE_EVERY_S = 6 * 3600.0
 
 
@@ -40,6 +52,17 @@ class LaneStatus:
     pause_s: float
     """How long until it is tried again; 0 = now."""
     last_error: str
+    slot: int = 0
+    """Which of the destination's workers it is about."""
+    state: str = "closed"
+    """Of the destination's breaker: `closed` (it is worked on), `open` (it pauses), `probing` (one
+    worker tries, the others wait)."""
+    window_s: float = 0.0
+    """How long what is due waits for the hours in which it is sent; 0 = it need not."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the values by name, for JSON."""
+        return asdict(self)
 
 
 class Dispatcher:
@@ -53,15 +76,18 @@ class Dispatcher:
         first = tools()
         self._ledger = first.ledger
         self._clock = first.clock
-        self._ledger.longest_pause_s = first.policy.most_s
+        self._ledger.longest_pause_s = RetryPolicy.longest_of(first.settings)
         self._notices = self._ledger.notices(self.wake)
         self._signal = threading.Condition()
-        """Guards `_woken`, `_stopping`, `_workers` and `_lanes`."""
+        """Guards `_woken`, `_stopping`, `_workers`, `_lanes` and `_sites`."""
         self._woken = False
         self._stopping = threading.Event()
         # By destination and slot.
         self._workers: dict[tuple[str, int], Worker] = {}
         self._lanes: dict[tuple[str, int], Lane] = {}
+        self._sites: dict[str, Site] = {}
+        self._deadlines = Deadlines()
+        self._relief = None if first.mover is None else Relief(first.mover, first.clock)
         self._thread: threading.Thread | None = None
         self._renew_at = 0.0
         self._prune_at = 0.0
@@ -113,6 +139,7 @@ class Dispatcher:
                     "start.",
                     worker.lane.destination,
                 )
+        self._deadlines.stop()
 
     def wake(self) -> None:
         """Say that debts were committed; cheap, called for every stored object."""
@@ -125,10 +152,12 @@ class Dispatcher:
     def retry_now(self, destination: str | None = None) -> None:
         """End the pause of a destination, or of all; peers are asked afresh what they take."""
         with self._signal:
+            for site in self._sites.values():
+                if destination in (None, site.destination):
+                    site.breaker.reset()
             for lane in self._lanes.values():
                 if destination in (None, lane.destination):
-                    lane.paused_until = 0.0
-                    lane.failures = 0
+                    lane.paused_alone_until = 0.0
             for worker in self._workers.values():
                 if destination in (None, worker.lane.destination):
                     worker.nudge(refresh=True)
@@ -143,10 +172,31 @@ class Dispatcher:
                     lane.destination,
                     key in self._workers,
                     lane.failures,
-                    max(0.0, lane.paused_until - now),
+                    lane.site.breaker.pause_s(now),
                     lane.last_error if lane.failures else "",
+                    lane.slot,
+                    lane.site.breaker.state(now),
+                    lane.site.opens_in_s,
                 )
                 for key, lane in sorted(self._lanes.items(), key=itemgetter(0))
+            ]
+
+    def sites(self) -> list[SiteStatus]:
+        """Return the same by destination, without those of which nothing is to be said."""
+        now = self._clock.monotonic()
+        with self._signal:
+            working = Counter(destination for destination, _ in self._workers)
+            return [
+                SiteStatus(
+                    name,
+                    site.breaker.state(now),
+                    working[name],
+                    site.breaker.failures,
+                    site.breaker.pause_s(now),
+                    site.opens_in_s,
+                    site.breaker.last_error if site.breaker.is_open else "",
+                )
+                for name, site in sorted(self._sites.items())
             ]
 
     # The dispatcher's own thread.
@@ -172,29 +222,40 @@ class Dispatcher:
 
     def _survey(self) -> float:
         """Start what is due and return how long nothing else can be."""
-        ledger = self._ledger
+        ledger, tools = self._ledger, self._tools()
         # Never less than before: what is due late by an earlier configuration was no fault of a
         # clock.
-        ledger.longest_pause_s = max(ledger.longest_pause_s, self._tools().policy.most_s)
+        longest = RetryPolicy.longest_of(tools.settings)
+        ledger.longest_pause_s = max(ledger.longest_pause_s, longest)
         self._keep_house()
-        waits = []
         lanes = ledger.lanes()
+        waits = [self._relieve(tools, [due.destination for due in lanes])]
+        if waits[0] == 0:
+            # What came for a group meanwhile is shared out at the next look, which is at once.
+            lanes = ledger.lanes()
+        lanes = [due for due in lanes if not self._is_group(tools, due.destination)]
         now = ledger.now()
         with self._signal:
             monotonic = self._clock.monotonic()
             wanted = {key: 0.0 for key, lane in self._lanes.items() if lane.abandoned}
-            slots = range(self._tools().settings.delayed_forwarder_threads)
-            wanted |= {(due.destination, slot): due.due - now for due in lanes for slot in slots}
+            urgent: dict[str, int] = {}
+            for due in lanes:
+                site = self._site(due.destination)
+                site.go_on_by(tools.node(due.destination))
+                wait, urgent[due.destination] = self._wait_of(due, site, now)
+                for slot in range(tools.slots_of(due.destination)):
+                    wanted[due.destination, slot] = wait
             for key, wait in wanted.items():
-                lane = self._lanes.setdefault(key, Lane(*key))
+                lane = self._lane(key)
                 worker = self._workers.get(key)
                 if worker is None:
-                    wait = max(wait, lane.paused_until - monotonic)
+                    alone = lane.paused_alone_until - monotonic
+                    wait = max(wait, alone, lane.site.breaker.wait_s(monotonic, lane.slot))
                 if wait > 0:
                     waits.append(wait)
                 elif worker is not None:
-                    worker.nudge()
-                elif len(self._workers) < MOST_WORKERS:
+                    worker.nudge(urgent.get(lane.destination, NOT_URGENT))
+                elif self._has_place(lane):
                     self._start_worker(lane)
             self._forget_idle(wanted)
             # After the start of workers: what they claim has to be renewed.
@@ -205,9 +266,78 @@ class Dispatcher:
             waits.append(SAFETY_POLL_S)
         return max(0.0, min(waits))
 
+    def _relieve(self, tools: Toolbox, owed: Sequence[str]) -> float:
+        """Move what is to go elsewhere; return how long until the next look, 0 after a move."""
+        if self._relief is None:
+            return math.inf
+        try:
+            moved, wait = self._relief.look(owed, tools.settings.peers, tools.nodes, self._breakers)
+        except StoreError as exc:
+            # What waits elsewhere goes on; groups and nodes that fail are looked at again.
+            log.error("Deliveries could not be moved to another destination: %s", exc)
+            return TROUBLE_PAUSE_S
+        return 0.0 if moved else wait
+
+    def _is_group(self, tools: Toolbox, destination: str) -> bool:
+        if self._relief is None:
+            return False
+        return self._relief.is_group(destination, tools.settings.peers, tools.nodes)
+
+    def _breakers(self) -> Mapping[str, Breaker]:
+        with self._signal:
+            return {name: site.breaker for name, site in self._sites.items()}
+
+    def _wait_of(self, due: Due, site: Site, now: float) -> tuple[float, int]:
+        """Return how long nothing can be sent to a destination, and the most urgent of what can."""
+        local = self._clock.now()
+        dues = due.dues or (None,) * due.priority + (due.due,)
+        wait, urgent, closed = math.inf, NOT_URGENT, 0.0
+        for priority, at in enumerate(dues):
+            if at is None:
+                continue
+            opens = opens_in_s(site.node, priority, local)
+            if at <= now and opens > 0:
+                closed = opens if closed == 0 else min(closed, opens)
+            ready = max(at - now, opens)
+            wait = min(wait, ready)
+            if ready <= 0:
+                urgent = min(urgent, priority)
+        site.opens_in_s = closed
+        return wait, urgent
+
+    def _site(self, destination: str) -> Site:
+        site = self._sites.get(destination)
+        if site is None:
+            site = self._sites[destination] = Site(destination, self._clock, self._deadlines)
+        return site
+
+    def _lane(self, key: tuple[str, int]) -> Lane:
+        lane = self._lanes.get(key)
+        if lane is None:
+            lane = self._lanes[key] = Lane(*key, self._site(key[0]))
+        return lane
+
+    def _has_place(self, lane: Lane) -> bool:
+        """Tell whether a worker may start: further ones only where there is work for them, and
+        never in the place of another destination's first."""
+        if lane.slot == 0 or lane.abandoned:
+            return len(self._workers) < MOST_WORKERS
+        if len(self._workers) >= max(1, MOST_WORKERS // 2):
+            return False
+        if lane.site.has_backlog:
+            return True
+        before = (self._workers.get((lane.destination, slot)) for slot in range(lane.slot))
+        return all(worker is not None and worker.is_busy for worker in before)
+
     def _start_worker(self, lane: Lane) -> None:
         worker = Worker(lane, self._tools, self._may_end, self.wake)
-        worker.start()
+        lane.site.breaker.enter(lane.slot)
+        try:
+            worker.start()
+        except RuntimeError:
+            # The machine gives us no further thread; others must not wait for this one's probe.
+            lane.site.breaker.leave(lane.slot)
+            raise
         # It cannot end before this: ending needs the lock that is held here.
         self._workers[lane.destination, lane.slot] = worker
 
@@ -231,6 +361,9 @@ class Dispatcher:
         ]
         for key in idle:
             del self._lanes[key]
+        used = {destination for destination, _ in self._lanes}
+        for destination in self._sites.keys() - used:
+            del self._sites[destination]
 
     def _keep_house(self) -> None:
         """Renew leases and prune the history when it is time."""
@@ -244,7 +377,7 @@ class Dispatcher:
                 log.warning("%d deliveries of a gateway that is gone start again.", recovered)
         if now >= self._prune_at:
             self._prune_at = now + PRUNE_EVERY_S
-            pruned = ledger.prune(HISTORY_S)
+            days = self._tools().settings.ledger_days
+            pruned = ledger.prune(days * 86400.0)
             if pruned:
-                days = HISTORY_S / 86400
                 log.info("%d deliveries older than %d days left the history.", pruned, days)

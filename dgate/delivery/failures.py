@@ -6,6 +6,7 @@ any thread. Statuses are those of PS3.4 B.2.3 (C-STORE) and PS3.7 C (general).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import Enum
 
 from dgate.errors import (
@@ -77,8 +78,24 @@ _ERRORS: tuple[tuple[type[Exception], Fate], ...] = (
 )
 
 
-def fate_of_status(status: int) -> Fate:
-    """Return what a C-STORE response status means for the debt."""
+_MEANINGS = {
+    "wait": Fate.WAIT,
+    "retry": Fate.AGAIN,
+    "fail": Fate.STUCK,
+    "delivered": Fate.DONE,
+}
+"""The words of `Statuses` in a section about a node."""
+
+
+def fate_of_status(status: int, overrides: Sequence[tuple[int, int, str]] = ()) -> Fate:
+    """Return what a C-STORE response status means for the debt.
+
+    `overrides` are first and last status and meaning of those that the peer uses in its own way;
+    the first that fits counts.
+    """
+    for first, last, meaning in overrides:
+        if first <= status <= last:
+            return _MEANINGS[meaning]
     fate = _STATUSES.get(status)
     if fate is not None:
         return fate

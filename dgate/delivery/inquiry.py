@@ -6,7 +6,7 @@ belongs to the thread that owns its association.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 
@@ -31,6 +31,11 @@ STUDY_ROOT = "1.2.840.10008.5.1.4.1.2.2"
 """Query/retrieve models; `.1` is C-FIND, `.2` C-MOVE, `.3` C-GET (PS3.4 C.6)."""
 
 PATIENT_ID = 0x00100020
+ACCESSION = 0x00080050
+OBJECTS_OF_PATIENT = 0x00201204
+OBJECTS_OF_STUDY = 0x00201208
+OBJECTS_OF_SERIES = 0x00201209
+"""Optional keys: how many objects there are (PS3.4 C.3.4)."""
 STUDY_DATE = 0x00080020
 SOP_CLASS = 0x00080016
 SOP_INSTANCE = 0x00080018
@@ -106,7 +111,7 @@ class Inquiry:
         self._amend = amend
         self._received = received
 
-    def find(self, level: Level, values: Mapping[int, str | None]) -> Iterator[Answer]:
+    def find(self, level: Level, values: Mapping[int, str | None]) -> Generator[Answer, None, None]:
         """Yield the decoded answers; closing the iterator early cancels the query.
 
         Raises:
@@ -137,6 +142,17 @@ class Inquiry:
             raise ProtocolError(
                 f"an answer cannot be read: {exc.what}", where=self._association.called
             ) from exc
+
+
+def plain_uid(text: str) -> str:
+    """Return a UID without padding: NUL by the standard (PS3.5 9.1), blanks by mistake."""
+    return text.strip(" \0")
+
+
+def number_in(answer: Answer, tag: int) -> int | None:
+    """Return a count (IS) of an answer, None when the peer does not say or writes none."""
+    text = plain_uid(answer.get(tag, ""))
+    return int(text) if text.isascii() and text.isdecimal() and len(text) <= 12 else None
 
 
 Recall = Callable[[tuple[str, ...], Callable[[], list[Listed]]], list[Listed]]

@@ -9,7 +9,8 @@ A claimed row carries its owner, one name per start of a gateway, and the end of
 leaves rows leased; `recover` gives them back and counts a possible repeat, because the object may
 have been delivered with only the mark lost. A negative `last_status` says how many ends of a server
 in a row the debt was leased at; any try that ends overwrites it. An object that the server dies of
-is thereby found: see `MOST_CRASHES`.
+is thereby found: see
+`dgate.delivery.leases`.
 """
 
 from __future__ import annotations
@@ -19,15 +20,19 @@ import math
 import os
 import secrets
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
+from dataclasses import replace
 from typing import Any
 
 from dgate.archive.connection import Connection
 from dgate.archive.database import Database
-from dgate.archive.records import DebtDraft, DebtKind, InstanceRef
+from dgate.archive.records import DebtDraft, DebtKind, InstanceRef, Provenance
 from dgate.archive.requests import LANE_PREFIX
 from dgate.archive.writer import Transaction, Writer
 from dgate.clock import Clock
+from dgate.delivery.commitment import ASKING_LANE
+from dgate.delivery.commitment_gathering import Gathering, Group
+from dgate.delivery.history import enter_tries, provenance_of, prune
+from dgate.delivery.leases import database_time, recover_leases, unowed_copies
 from dgate.delivery.notices import Notices
 from dgate.delivery.records import (
     CLOSED_STATES,
@@ -35,7 +40,6 @@ from dgate.delivery.records import (
     Lane,
     Settlement,
     State,
-    batches,
 )
 from dgate.delivery.texts import LONGEST_ERROR, fitting, fitting_draft
 from dgate.errors import DatabaseAway, OutOfSpace, StoreError
@@ -44,23 +48,28 @@ log = logging.getLogger(__name__)
 
 LEASE_S = 300.0
 """How long a claim holds without being renewed."""
-MOST_CRASHES = 5
-"""Ends of a server in a row, without a try that ended, after which a debt is stuck."""
 SUSPECT_CRASHES = 2
 """After so many a debt is claimed alone, so that it is the only one leased at the next."""
 _CLOCK_SLACK_S = 60.0
 
-_CANDIDATES = (
+PRIORITIES = (0, 1, 2)
+"""`dgate.config.node_settings.Lane`, the most urgent first."""
+
+_WAITING = (
     "SELECT id, kind, destination, rule, calling, called, compression, script, sop_class, "
-    "sop_instance, patient_id, study, series, device, name, context, attempts, last_status "
+    "sop_instance, patient_id, study, series, device, name, context, attempts, priority, source, "
+    "source_host, received, digest, size, accession, created, origin, last_status "
     "FROM dgate_debts WHERE state = 'queued' AND destination = ? "
 )
-_CLAIM = _CANDIDATES + "AND due <= ? ORDER BY due, id LIMIT ?"
-_CLAIM_BEYOND = _CANDIDATES + "AND due > ? AND kind <> 'request' ORDER BY due, id LIMIT ?"
+_CLAIM = _WAITING + "AND priority = ? AND due <= ? ORDER BY due, id LIMIT ?"
+# Without an order of its own: the index has one, and sorting would take all of them into hand.
+_CLAIM_BEYOND = (
+    _WAITING + "AND priority IN ({}) AND due > ? AND kind NOT IN ('request', 'commit') LIMIT ?"
+)
 _LEASE = "UPDATE dgate_debts SET state = 'leased', owner = ?, lease_until = ? WHERE id = ?"
 _OURS = " WHERE id = ? AND state = 'leased' AND owner = ?"
 _CLOSE = (
-    "UPDATE dgate_debts SET state = ?, finished = ?, attempts = attempts + 1, "
+    "UPDATE dgate_debts SET state = ?, finished = ?, accepted = ?, attempts = attempts + 1, "
     "repeats = repeats + ?, last_status = ?, last_error = ?, owner = NULL, lease_until = NULL"
     + _OURS
 )
@@ -78,6 +87,7 @@ _RETURN = (
     "lease_until = NULL" + _OURS
 )
 _REPLACE = "DELETE FROM dgate_debts" + _OURS
+_FORGET = "DELETE FROM dgate_tries WHERE debt = ?"
 _ORPHANS = (
     "UPDATE dgate_debts SET state = 'queued', repeats = repeats + 1, owner = NULL, "
     "lease_until = NULL WHERE state = 'leased' AND owner = ? AND destination = ?"
@@ -85,34 +95,19 @@ _ORPHANS = (
 _RENEW = (
     "UPDATE dgate_debts SET lease_until = ? WHERE state = 'leased' AND (owner = ? OR owner LIKE ?)"
 )
-_RECOVER = (
-    "UPDATE dgate_debts SET state = 'queued', repeats = repeats + 1, owner = NULL, "
-    "lease_until = NULL, "
-    "last_status = CASE WHEN last_status < 0 THEN last_status - 1 ELSE -1 END "
-    "WHERE state = 'leased' AND owner <> ?"
+_LANE = (
+    "SELECT destination, "
+    + ", ".join(
+        "(SELECT due FROM dgate_debts AS d WHERE d.state = 'queued' AND "
+        f"d.destination = found.destination AND d.priority = {priority} ORDER BY due LIMIT 1)"
+        for priority in PRIORITIES
+    )
+    + " FROM (SELECT destination FROM dgate_debts WHERE state = 'queued'{more} "
+    "ORDER BY destination LIMIT 1) AS found"
 )
-_GIVE_UP = (
-    "UPDATE dgate_debts SET state = 'stuck', repeats = repeats + 1, owner = NULL, "
-    "lease_until = NULL, last_status = last_status - 1, last_error = ? "
-    f"WHERE last_status <= {1 - MOST_CRASHES} AND state = 'leased' AND owner <> ?"
-)
-_CRASHED = (
-    f"the server ended {MOST_CRASHES} times in a row while this was being sent; look for the cause "
-    "in the log, then `dgate queue retry`"
-)
-_FIRST_LANE = (
-    "SELECT destination, due FROM dgate_debts WHERE state = 'queued' "
-    "ORDER BY destination, due LIMIT 1"
-)
-_NEXT_LANE = (
-    "SELECT destination, due FROM dgate_debts WHERE state = 'queued' AND destination > ? "
-    "ORDER BY destination, due LIMIT 1"
-)
-# Literal states, or the partial index could not serve.
-_STILL_OWED = (
-    "SELECT 1 FROM dgate_debts WHERE device = 'SPOOL' AND name = ? "
-    "AND state IN ('queued', 'leased', 'held', 'stuck') LIMIT 1"
-)
+"""One look-up in the index for each priority of each destination."""
+_FIRST_LANE = _LANE.format(more="")
+_NEXT_LANE = _LANE.format(more=" AND destination > ?")
 
 
 AddDebts = Callable[[Transaction, InstanceRef, Sequence[DebtDraft], float], None]
@@ -141,6 +136,7 @@ class Ledger:
         self.longest_pause_s = math.inf
         """What is due later than this from now was written by a clock that was wrong, and counts
         as due. Set by the dispatcher, before its threads start."""
+        self._gathering = Gathering(database)
         sql = database.sql
         lock = database.claim_lock
         self._claim_sql, self._claim_beyond_sql = sql(_CLAIM) + lock, sql(_CLAIM_BEYOND) + lock
@@ -150,23 +146,25 @@ class Ledger:
         self._return_sql = sql(_RETURN)
         self._defer_sql = sql(_DEFER)
         self._replace_sql = sql(_REPLACE)
+        self._forget_sql = sql(_FORGET)
         self._next_lane_sql = sql(_NEXT_LANE)
 
     # What the dispatcher asks.
 
     def lanes(self) -> list[Lane]:
-        """Return every destination with a waiting debt; costs one index look-up for each.
+        """Return every destination with a waiting debt; costs few index look-ups for each.
 
         A due time that no pause explains is given as 0. One behind an explainable one is found when
         that is due.
         """
         found = []
         with self._database.reader() as connection:
-            latest = self._latest(self._now(connection))
+            now = self._now(connection)
+            latest = self._latest(now)
             row = connection.execute(_FIRST_LANE).fetchone()
             while row is not None:
-                is_explained = row[1] <= latest or row[0].startswith(LANE_PREFIX)
-                found.append(Lane(row[0], row[1] if is_explained else 0.0))
+                if any(due is not None for due in row[1:]):
+                    found.append(_lane(row[0], row[1:], now, latest))
                 row = connection.execute(self._next_lane_sql, (row[0],)).fetchone()
         return found
 
@@ -189,6 +187,7 @@ class Ledger:
         *,
         orphans: bool = False,
         slot: int = 0,
+        priorities: Sequence[int] = PRIORITIES,
     ) -> list[Debt]:
         """Write down what became of debts and claim the next due ones, in one commit.
 
@@ -197,7 +196,8 @@ class Ledger:
         settlements after an error; what was written already is not written again. When the database
         refuses one of them, the others are written all the same. Spool copies whose last debt was
         paid are removed after the commit; a crash before that leaves the copy to be swept at start.
-        `slot` tells the workers of one destination apart: each has leases of its own.
+        `slot` tells the workers of one destination apart: each has leases of its own. Of the
+        `priorities` that may be claimed, the first counts most.
         """
         if not settlements and limit <= 0 and not orphans:
             return []
@@ -209,7 +209,7 @@ class Ledger:
             spool = self._settle(transaction, settlements, now, owner)
             if orphans:
                 transaction.execute(self._database.sql(_ORPHANS), (owner, destination))
-            return self._claim(transaction, destination, now, limit, owner), spool
+            return self._claim(transaction, destination, now, limit, owner, priorities), spool
 
         try:
             debts, spool = self._writer.transact(work)
@@ -220,7 +220,9 @@ class Ledger:
             if not settlements:
                 raise
             self._settle_singly(settlements, destination, slot)
-            return self.exchange((), destination, limit, orphans=orphans, slot=slot)
+            return self.exchange(
+                (), destination, limit, orphans=orphans, slot=slot, priorities=priorities
+            )
         for name in spool:
             self._release_spool(name)
         return debts
@@ -260,19 +262,7 @@ class Ledger:
 
     def prune(self, age_s: float) -> int:
         """Forget closed debts that were finished longer ago than this; return how many."""
-        with self._database.reader() as connection:
-            rows = connection.execute(
-                self._database.sql(
-                    "SELECT id FROM dgate_debts WHERE state IN ('done', 'cancelled') "
-                    "AND finished < ?"
-                ),
-                (self.now() - age_s,),
-            ).fetchall()
-        statement = self._database.sql("DELETE FROM dgate_debts WHERE id = ?")
-        # In small transactions: intake shares them, and must not wait for a year of history.
-        for batch in batches(rows):
-            self._writer.transact(partial(_run_many, statement, batch))
-        return len(rows)
+        return prune(self._database, self._writer, self.now() - age_s)
 
     def _now(self, connection: Connection) -> float:
         if self._database.clock_sql is None:
@@ -289,15 +279,25 @@ class Ledger:
         return database_time(self._database, self._clock, transaction)
 
     def _claim(
-        self, transaction: Transaction, destination: str, now: float, limit: int, owner: str
+        self,
+        transaction: Transaction,
+        destination: str,
+        now: float,
+        limit: int,
+        owner: str,
+        priorities: Sequence[int],
     ) -> list[Debt]:
-        if limit <= 0:
-            return []
-        rows = transaction.execute(self._claim_sql, (destination, now, limit)).fetchall()
+        """Claim the most urgent due debts: one look-up for each priority until there are enough."""
+        rows: list[tuple[Any, ...]] = []
+        for priority in priorities:
+            if len(rows) < limit:
+                values = (destination, priority, now, limit - len(rows))
+                rows += transaction.execute(self._claim_sql, values).fetchall()
         latest = self._latest(now)
-        if len(rows) < limit and latest < math.inf:
-            values = (destination, latest, limit - len(rows))
-            rows += transaction.execute(self._claim_beyond_sql, values).fetchall()
+        if len(rows) < limit and latest < math.inf and priorities:
+            beyond = self._claim_beyond_sql.format(", ".join(map(str, map(int, priorities))))
+            late = (destination, latest, limit - len(rows))
+            rows += transaction.execute(beyond, late).fetchall()
         rows = _without_suspects(rows)
         until = now + LEASE_S
         transaction.executemany(self._lease_sql, [(owner, until, row[0]) for row in rows])
@@ -307,31 +307,41 @@ class Ledger:
         self, transaction: Transaction, settlements: Iterable[Settlement], now: float, owner: str
     ) -> list[str]:
         """Write the settlements; return the spool copies that may have no debt left."""
-        closed, retried, returned, deferred = [], [], [], []
+        closed, retried, returned, deferred, tries = [], [], [], [], []
+        gathered: dict[Group, float] = {}
         spool: dict[str, None] = {}
         for settled in settlements:
             debt = settled.debt
             if settled.state is None:
                 # Replaced only while it is ours, or a second gateway's result would be doubled.
                 gone = transaction.execute(self._replace_sql, (debt.id, owner)).rowcount
-                if gone and settled.drafts:
-                    drafts = [fitting_draft(draft) for draft in settled.drafts]
-                    self._add_debts(transaction, debt.ref, drafts, now)
+                if gone:
+                    self._replace(transaction, settled, now)
             elif not settled.tried:
                 returned.append((int(settled.doubtful), debt.id, owner))
             elif not settled.counted:
                 error = fitting(settled.error, LONGEST_ERROR)
                 deferred.append((now + settled.pause_s, error, debt.id, owner))
-            elif settled.state is State.QUEUED:
-                values = (settled.status, fitting(settled.error, LONGEST_ERROR), debt.id, owner)
-                retried.append((now + settled.pause_s, int(settled.doubtful), *values))
             else:
-                finished = now if settled.state in CLOSED_STATES else None
-                values = (settled.status, fitting(settled.error, LONGEST_ERROR), debt.id, owner)
+                error = fitting(settled.error, LONGEST_ERROR)
+                what = (settled.status, error, debt.id, owner)
+                outcome = (settled.state.value, settled.status, error, settled.seconds)
+                tries.append((debt.id, now, debt.destination, *outcome))
                 doubt = int(settled.doubtful)
-                closed.append((settled.state.value, finished, doubt, *values))
+                if settled.state is State.QUEUED:
+                    retried.append((now + settled.pause_s, doubt, *what))
+                else:
+                    finished = now if settled.state in CLOSED_STATES else None
+                    accepted = now if _is_accepted(settled) else None
+                    closed.append((settled.state.value, finished, accepted, doubt, *what))
+                if settled.state is State.COMMITTING:
+                    self._gathering.note(transaction, debt, settled.sent)
+                    group = Group(debt.destination, debt.calling, debt.called)
+                    gathered.setdefault(group, now + settled.pause_s)
             if debt.ref.device == "SPOOL" and settled.state in (State.DONE, None):
                 spool[debt.ref.name] = None
+        # First, while the rows still are ours: a try is written once, with its outcome.
+        enter_tries(self._database, transaction, tries, owner)
         for statement, rows in (
             (self._close_sql, closed),
             (self._retry_sql, retried),
@@ -340,52 +350,25 @@ class Ledger:
         ):
             if rows:
                 transaction.executemany(statement, rows)
+        for group, due in gathered.items():
+            self._gathering.ask(transaction, group, due, now)
         return unowed_copies(self._database, transaction, spool)
 
-
-def recover_leases(
-    database: Database, writer: Writer, clock: Clock, owner: str = "", *, shared: bool
-) -> int:
-    """Give back the debts of gateways that are gone and return how many there were.
-
-    In a ledger that is not shared everybody but `owner` is gone, since the caller holds the lock of
-    its folder; in a shared one earlier gateways of this folder, and those whose lease has run out.
-    Debts that `MOST_CRASHES` servers in
-    a row ended at become stuck, and are not counted.
-    """
-
-    def work(transaction: Transaction) -> tuple[int, int]:
-        gone: tuple[Any, ...] = (owner,)
-        more = ""
-        if shared:
-            home = f"{database.home}/"
-            gone = (owner, database_time(database, clock, transaction), home)
-            more = f" AND (lease_until < ? OR substr(owner, 1, {len(home)}) = ?)"
-        given_up = transaction.execute(database.sql(_GIVE_UP + more), (_CRASHED, *gone)).rowcount
-        return transaction.execute(database.sql(_RECOVER + more), gone).rowcount, given_up
-
-    recovered, given_up = writer.transact(work)
-    if given_up:
-        log.error(
-            "%d deliveries are stuck: the server ended %d times in a row while they were being "
-            "sent. See `dgate queue list --state stuck`.",
-            given_up,
-            MOST_CRASHES,
-        )
-    return recovered
-
-
-def database_time(database: Database, clock: Clock, transaction: Transaction) -> float:
-    """Return the time by which debts are due: the database server's, if it is one."""
-    if database.clock_sql is None:
-        return clock.now()
-    return float(transaction.execute(f"SELECT {database.clock_sql}").fetchone()[0])
-
-
-def unowed_copies(database: Database, transaction: Transaction, names: Iterable[str]) -> list[str]:
-    """Return those of the spool copies that no open debt needs any more."""
-    statement = database.sql(_STILL_OWED)
-    return [name for name in names if transaction.execute(statement, (name,)).fetchone() is None]
+    def _replace(self, transaction: Transaction, settled: Settlement, now: float) -> None:
+        """Enter what is owed in the place of a debt whose row is gone; it comes from the same
+        object and is as urgent."""
+        debt = settled.debt
+        if debt.attempts or debt.kind is DebtKind.REQUEST:
+            transaction.execute(self._forget_sql, (debt.id,))
+        drafts = []
+        for draft in settled.drafts:
+            origin = draft.provenance or debt.provenance
+            if draft.ref is not None:
+                # A delayed operation was asked for by another object than it is about.
+                origin = provenance_of(self._database, transaction, draft.ref.sop_instance)
+            drafts.append(replace(fitting_draft(draft), provenance=origin, priority=debt.priority))
+        if drafts:
+            self._add_debts(transaction, debt.ref, drafts, now)
 
 
 def _without_suspects(rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
@@ -398,7 +381,7 @@ def _without_suspects(rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
 
 def _in_plain_words(settled: Settlement) -> Settlement:
     """Return the settlement without any text from outside; an object that arrived stays so."""
-    if settled.state is State.DONE:
+    if settled.state in (State.DONE, State.COMMITTING):
         return settled._replace(error="the peer's text cannot be written into the ledger")
     what = "its deliveries" if settled.state is None else "what became of it"
     return Settlement(
@@ -410,10 +393,20 @@ def _in_plain_words(settled: Settlement) -> Settlement:
     )
 
 
+def _lane(destination: str, dues: Sequence[float | None], now: float, latest: float) -> Lane:
+    """Return the lane of a destination; a due time that no pause explains is given as 0."""
+    if not destination.startswith((LANE_PREFIX, ASKING_LANE)):
+        dues = [0.0 if due is not None and due > latest else due for due in dues]
+    waiting = [(due, priority) for priority, due in enumerate(dues) if due is not None]
+    first = min(waiting)
+    priority = next((priority for due, priority in waiting if due <= now), first[1])
+    return Lane(destination, first[0], priority, tuple(dues))
+
+
 def _debt(row: tuple[Any, ...]) -> Debt:
     kind = DebtKind.DELIVER if row[1] == DebtKind.DELIVER.value else DebtKind(row[1])
-    ref = InstanceRef(*row[8:15])
     destination, rule, calling, called, compression, script = row[2:8]
+    source, host, received, digest, size, accession = row[18:24]
     return Debt(
         row[0],
         kind,
@@ -423,11 +416,16 @@ def _debt(row: tuple[Any, ...]) -> Debt:
         called,
         compression,
         script,
-        ref,
+        InstanceRef(*row[8:15]),
         row[15],
         row[16],
+        row[17],
+        Provenance(source or "", host or "", received, digest or "", size, accession or ""),
+        row[24],
+        row[25] or "",
     )
 
 
-def _run_many(statement: str, rows: Sequence[Sequence[Any]], transaction: Transaction) -> None:
-    transaction.executemany(statement, rows)
+def _is_accepted(settled: Settlement) -> bool:
+    """Tell whether a peer has answered that it has the object."""
+    return settled.state in (State.DONE, State.COMMITTING) and settled.debt.kind is DebtKind.DELIVER

@@ -13,12 +13,14 @@ from contextlib import closing
 from dataclasses import dataclass, fields, replace
 
 from dgate.archive.database import Database
+from dgate.archive.debttable import SENT_CONTEXT
 from dgate.archive.export import Exporter
 from dgate.archive.levels import Level
 from dgate.archive.query import Finder, QueryKey
 from dgate.archive.records import DebtDraft, DebtKind, InstanceRef
 from dgate.archive.repair import RepairSettings, indexed_patient_id
-from dgate.archive.requests import request_of
+from dgate.archive.requests import REQUEST_IDENTITIES, request_of, resolved
+from dgate.clock import Clock, SystemClock
 from dgate.config.layout import PATIENT_ID, SERIES_UID, SOP_UID, STUDY_UID
 from dgate.delivery.records import Debt
 from dgate.dicom.encode import QUERY_RETRIEVE_LEVEL, UTF_8, encode_data_set
@@ -31,8 +33,11 @@ from dgate.rules.hooks import capture
 
 log = logging.getLogger(__name__)
 
-COLLECTED = "request:"
+COLLECTED = SENT_CONTEXT
 """Begins the context of a delivery that a request was replaced by; its identity follows."""
+_COMMIT_S = 0.9
+"""Longer than another gateway's transaction is under way between its time and its commit; where the
+database is a file there is none."""
 
 _TAGS = {
     "patient_id": PATIENT_ID,
@@ -44,14 +49,17 @@ _TAGS = {
     "image_type": 0x00080008,
     "series_description": 0x0008103E,
 }
-_IDENTITIES = ("patient_id", "study", "series", "sop_instance")
 _CONTROL_GROUP = 0x9999
 _NOTHING = "no stored object has the IDs that the object had when the rule asked for this"
 _NOTHING_REMEDY = "they were changed or deleted since; `dgate send` can send what is meant"
+_ACCESS_STEP_S = 32.0
+"""AccessTime is kept in steps of so many seconds (`dgate.archive.index`)."""
 _DELIVERED = (
     "SELECT sop_instance, max(created) FROM dgate_debts WHERE kind = 'deliver' AND context = ? "
-    "AND state IN ('queued', 'leased', 'held', 'stuck', 'done') GROUP BY sop_instance"
+    "AND state IN ('queued', 'leased', 'held', 'stuck', 'committing', 'done') GROUP BY sop_instance"
 )
+_SENT = "SELECT sop, max(owed) FROM dgate_sent WHERE context = ? GROUP BY sop"
+_CAME = "SELECT max(received) FROM dgate_received WHERE sop = ?"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +87,12 @@ class Performer:
         exporter: Exporter,
         settings: RepairSettings,
         retrieve_hook: EventHook | None = None,
+        clock: Clock | None = None,
     ) -> None:
         """`retrieve_hook` is RetrieveConverter0, which sees what is forwarded as it sees a C-MOVE
-        (rulings.md 16).
+        (rulings.md 16). `clock` is that of the machine which writes the files.
         """
+        self._clock = clock or SystemClock()
         self._database = database
         self._finder = finder
         self._exporter = exporter
@@ -132,7 +142,7 @@ class Performer:
                     remedy=f"add ({tag >> 16:04x},{tag & 0xFFFF:04x}) to dicom.sql",
                 )
             keys.append(QueryKey(tag, value))
-        wanted = {name: getattr(scope, name) for name in _IDENTITIES if getattr(scope, name)}
+        wanted = {name: getattr(scope, name) for name in REQUEST_IDENTITIES if getattr(scope, name)}
         if not wanted:
             raise RuleError("the request names no patient, study, series or image")
         # What looks like a pattern in an ID is none: it came from outside.
@@ -149,14 +159,15 @@ class Performer:
         scope, refused = self._seen_by_retrieve_converter(request, debt)
         if refused:
             return Performed(text=f"not sent: {refused}")
-        found = self.select(scope)
+        found = self.select(scope) or self._selected_by_asker(request, debt)
         if not found:
             # Never done in silence: somebody counts on it.
             raise RuleError(_NOTHING, where=request.rule, remedy=_NOTHING_REMEDY)
         refs = _part(found, request.split)
         context = f"{COLLECTED}{debt.ref.name}"
         known = self._delivered(context)
-        wanted = [ref for ref in refs if self._is_news(ref, known.get(ref.sop_instance))]
+        ahead_s = self._ahead_s() if known else 0.0
+        wanted = [ref for ref in refs if self._is_news(ref, known.get(ref.sop_instance), ahead_s)]
         if not wanted:
             return Performed(text=f"nothing new to send: {len(refs)} object(s) were sent before")
         return Performed(
@@ -198,17 +209,57 @@ class Performer:
             )
         return ObjectScope(**{name: table.text(tag) for name, tag in _TAGS.items()}), ""
 
-    def _delivered(self, context: str) -> dict[str, float]:
-        """Return when the objects that this request was replaced by before were owed."""
-        sql = self._database.sql(_DELIVERED)
-        return {row[0]: row[1] for row in self._database.rows(sql, (context,))}
+    def _selected_by_asker(self, request: Request, debt: Debt) -> list[InstanceRef]:
+        """Return what the request means for the object that asked for it, by the IDs that it has
+        now: a correction may have been committed while the request was being worked on, or the
+        index have been changed by other means."""
+        now = self._finder.instance(debt.ref.sop_instance)
+        if now is None:
+            return []
+        scope, before = request.scope, debt.ref
+        own = tuple(
+            name
+            for name in REQUEST_IDENTITIES
+            if getattr(scope, name) and getattr(scope, name) == getattr(before, name)
+        )
+        followed = resolved(replace(request, own=own), now)
+        return [] if followed.scope == scope else self.select(followed.scope)
 
-    def _is_news(self, ref: InstanceRef, owed: float | None) -> bool:
-        """Tell whether an object was never sent, or has been replaced since."""
+    def _delivered(self, context: str) -> dict[str, float]:
+        """Return when the objects that this request was replaced by before were owed; what has left
+        the ledger's history is known from `dgate_sent`."""
+        found: dict[str, float] = {}
+        for statement in (_SENT, _DELIVERED):
+            rows = self._database.rows(self._database.sql(statement), (context,))
+            found |= {str(row[0]): float(str(row[1])) for row in rows}
+        return found
+
+    def _ahead_s(self) -> float:
+        """Return how far our clock, by which files are written, is ahead of the database's."""
+        if self._database.clock_sql is None:
+            return 0.0
+        with self._database.reader() as connection:
+            row = connection.execute(f"SELECT {self._database.clock_sql}").fetchone()
+        return self._clock.now() - float(row[0])
+
+    def _is_news(self, ref: InstanceRef, owed: float | None, ahead_s: float) -> bool:
+        """Tell whether an object was never sent, or has been replaced since.
+
+        What came with a request is noted in the transaction that stored it. Of what came without,
+        both the file and its row are younger: the file alone is after it was moved, the row after
+        the index was rebuilt.
+        """
         if owed is None:
             return True
+        slack_s = 0.0 if self._database.embedded else _COMMIT_S
+        for row in self._database.rows(self._database.sql(_CAME), (ref.sop_instance,)):
+            if row[0] is not None and float(str(row[0])) + slack_s >= owed:
+                return True
         written = self._exporter.written(ref)
-        return written is not None and written > owed
+        if written is None or written - ahead_s <= owed:
+            return False
+        entered = self._finder.entered(ref.sop_instance)
+        return entered is None or entered + _ACCESS_STEP_S - ahead_s > owed
 
     # prefetch
 

@@ -6,8 +6,10 @@ any thread.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
+from dgate.config.node_settings import NodeSettings
 from dgate.config.settings import Settings
 
 _JITTER = 0.2
@@ -41,6 +43,30 @@ class RetryPolicy:
             most_tries=settings.maximum_export_retries,
             most_request_tries=settings.maximum_request_tries,
         )
+
+    def for_node(self, node: NodeSettings) -> RetryPolicy:
+        """Return the policy for a node, which may have pauses and limits of its own."""
+        changes: dict[str, Any] = {}
+        if node.retry_first_s is not None or node.retry_max_s is not None:
+            # Growing pauses, also where the general setting is a fixed one.
+            changes["fixed_s"] = None
+        for name, value in (
+            ("first_s", node.retry_first_s),
+            ("longest_s", node.retry_max_s),
+            ("fixed_s", node.retry_delay_s),
+            ("hold_off_s", node.fail_hold_off_s),
+            ("most_tries", node.maximum_export_retries),
+        ):
+            if value is not None:
+                changes[name] = value
+        return replace(self, **changes) if changes else self
+
+    @classmethod
+    def longest_of(cls, settings: Settings) -> float:
+        """Return the longest pause that any destination can have."""
+        general = cls.of(settings)
+        nodes = settings.peers.by_title.values()
+        return max(general.most_s, *(general.for_node(node).most_s for node in nodes), 0.0)
 
     @property
     def most_s(self) -> float:

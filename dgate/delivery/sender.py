@@ -12,17 +12,18 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from dgate.archive.export import Exporter, Outgoing
 from dgate.archive.records import InstanceRef
 from dgate.config.settings import Settings
 from dgate.delivery.destination import Destination
+from dgate.delivery.line import DEADLINE_S, Line, slowest_byte_s, timeouts_for
+from dgate.delivery.proposals import LISTED, Need, proposals
 from dgate.dicom.table import ElementTable
-from dgate.dicom.transcode import can_convert, proposed_syntaxes
 from dgate.dicom.uids import transfer_syntax
-from dgate.errors import CannotTranscode, DgateError, NoContext
+from dgate.errors import CannotTranscode, DgateError, NoContext, TimedOut
 from dgate.net import requestor, scu
 from dgate.net.association import Association
 from dgate.net.dimse import PRIORITY_MEDIUM
@@ -48,6 +49,9 @@ class SendResult:
 
     status: int
     comment: str = ""
+    sop_class: str = field(default="", compare=False)
+    sop_instance: str = field(default="", compare=False)
+    """The UIDs that it was sent under."""
 
 
 class Connect(Protocol):
@@ -69,15 +73,6 @@ class Connect(Protocol):
         ...
 
 
-class _Need(NamedTuple):
-    """What decides about the presentation contexts that an object can be sent on."""
-
-    sop_class: str
-    syntax: str
-    """Transfer syntax that the object is stored in."""
-    code: str
-
-
 class _Route(NamedTuple):
     """How the objects of one need go out on the open association."""
 
@@ -91,7 +86,7 @@ class _Opened:
     """An object that is ready to go out."""
 
     outgoing: Outgoing
-    need: _Need
+    need: Need
     route: _Route
     chunks: Iterable[Bytes]
 
@@ -121,17 +116,21 @@ class Sender:
         self.destination = destination
         self._exporter = exporter
         self._connect = connect
-        self._timeouts = Timeouts.of(settings.tcpip_timeout_s)
+        self._node = settings.peers.of(destination.node)
+        self._byte_s = slowest_byte_s(self._node)
+        self._timeouts = timeouts_for(settings, self._node)
         self._max_pdu = settings.pdu_size
         self._pad_with_zeros = settings.pad_ae_with_zeros
         self._association: Association | None = None
-        self._needs: dict[_Need, list[ContextProposal]] = {}
+        self._needs: dict[Need, list[ContextProposal]] = {}
         self._proposed: frozenset[ContextProposal] = frozenset()
-        self._routes: dict[_Need, _Route | str] = {}
+        self._routes: dict[Need, _Route | str] = {}
         self._staged: _Staged | None = None
         self._used_at = 0.0
         self._refresh_s = settings.forward_association_refresh_delay_s
         self._opened_at = 0.0
+        self._line: Line | None = None
+        self._was_cut = False
         self.in_doubt = False
         """After an error of `send`: whether the peer may have the object all the same."""
 
@@ -151,10 +150,28 @@ class Sender:
         self._exporter = fresh._exporter
         self._compress = fresh._compress
         self._refresh_s = fresh._refresh_s
+        self._node, self._byte_s = fresh._node, fresh._byte_s
         return True
 
-    def _manner(self) -> tuple[Destination, Timeouts, int, bool]:
-        return self.destination, self._timeouts, self._max_pdu, self._pad_with_zeros
+    def _manner(self) -> tuple[object, ...]:
+        return (
+            self.destination,
+            self._timeouts,
+            self._max_pdu,
+            self._pad_with_zeros,
+            self._node.transfer_syntaxes,
+        )
+
+    def join(self, line: Line) -> None:
+        """Keep to the bandwidth and the deadlines of the destination from now on."""
+        self._line = line
+        line.attend(self.cut)
+
+    def leave(self) -> None:
+        """Have no more to do with the destination's line."""
+        if self._line is not None:
+            self._line.dismiss()
+            self._line = None
 
     def prepare(self, refs: Iterable[InstanceRef], code: str | None = None) -> None:
         """Note what is about to be sent, so that one association proposes all of it.
@@ -163,7 +180,7 @@ class Sender:
         """
         if self._association is not None:
             return
-        code = self.destination.code if code is None else code
+        code = self._code_of(code)
         classes: set[str] = set()
         series: set[tuple[str, str]] = set()
         for ref in refs:
@@ -175,7 +192,7 @@ class Sender:
             classes.add(ref.sop_class)
             with contextlib.suppress(DgateError, OSError):
                 stored = self._exporter.peek(ref)
-                self._add(_Need(stored.sop_class, stored.syntax, code))
+                self._add(Need(stored.sop_class, stored.syntax, code))
 
     def send(
         self,
@@ -194,9 +211,11 @@ class Sender:
         peer works on this object. Raises PeerError (the association is gone then), NoContext,
         Missing, CannotTranscode, and what `rewrite` raises (the association stays).
         """
-        self.in_doubt = False
-        code = self.destination.code if code is None else code
-        script = None if self._compress is None else self._compress(code)
+        self.in_doubt = self._was_cut = False
+        script = None
+        if self._compress is not None:
+            script = self._compress(self.destination.code if code is None else code)
+        code = self._code_of(code)
         if script is not None:
             rewrite = script if rewrite is None else _both(rewrite, script)
             upcoming = None
@@ -205,28 +224,39 @@ class Sender:
             opened = self._open(ref, rewrite, code)
         association = self._association
         assert association is not None
-        outgoing = opened.outgoing
+        outgoing, line = opened.outgoing, self._line
+        chunks = opened.chunks
+        limit_s = self._node.deadline_s or DEADLINE_S + outgoing.size * self._byte_s
         try:
+            if line is not None:
+                chunks = line.paced(chunks, lambda: self._was_cut)
+                line.set_deadline(limit_s)
             response = scu.store(
                 association,
                 opened.route.context_id,
                 outgoing.sop_class,
                 outgoing.sop_instance,
-                opened.chunks,
+                chunks,
                 priority=priority,
                 originator=originator,
                 meanwhile=None if upcoming is None else lambda: self._stage(upcoming, code),
             )
-        except BaseException:
+        except BaseException as exc:
             # Half a message may be on the wire, whoever failed: nothing can follow it.
             self.in_doubt = True
             self._abort()
+            if line is not None and line.is_overdue and isinstance(exc, DgateError):
+                raise TimedOut(
+                    f"the object was not taken within {limit_s:g} s", where=str(self.destination)
+                ) from exc
             raise
         finally:
             outgoing.close()
+            if line is not None:
+                line.clear_deadline()
         self._used_at = time.monotonic()
         status = response.status if response.status is not None else 0x0110
-        return SendResult(status, response.error_comment)
+        return SendResult(status, response.error_comment, outgoing.sop_class, outgoing.sop_instance)
 
     def close(self, *, release: bool = True) -> None:
         """End the association in good order, or drop the connection; the next `send` opens anew.
@@ -243,9 +273,19 @@ class Sender:
 
     def cut(self) -> None:
         """End the connection under the owner, whose `send` raises Aborted. For other threads."""
+        self._was_cut = True
         association = self._association
         if association is not None:
             association.cut()
+        line = self._line
+        if line is not None:
+            line.wake()
+
+    def _code_of(self, code: str | None) -> str:
+        """Return the code that decides about contexts; a rule's counts more than the node's."""
+        if code is not None:
+            return code
+        return LISTED if self._node.transfer_syntaxes else self.destination.code
 
     def _leave(self) -> Association | None:
         """Forget the association and return it, for the caller to end."""
@@ -263,7 +303,7 @@ class Sender:
         """Open the object in the syntax that the association takes, connecting when needed."""
         outgoing = self._exporter.open(ref, None, rewrite)
         try:
-            need = _Need(outgoing.sop_class, outgoing.syntax, code)
+            need = Need(outgoing.sop_class, outgoing.syntax, code)
             route = self._route(need)
         except BaseException:
             outgoing.close()
@@ -282,7 +322,7 @@ class Sender:
             outgoing = self._exporter.open(ref, route.target)
         return _Opened(outgoing, need, route, outgoing.chunks())
 
-    def _native_route(self, need: _Need, target: str) -> _Route | None:
+    def _native_route(self, need: Need, target: str) -> _Route | None:
         """Return the way out for an object that cannot be compressed as the peer would like it."""
         association = self._association
         if association is None or not transfer_syntax(target).encapsulated:
@@ -293,7 +333,7 @@ class Sender:
                 return _Route(context.id, None if syntax == need.syntax else syntax)
         return None
 
-    def _route(self, need: _Need) -> _Route:
+    def _route(self, need: Need) -> _Route:
         """Return how to send objects of this need, on a further association if it must be."""
         association = self._association
         if association is not None and time.monotonic() - self._used_at > IDLE_CHECK_S:
@@ -328,19 +368,19 @@ class Sender:
             return None
         return association
 
-    def _add(self, need: _Need) -> list[ContextProposal]:
+    def _add(self, need: Need) -> list[ContextProposal]:
         """Remember the need for the next association and return the contexts it proposes."""
         contexts = self._needs.get(need)
         if contexts is None:
-            contexts = self._needs[need] = _proposals(need)
+            contexts = self._needs[need] = proposals(need, self._node.transfer_syntaxes)
         return contexts
 
-    def _reconnect(self) -> dict[_Need, _Route | str]:
+    def _reconnect(self) -> dict[Need, _Route | str]:
         previous = self._leave()
         if previous is not None:
             previous.release()
         wanted: dict[ContextProposal, None] = {}
-        kept: dict[_Need, list[ContextProposal]] = {}
+        kept: dict[Need, list[ContextProposal]] = {}
         # Newest first: when not all fit, what was needed long ago gives way.
         for need, contexts in reversed(self._needs.items()):
             if len(wanted | dict.fromkeys(contexts)) > MOST_CONTEXTS:
@@ -348,25 +388,27 @@ class Sender:
             kept[need] = contexts
             wanted |= dict.fromkeys(contexts)
         self._needs = dict(reversed(kept.items()))
-        proposals = [context for contexts in self._needs.values() for context in contexts]
-        self._proposed = frozenset(proposals)
+        offered = [context for contexts in self._needs.values() for context in contexts]
+        self._proposed = frozenset(offered)
         target = self.destination
         association = self._connect(
             target.host,
             target.port,
             target.calling,
             target.called,
-            list(dict.fromkeys(proposals)),
+            list(dict.fromkeys(offered)),
             timeouts=self._timeouts,
             max_pdu=self._max_pdu,
             pad_with_zeros=self._pad_with_zeros,
         )
         self._association = association
         self._used_at = self._opened_at = time.monotonic()
+        if self._line is not None:
+            self._line.note(self.destination, association, list(dict.fromkeys(offered)))
         self._routes = {need: self._choose(association, need) for need in self._needs}
         return self._routes
 
-    def _choose(self, association: Association, need: _Need) -> _Route | str:
+    def _choose(self, association: Association, need: Need) -> _Route | str:
         """Pick among the accepted contexts, the first proposed and the stored syntax first; else
         say why there is none."""
         accepted: dict[str, int] = {}
@@ -390,7 +432,7 @@ class Sender:
         """
         with contextlib.suppress(DgateError, OSError):
             outgoing = self._exporter.open(ref)
-            need = _Need(outgoing.sop_class, outgoing.syntax, code)
+            need = Need(outgoing.sop_class, outgoing.syntax, code)
             route = self._routes.get(need)
             try:
                 if not isinstance(route, _Route) or route.target is not None:
@@ -430,19 +472,3 @@ def _both(first: Rewrite, second: Rewrite) -> Rewrite:
         second(table)
 
     return rewrite
-
-
-def _proposals(need: _Need) -> list[ContextProposal]:
-    """Return the contexts that offer only what the object can be brought into."""
-    contexts = []
-    for syntaxes in proposed_syntaxes(need.code, need.syntax):
-        possible = tuple(s for s in syntaxes if s == need.syntax or can_convert(need.syntax, s))
-        if possible:
-            contexts.append(ContextProposal(need.sop_class, possible))
-    if not contexts:
-        raise CannotTranscode(
-            f"nothing that compression code {need.code!r} offers can be made from "
-            f"{transfer_syntax(need.syntax).name}",
-            remedy="use code as in acrnema.map, or one without `!`",
-        )
-    return contexts

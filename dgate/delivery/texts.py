@@ -9,8 +9,8 @@ from __future__ import annotations
 import dataclasses
 import re
 
+from dgate.archive.debttable import DEBT_COLUMNS
 from dgate.archive.records import DebtDraft
-from dgate.archive.schema import DEBT_COLUMNS
 
 LONGEST_ERROR = 1000
 _VARCHAR = re.compile(r"varchar\((\d+)\)")

@@ -14,91 +14,46 @@ import logging
 import random
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 
-from dgate.archive.export import Exporter
-from dgate.archive.records import DebtDraft, DebtKind, InstanceRef
-from dgate.archive.requests import request_draft
-from dgate.clock import Clock
-from dgate.config.nodes import NodeMap
-from dgate.config.settings import Settings
+from dgate.archive.records import DebtKind, InstanceRef
 from dgate.delivery.associations import Associations
-from dgate.delivery.destination import Destination
-from dgate.delivery.failures import DOUBTFUL_TRIES, Fate, fate_of_error, fate_of_status
-from dgate.delivery.ledger import Ledger
-from dgate.delivery.performing import Performed
+from dgate.delivery.errands import Leash
+from dgate.delivery.failures import Fate, fate_of_error
+from dgate.delivery.lanes import Lane
+from dgate.delivery.line import Line
+from dgate.delivery.outcomes import Outcomes
 from dgate.delivery.records import Debt, Settlement, State
-from dgate.delivery.schedule import RetryPolicy
-from dgate.delivery.sender import Rewrite, Sender
-from dgate.errors import Busy, ConfigError, Deferred, DgateError, PeerError, StoreError
-from dgate.net.dimse import describe
-from dgate.rules.effects import Expansion, Forward
+from dgate.delivery.sender import Sender
+from dgate.delivery.toolbox import Toolbox
+from dgate.delivery.windows import open_priorities, opens_in_s
+from dgate.errors import (
+    Busy,
+    ConfigError,
+    Deferred,
+    DgateError,
+    PeerError,
+    StoreError,
+)
+
+__all__ = ["Lane", "Toolbox", "Worker"]
 
 log = logging.getLogger(__name__)
 
 BATCH = 128
 SHARED_BATCH = 8
 """The same where several workers share a destination: what one has claimed the others cannot."""
+FAST_BATCH_S, SLOW_BATCH_S = 0.3, 1.0
+"""A shared batch that took less than the first is doubled, one that took longer halved."""
+NOT_URGENT = 3
+"""Less urgent than any priority."""
 GATHER_S = 0.05
 """Least time between two claims that find less than a batch: while objects stream in, claims of one
 or two would cost a commit each."""
 FLUSH_S = 0.1
 """Marks are committed this often while deliveries go on..."""
 SLOWEST_FLUSH_S = 1.0
-MOST_DEFERRALS = 10_000
-"""Debts of which a lane remembers how often they were deferred."""
 COMMIT_SHARE = 0.1
 """...but less often where that would take more than this share of the time."""
-
-
-@dataclass(frozen=True, slots=True)
-class Toolbox:
-    """What every worker works with."""
-
-    ledger: Ledger
-    exporter: Exporter
-    settings: Settings
-    nodes: NodeMap
-    clock: Clock
-    expand: Callable[[Debt], Expansion]
-    """Runs the export converter of an EXPORT debt; raises RuleError, Missing, DatabaseAway, and
-    Deferred where the converter wants to be run again later."""
-    rewrite: Callable[[Debt], Rewrite]
-    """Compiles the script of a DELIVER debt; raises RuleError."""
-    make_sender: Callable[[Destination], Sender]
-    policy: RetryPolicy
-    perform: Callable[[Debt], Performed]
-    """Works off a REQUEST debt; raises RuleError, StoreError, PeerError."""
-    halt: Callable[[Debt], str] = lambda debt: ""
-    """Says why a DELIVER debt must not be paid before somebody has acted; empty = it may be."""
-    mirror: Callable[[str], None] | None = None
-    """Brings the mirror copy of a stored object up to date; raises StoreError."""
-
-
-@dataclass(slots=True)
-class Lane:
-    """What is remembered about a destination while nobody works on it.
-
-    Belongs to its worker while there is one, else to the dispatcher.
-    """
-
-    destination: str
-    slot: int = 0
-    """Which of the destination's workers it is for (`DelayedForwarderThreads`)."""
-    failures: int = 0
-    """Failures of the destination itself in a row."""
-    paused_until: float = 0.0
-    """By the clock's monotonic time."""
-    last_error: str = ""
-    abandoned: bool = False
-    """Its worker died: what that had claimed or not written down needs another one."""
-    broken_by: int | None = None
-    """The debt at whose object the association broke, when the peer has answered none since."""
-    deferrals: dict[int, int] = field(default_factory=dict)
-    """How often in a row rules have deferred a debt."""
-    unsaved: list[Settlement] = field(default_factory=list)
-    """Outcomes that are not committed yet. Kept here so that not even a worker that dies lets an
-    object that has arrived be sent again."""
 
 
 class Worker(threading.Thread):
@@ -118,20 +73,27 @@ class Worker(threading.Thread):
         self._may_end = may_end
         self._on_new_debts = on_new_debts
         self._signal = threading.Condition()
-        """Guards `_nudged`, `_refresh` and `_stopping`."""
+        """Guards `_nudged`, `_refresh`, `_urgent` and `_stopping`."""
         self._nudged = False
         self._refresh = False
         self._stopping = False
+        self._urgent = NOT_URGENT
+        self._leash = Leash()
         # The rest belongs to the worker's own thread.
         self._tools = first = tools()
-        self._associations = Associations(first.nodes, first.settings, first.make_sender)
+        self._breaker = lane.site.breaker
+        self._outcomes = Outcomes(lane, first, lambda: self._stopping, on_new_debts)
+        self._take_settings()
+        self._associations = Associations(
+            first.nodes, first.settings, first.make_sender, self._line
+        )
         self._unsaved = lane.unsaved
         self._saved_at = 0.0
+        self._claimed_at = 0.0
         self._flush_s = FLUSH_S
         self._ledger_failures = 0
-        self._pause_s: float | None = None
-        self._unreached = False
-        """Whether the last failure was that no association came about."""
+        self._is_busy = False
+        self._batch = BATCH if self._slots == 1 else SHARED_BATCH
 
     # Called by others.
 
@@ -140,10 +102,17 @@ class Worker(threading.Thread):
         """Whether there may be debts that the worker has not looked for."""
         return self._nudged
 
-    def nudge(self, *, refresh: bool = False) -> None:
-        """Tell the worker that debts are due; with `refresh`, to ask the peer anew."""
+    @property
+    def is_busy(self) -> bool:
+        """Whether the worker has debts in hand."""
+        return self._is_busy
+
+    def nudge(self, priority: int = NOT_URGENT, *, refresh: bool = False) -> None:
+        """Tell the worker that debts are due, the most urgent of this priority; with `refresh`, to
+        ask the peer anew."""
         with self._signal:
             self._nudged = True
+            self._urgent = min(self._urgent, priority)
             self._refresh = self._refresh or refresh
             self._signal.notify()
 
@@ -152,26 +121,31 @@ class Worker(threading.Thread):
         with self._signal:
             self._stopping = True
             self._signal.notify()
+        self._leash.stop()
 
     def cut(self) -> None:
         """Drop the connections of a worker that does not end by itself."""
         self.stop_soon()
         self._associations.cut()
+        self._leash.cut()
 
     # The worker's own thread.
 
     def run(self) -> None:
         """Work; every way out gives claimed debts back or leaves them to `Ledger.recover`."""
+        self._breaker.enter(self.lane.slot)
         try:
             self._work()
         except Exception as exc:
             # Claimed debts stay leased to us and are given back by the lane's next worker.
             log.exception("Deliveries to %s stopped unexpectedly.", self.lane.destination)
-            self.lane.last_error = f"unexpected error: {exc}"
             self.lane.abandoned = True
-            self._pause(self._tools.policy.longest_s)
+            pause = self._policy.longest_s
+            self._outcomes.fail(pause, f"unexpected error: {exc}", counts=False)
+            self._outcomes.pause(pause)
         finally:
             self._associations.close()
+            self._breaker.leave(self.lane.slot)
             self._may_end(self, True)
 
     def _work(self) -> None:
@@ -179,7 +153,7 @@ class Worker(threading.Thread):
         orphans = True
         streaming = False
         while True:
-            ending = self._stopping or self._pause_s is not None
+            ending = self._stopping or self._outcomes.pause_s is not None or self._must_pause
             self._heed_signals()
             try:
                 debts = self._exchange(0 if ending else self._batch, orphans=orphans)
@@ -189,21 +163,32 @@ class Worker(threading.Thread):
                     return
                 continue
             orphans = self.lane.abandoned = False
-            if self._pause_s is not None:
-                self._pause(self._pause_s)
+            if self._outcomes.pause_s is not None:
+                self._outcomes.pause(self._outcomes.pause_s)
             if ending:
                 return
             if debts:
+                limit = self._batch
+                self._is_busy = True
                 self._deliver(debts)
-                streaming = self._gather(streaming, len(debts))
+                self._is_busy = False
+                streaming = self._gather(streaming, len(debts) < limit)
+                self._adapt(len(debts) == limit)
             else:
                 streaming = False
                 if not self._linger():
                     return
 
+    @property
+    def _must_pause(self) -> bool:
+        """Whether others have to go first: the one that probes, or those the peer does serve."""
+        slot = self.lane.slot
+        return self._outcomes.is_unwanted or self._breaker.bars(slot) or slot >= self._slots
+
     def _heed_signals(self) -> None:
         with self._signal:
             self._nudged = False
+            self._urgent = NOT_URGENT
             refresh, self._refresh = self._refresh, False
         self._change_tools()
         self._associations.forget_addresses()
@@ -215,21 +200,53 @@ class Worker(threading.Thread):
         tools = self._current_tools()
         if tools is not self._tools:
             self._tools = tools
+            self._take_settings()
             self._associations.change(tools.nodes, tools.settings, tools.make_sender)
 
-    @property
-    def _batch(self) -> int:
-        """How many debts are claimed at once."""
-        return BATCH if self._tools.settings.delayed_forwarder_threads == 1 else SHARED_BATCH
+    def _take_settings(self) -> None:
+        """Note what is set for the destination."""
+        tools, destination = self._tools, self.lane.destination
+        self._node = tools.node(destination)
+        self._policy = tools.policy_for(destination)
+        self._slots = tools.slots_of(destination)
+        self.lane.site.go_on_by(self._node)
+        self._outcomes.go_on_by(tools)
+
+    def _line(self) -> Line:
+        """Return what a sender shares with those of other workers."""
+        site = self.lane.site
+        return Line(site.bucket, site.deadlines, self._tools.refusals)
+
+    def _adapt(self, is_full: bool) -> None:
+        """Claim more at once where that is worked off fast; what one has, others cannot claim."""
+        took = self._tools.clock.monotonic() - self._claimed_at
+        if self._slots == 1:
+            self._batch = BATCH
+        elif took > SLOW_BATCH_S:
+            self._batch = max(SHARED_BATCH, self._batch // 2)
+        elif is_full and took < FAST_BATCH_S:
+            self._batch = min(BATCH, self._batch * 2)
 
     def _exchange(self, limit: int, *, orphans: bool = False) -> list[Debt]:
         """Commit the marks so far and claim more; marks stay in memory until that succeeded."""
-        clock = self._tools.clock
+        clock, site = self._tools.clock, self.lane.site
         started = clock.monotonic()
+        priorities = open_priorities(self._node, clock.now())
         debts = self._tools.ledger.exchange(
-            self._unsaved, self.lane.destination, limit, orphans=orphans, slot=self.lane.slot
+            self._unsaved,
+            self.lane.destination,
+            limit if priorities else 0,
+            orphans=orphans,
+            slot=self.lane.slot,
+            priorities=priorities,
         )
         self._saved_at = clock.monotonic()
+        if limit:
+            self._claimed_at = self._saved_at
+            had_backlog, site.has_backlog = site.has_backlog, len(debts) == limit
+            if site.has_backlog and not had_backlog and self._slots > 1:
+                # There is work for more workers.
+                self._on_new_debts()
         bearable_s = (self._saved_at - started) / COMMIT_SHARE
         self._flush_s = min(max(FLUSH_S, bearable_s), SLOWEST_FLUSH_S)
         self._ledger_failures = 0
@@ -242,7 +259,7 @@ class Worker(threading.Thread):
     def _wait_for_database(self, exc: StoreError) -> bool:
         """Wait before marks and claims are tried again; False when the worker must end at once."""
         self._ledger_failures += 1
-        pause = self._tools.policy.pause_s(self._ledger_failures, random.random())
+        pause = self._policy.pause_s(self._ledger_failures, random.random())
         if self._stopping:
             log.error(
                 "The outcome of %d deliveries to %s could not be written (%s); "
@@ -257,11 +274,10 @@ class Worker(threading.Thread):
             self._signal.wait_for(lambda: self._stopping, pause)
         return True
 
-    def _gather(self, streaming: bool, delivered: int) -> bool:
+    def _gather(self, streaming: bool, is_small: bool) -> bool:
         """Let some debts come together if small batches follow each other; return if one did."""
-        is_small = delivered < self._batch
         passed = self._tools.clock.monotonic() - self._saved_at
-        if streaming and is_small and passed < GATHER_S and self._pause_s is None:
+        if streaming and is_small and passed < GATHER_S and self._outcomes.pause_s is None:
             with self._signal:
                 self._signal.wait_for(lambda: self._stopping, GATHER_S - passed)
         return is_small
@@ -281,7 +297,8 @@ class Worker(threading.Thread):
         batch = self._associations.arranged(debts)
         stuck: list[Settlement] = []
         for place, debt in enumerate(batch):
-            if self._stopping:
+            self._change_tools()
+            if self._stopping or self._must_pause or self._must_yield(debt):
                 self._give_back(batch[place:])
                 break
             if self._tools.clock.monotonic() - self._saved_at > self._flush_s:
@@ -292,11 +309,13 @@ class Worker(threading.Thread):
                     log.warning("Deliveries to %s pause: %s", self.lane.destination, exc)
                     self._give_back(batch[place:])
                     break
+            begun = self._tools.clock.monotonic()
             settled = self._pay(debt, batch[place:])
+            settled = settled._replace(seconds=self._tools.clock.monotonic() - begun)
             self._unsaved.append(settled)
             if settled.state is State.STUCK:
                 stuck.append(settled)
-            if self._pause_s is not None:
+            if self._outcomes.pause_s is not None:
                 stuck += self._postpone(settled, batch[place + 1 :])
                 break
         if stuck:
@@ -308,27 +327,41 @@ class Worker(threading.Thread):
                 stuck[0].error,
             )
 
+    def _must_yield(self, debt: Debt) -> bool:
+        """Tell whether something more urgent is due, or the time for such deliveries is over."""
+        if self._urgent < debt.priority:
+            return True
+        node = self._node
+        if not (node.window or node.bulk_window):
+            return False
+        return opens_in_s(node, debt.priority, self._tools.clock.now()) > 0
+
     def _pay(self, debt: Debt, ahead: Sequence[Debt]) -> Settlement:
         """Do what one debt asks for; `ahead` begins with it."""
         sender: Sender | None = None
-        self._unreached = False
-        self._change_tools()
+        outcomes = self._outcomes
+        outcomes.begin()
         try:
             if debt.kind is DebtKind.MIRROR:
                 if self._tools.mirror is None:
                     raise ConfigError("there are no mirrors", remedy="set MIRRORDevices")
                 self._tools.mirror(debt.ref.sop_instance)
+                outcomes.answered()
                 return Settlement(debt, None)
             if debt.kind is DebtKind.EXPORT:
-                drafts = self._drafts(self._tools.expand(debt))
+                drafts = outcomes.drafts(self._tools.expand(debt), debt.ref)
                 self.lane.deferrals.pop(debt.id, None)
+                outcomes.answered()
                 return Settlement(debt, None, drafts=drafts)
+            if (errand := self._tools.errands.get(debt.kind)) is not None:
+                return outcomes.errand(debt, errand(debt, self._leash))
             if debt.kind is DebtKind.REQUEST:
                 done = self._tools.perform(debt)
+                outcomes.answered()
                 state = None if done.drafts else State.DONE
                 return Settlement(debt, state, error=done.text, drafts=done.drafts)
             if reason := self._tools.halt(debt):
-                return self._failed(debt, Fate.STUCK, None, reason)
+                return outcomes.failed(debt, Fate.STUCK, None, reason)
             changed = debt.script or debt.context
             rewrite = self._tools.rewrite(debt) if changed else None
             sender = self._associations.ready(debt, ahead)
@@ -339,101 +372,28 @@ class Worker(threading.Thread):
                 upcoming=self._upcoming(debt, ahead),
             )
         except (Busy, Deferred) as exc:
-            return self._deferred(debt, str(exc))
+            return outcomes.deferred(debt, str(exc))
         except (DgateError, OSError) as exc:
             in_doubt = sender is not None and sender.in_doubt
             fate = fate_of_error(exc)
             if isinstance(exc, PeerError) and fate is Fate.WAIT:
-                self._unreached = not in_doubt
-                if in_doubt:
-                    fate = self._fate_after_break(debt, str(exc))
-            return self._failed(debt, fate, None, str(exc), in_doubt=in_doubt)
+                return outcomes.of_peer_error(debt, exc, in_doubt=in_doubt)
+            return outcomes.failed(debt, fate, None, str(exc), in_doubt=in_doubt)
         except Exception as exc:
             # A fault in a rule or in dgate: the debt waits for somebody to act, the others go on.
             log.exception("A delivery to %s failed unexpectedly.", self.lane.destination)
-            return self._failed(debt, Fate.STUCK, None, f"unexpected error: {exc!r}")
+            return outcomes.failed(debt, Fate.STUCK, None, f"unexpected error: {exc!r}")
         self._associations.finished(debt)
-        fate = fate_of_status(result.status)
-        text = result.comment if result.status == 0 else _explained(result.status, result.comment)
-        if fate is not Fate.WAIT:
-            self.lane.failures = 0
-        self.lane.broken_by = None
-        if fate is Fate.DONE:
-            return Settlement(debt, State.DONE, result.status, text)
-        return self._failed(debt, fate, result.status, text)
-
-    def _deferred(self, debt: Debt, reason: str) -> Settlement:
-        """Return the settlement of a debt whose rule wants to be run again later.
-
-        It waits longer each time, as after failures, but nothing has failed: it never gets stuck,
-        and neither the destination nor its other debts wait with it.
-        """
-        known = self.lane.deferrals
-        if len(known) >= MOST_DEFERRALS:
-            known.clear()
-        known[debt.id] = times = known.get(debt.id, 0) + 1
-        pause = self._tools.policy.pause_s(times, random.random())
-        return Settlement(debt, State.QUEUED, None, reason, pause, counted=False)
-
-    def _drafts(self, expansion: Expansion) -> tuple[DebtDraft, ...]:
-        """Return what is owed in the place of an EXPORT debt."""
-        delay = self._tools.settings.forward_collect_delay_s
-        requests = (request_draft(request, delay) for request in expansion.requests)
-        return (*map(_draft, expansion.forwards), *requests)
-
-    def _fate_after_break(self, debt: Debt, error: str) -> Fate:
-        """Decide who waits after the association broke while an object was sent.
-
-        The second time it is taken to be the object's fault, or one that makes the peer hang up
-        would throttle everything else. When another object broke it just before, the destination
-        pauses shortly as well, so that a peer that breaks every association is not hammered.
-        """
-        before, self.lane.broken_by = self.lane.broken_by, debt.id
-        if debt.attempts == 0:
-            return Fate.WAIT
-        if before not in (None, debt.id) and not self._stopping:
-            self._pause_s = self._tools.policy.pause_s(1, random.random())
-            self.lane.last_error = error
-        return Fate.AGAIN
-
-    def _failed(
-        self, debt: Debt, fate: Fate, status: int | None, error: str, *, in_doubt: bool = False
-    ) -> Settlement:
-        """Return the settlement of a failed try and note the pause that the lane needs."""
-        if self._stopping:
-            # We may have cut the connection ourselves: no fault of the debt.
-            return Settlement(debt, State.QUEUED, tried=False, doubtful=in_doubt)
-        policy, tries = self._tools.policy, debt.attempts + 1
-        given_up = fate is Fate.DOUBTFUL and tries >= DOUBTFUL_TRIES
-        if fate is Fate.WAIT:
-            self.lane.failures += 1
-            pause = policy.pause_s(self.lane.failures, random.random())
-            self._pause_s, self.lane.last_error = pause, error
-        else:
-            pause = policy.pause_s(tries, random.random())
-            if policy.hold_off_s and fate is not Fate.STUCK:
-                self._pause_s, self.lane.last_error = policy.hold_off_s, error
-        if fate is Fate.STUCK or given_up or _is_exhausted(policy, debt, tries):
-            return Settlement(debt, State.STUCK, status, error, doubtful=in_doubt)
-        return Settlement(debt, State.QUEUED, status, error, pause, doubtful=in_doubt)
+        return outcomes.of_answer(debt, result)
 
     def _postpone(self, failed: Settlement, rest: Sequence[Debt]) -> list[Settlement]:
-        """Give back what was claimed beside the debt that failed; return what is stuck now.
-
-        When not even an association came about, it failed for all of them.
-        """
-        if not self._unreached:
+        """Give back what was claimed beside the debt that failed; return what is stuck now."""
+        if not self._outcomes.is_unreached:
             self._give_back(rest)
             return []
-        pause, policy = self._pause_s or 0.0, self._tools.policy
-        stuck = []
-        for debt in rest:
-            if _is_exhausted(policy, debt, debt.attempts + 1):
-                stuck.append(Settlement(debt, State.STUCK, None, failed.error))
-            else:
-                self._unsaved.append(Settlement(debt, State.QUEUED, None, failed.error, pause))
-        self._unsaved += stuck
-        return stuck
+        found = self._outcomes.of_unreached(failed, rest)
+        self._unsaved += found
+        return [settled for settled in found if settled.state is State.STUCK]
 
     def _upcoming(self, debt: Debt, ahead: Sequence[Debt]) -> InstanceRef | None:
         """Return the object that can be opened while the peer works on this one."""
@@ -447,30 +407,3 @@ class Worker(threading.Thread):
 
     def _give_back(self, debts: Sequence[Debt]) -> None:
         self._unsaved += [Settlement(debt, State.QUEUED, tried=False) for debt in debts]
-
-    def _pause(self, seconds: float) -> None:
-        """Close the lane for a while; the due times just committed are not later than its end."""
-        self.lane.paused_until = self._tools.clock.monotonic() + seconds
-        log.warning(
-            "Deliveries to %s wait %.1f s: %s", self.lane.destination, seconds, self.lane.last_error
-        )
-
-
-def _is_exhausted(policy: RetryPolicy, debt: Debt, tries: int) -> bool:
-    return policy.is_exhausted(tries, is_request=debt.kind is DebtKind.REQUEST)
-
-
-def _draft(forward: Forward) -> DebtDraft:
-    return DebtDraft(
-        DebtKind.DELIVER,
-        forward.target,
-        forward.rule,
-        calling=forward.calling or "",
-        called=forward.called or "",
-        compression=forward.compression or "",
-        script=forward.script or "",
-    )
-
-
-def _explained(status: int, comment: str) -> str:
-    return f"{describe(status)}: {comment}" if comment else describe(status)

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dgate.dicom.element import keyword_of
 from dgate.dicom.jsonmodel import BULK_VRS
 from dgate.dicom.table import ElementTable
+from dgate.printable import printable
 
 _LONGEST = 80
 
@@ -36,5 +37,4 @@ def _lines(table: ElementTable, indent: str) -> Iterator[str]:
         value = f"({length} bytes)" if vr in BULK_VRS else table.text(tag)
         if len(value) > _LONGEST:
             value = f"{value[:_LONGEST]}..."
-        printable = "".join(char if char.isprintable() else "." for char in value)
-        yield f"{shown} {vr} {name} {length} {printable}".rstrip()
+        yield f"{shown} {vr} {name} {length} {printable(value, '.')}".rstrip()

@@ -15,8 +15,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 SPILL_BYTES = 1 << 20
-GROWTH_BYTES = 64 << 20
+GROWTH_BYTES = 8 << 20
 """A spill file looks for free space again each time that it has grown by so much."""
+
+_MOST_MOVES = 3
+"""So many disks are tried for one object."""
+
+
+class NoRoom(OSError):
+    """The disk would fall below its reserve; nothing is wrong with it."""
 
 
 @dataclass(slots=True)
@@ -28,6 +35,11 @@ class SpillFile:
     data_offset: int
     has_room: Callable[[int], bool] | None = None
     """Tells whether the disk may take so many more bytes; None = it is not asked."""
+    elsewhere: Callable[[OSError, int], SpillFile | None] | None = None
+    """Opens a file on another disk that takes so many bytes, after this one could not be written;
+    None = there is none."""
+    area: str = ""
+    """Name of the device that it lies on."""
 
 
 class Payload:
@@ -35,15 +47,29 @@ class Payload:
 
     Up to `SPILL_BYTES` they stay in memory. Beyond that, `spill` opens a file and everything goes
     there, so that memory does not depend on the object's size. Without `spill` (identifiers), what
-    exceeds `SPILL_BYTES` is counted in `size` but not kept, and `overflowed` says so. A failing
-    disk, or one without room for more, is remembered in `error` and gets its space back at once;
-    the rest is swallowed so that the association can still answer with the right status.
+    exceeds `most_bytes` is counted in `size` but not kept, and `overflowed` says so. From a
+    failing disk, or one without room for more, everything moves to another one if there is one.
+    Otherwise the failure is remembered in `error` and the disk gets its space back at once; the
+    rest is swallowed so that the association can still answer with the right status.
     """
 
-    __slots__ = ("_look_at", "_map", "_memory", "_spill", "error", "overflowed", "size", "spilled")
+    __slots__ = (
+        "_look_at",
+        "_map",
+        "_memory",
+        "_most_bytes",
+        "_spill",
+        "error",
+        "overflowed",
+        "size",
+        "spilled",
+    )
 
-    def __init__(self, spill: Callable[[], SpillFile] | None = None) -> None:
+    def __init__(
+        self, spill: Callable[[], SpillFile] | None = None, *, most_bytes: int = SPILL_BYTES
+    ) -> None:
         self._memory = bytearray()
+        self._most_bytes = SPILL_BYTES if spill is not None else most_bytes
         self._spill = spill
         self._map: mmap.mmap | None = None
         self._look_at = GROWTH_BYTES
@@ -57,7 +83,7 @@ class Payload:
         self.size += len(fragment)
         if self.error is not None or self.overflowed:
             return
-        if self.spilled is None and self.size <= SPILL_BYTES:
+        if self.spilled is None and self.size <= self._most_bytes:
             self._memory += fragment
             return
         if self._spill is None:
@@ -72,7 +98,7 @@ class Payload:
                 self._look_for_room(self.spilled, len(fragment))
             _write_all(self.spilled.descriptor, fragment)
         except OSError as exc:
-            self._give_up(exc)
+            self._go_elsewhere(exc, fragment)
 
     def view(self) -> memoryview:
         """Return the whole data set as a readable buffer; a spilled one is mapped, not loaded."""
@@ -99,7 +125,33 @@ class Payload:
         self._look_at = self.size + GROWTH_BYTES
         more = max(fragment_bytes, GROWTH_BYTES)
         if spill.has_room is not None and not spill.has_room(more):
-            raise OSError(errno.ENOSPC, "the data set leaves too little free space")
+            raise NoRoom(errno.ENOSPC, "the data set leaves too little free space")
+
+    def _go_elsewhere(self, exc: OSError, fragment: memoryview | bytes) -> None:
+        """Move what is here to another disk, then take the fragment there; else give up."""
+        for _ in range(_MOST_MOVES):
+            old = self.spilled
+            fresh = None
+            if old is not None and old.elsewhere is not None:
+                fresh = old.elsewhere(exc, self.size + GROWTH_BYTES)
+            if old is None or fresh is None:
+                break
+            try:
+                if self._memory:
+                    _write_all(fresh.descriptor, self._memory)
+                else:
+                    _copy(old, fresh, self.size - len(fragment))
+                _write_all(fresh.descriptor, fragment)
+            except OSError as failure:
+                exc = failure
+                old.elsewhere = fresh.elsewhere
+                _discard(fresh)
+                continue
+            self._memory = bytearray()
+            self.spilled = fresh
+            _discard(old)
+            return
+        self._give_up(exc)
 
     def _give_up(self, exc: OSError) -> None:
         """Remember the error and free what the data set has taken."""
@@ -111,6 +163,24 @@ class Payload:
         # On a disk that cannot even remove a file, recovery does so at the next start.
         with suppress(OSError):
             self.close()
+
+
+def _copy(source: SpillFile, target: SpillFile, size: int) -> None:
+    """Copy the first `size` bytes of a data set to the end of another file; raises OSError."""
+    at, end = source.data_offset, source.data_offset + size
+    while at < end:
+        piece = os.pread(source.descriptor, min(SPILL_BYTES, end - at), at)
+        if not piece:
+            raise OSError(errno.EIO, "the spill file is shorter than what was written")
+        _write_all(target.descriptor, piece)
+        at += len(piece)
+
+
+def _discard(spill: SpillFile) -> None:
+    """Close and remove a spill file; one that cannot be removed now, recovery removes."""
+    os.close(spill.descriptor)
+    with suppress(OSError):
+        spill.path.unlink(missing_ok=True)
 
 
 def _write_all(descriptor: int, data: bytes | bytearray | memoryview) -> None:

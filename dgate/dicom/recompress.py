@@ -53,7 +53,7 @@ def recompress(table: ElementTable, code: str, folder: Path | None = None) -> bo
             remedy="use as, rl, or a code that begins with u",
         )
     was_compressed = transfer_syntax(table.syntax).encapsulated
-    source = gathered(table.parts(), folder) if table.revision else table.buffer
+    source = gathered(table.parts(), folder) if table.revision else table.encoded
     table.replace(gathered(convert_parts(source, table.syntax, target), folder), target)
     if was_compressed:
         arrange(table, code)

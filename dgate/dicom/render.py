@@ -5,8 +5,10 @@ Not for files of pictures (`dgate.dicom.picture`). Pure functions; the object is
 
 from __future__ import annotations
 
+import array
 import math
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from dgate.dicom.colour import Rgb, rgb_of
@@ -73,7 +75,7 @@ def render(table: ElementTable, frames: Frames, number: int, view: View) -> Pict
     """
     layout = frames.layout
     frame = frames.frame(number)
-    if layout.samples == 1 and layout.photometric != "PALETTE COLOR":
+    if is_grey(layout):
         planes: Sequence[bytes] = [_grey(table, frame, layout, number, view)]
     else:
         planes = rgb_of(table, layout)(frame)
@@ -82,6 +84,39 @@ def render(table: ElementTable, frames: Frames, number: int, view: View) -> Pict
         curve = bytes(round(_MOST * (tone / _MOST) ** view.gamma) for tone in range(256))
         planes = [plane.translate(curve) for plane in planes]
     return Picture(columns, rows, tuple(planes))
+
+
+def grey_values(table: ElementTable, frames: Frames, number: int, bits: int) -> bytes:
+    """Return one frame as grey values for a film, dark is 0 (MONOCHROME2).
+
+    Args:
+        bits: 8, a byte each; or up to 16, two bytes each, little endian. Colour has 8 only.
+
+    Raises:
+        NotDicom: there is no such frame, or it is damaged.
+        ValueError: nobody knows what its colours are.
+    """
+    layout = frames.layout
+    frame = frames.frame(number)
+    if not is_grey(layout):
+        red, green, blue = rgb_of(table, layout)(frame)
+        # ITU-R BT.601, as for YBR_FULL (PS3.3 C.7.6.3.1.2).
+        return bytes(
+            (299 * r + 587 * g + 114 * b + 500) // 1000
+            for r, g, b in zip(red, green, blue, strict=True)
+        )
+    values = _grey_tones(table, frame, layout, number, View(), (1 << bits) - 1)
+    if bits <= 8:
+        return bytes(values)
+    cells = array.array("H", values)
+    if sys.byteorder == "big":
+        cells.byteswap()
+    return cells.tobytes()
+
+
+def is_grey(layout: PixelLayout) -> bool:
+    """Tell whether pixels are grey as they are."""
+    return layout.samples == 1 and layout.photometric != "PALETTE COLOR"
 
 
 def _fitted(
@@ -97,17 +132,24 @@ def _fitted(
 
 
 def _grey(table: ElementTable, frame: bytes, layout: PixelLayout, number: int, view: View) -> bytes:
+    return bytes(_grey_tones(table, frame, layout, number, view, _MOST))
+
+
+def _grey_tones(
+    table: ElementTable, frame: bytes, layout: PixelLayout, number: int, view: View, most: int
+) -> Iterator[int]:
+    """Yield the tones of all pixels, from 0 to `most`."""
     plane = planes_of(frame, layout)[0]
     there = set(plane)
     tone = _tone(table, there, number, layout, view)
-    last = _MOST if layout.photometric == "MONOCHROME1" else 0
+    last = most if layout.photometric == "MONOCHROME1" else 0
     # Each value is worked out once, however many pixels have it.
-    tones = {value: abs(last - _clipped(tone(value))) for value in there}
-    return bytes(map(tones.__getitem__, plane))
+    tones = {value: abs(last - _clipped(tone(value) * most / _MOST, most)) for value in there}
+    return map(tones.__getitem__, plane)
 
 
-def _clipped(value: float) -> int:
-    return 0 if value <= 0 else _MOST if value >= _MOST else int(value + 0.5)
+def _clipped(value: float, most: int) -> int:
+    return 0 if value <= 0 else most if value >= most else int(value + 0.5)
 
 
 def _tone(

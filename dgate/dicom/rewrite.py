@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from dgate.dicom import element
+from dgate.dicom.filedata import FileData, head_of, tail_of
 from dgate.dicom.scan import (
     DEEPEST,
     ITEM,
@@ -51,11 +52,15 @@ def rewrite(data: memoryview, source: Encoding, target: Encoding) -> list[Piece]
     return level.finish(level.rubbish)
 
 
-def rewrite_head(data: memoryview, source: Encoding, target: Encoding) -> tuple[bytes, int] | None:
+def rewrite_head(
+    data: memoryview | FileData, source: Encoding, target: Encoding
+) -> tuple[bytes, int] | None:
     """Return what stands before the pixels in another encoding, and the offset of the pixels.
 
     None when something follows the pixels or they are not native: then there is no untouched rest.
     """
+    if isinstance(data, FileData):
+        return _rewrite_head_of_file(data, source, target)
     level = _Level(data, source, target)
     if not level.elements or level.rubbish:
         return None
@@ -65,6 +70,28 @@ def rewrite_head(data: memoryview, source: Encoding, target: Encoding) -> tuple[
     level.write(level.elements[:-1])
     level.write_header(last)
     return b"".join(level.finish(data[len(data) :], following=last.declared)), last.value
+
+
+def _rewrite_head_of_file(
+    data: FileData, source: Encoding, target: Encoding
+) -> tuple[bytes, int] | None:
+    """Do the same for a data set of which no more than its header is to be read."""
+    found = head_of(data, source)
+    if found is None:
+        return rewrite_head(data.view(), source, target)
+    tail = tail_of(data, source, found[1].stop)
+    if len(tail.entries) != 1 or tail.shadowed or tail.undefined or tail.stop < len(data):
+        return None if tail.undefined else rewrite_head(data.view(), source, target)
+    [(tag, (start, value, end, vr))] = tail.entries.items()
+    if tag >> 16 != PIXEL_GROUP:
+        return None
+    *_, declared = header(data.read(start, value), source, 0, len(data) - start)
+    if declared == UNDEFINED:
+        raise NotDicom("the encapsulated pixel data has no end")
+    level = _Level(memoryview(found[0]), source, target)
+    level.write(level.elements)
+    level.write_header(_Element(tag, vr, value, end, False, declared))
+    return b"".join(level.finish(level.rubbish, following=declared)), value
 
 
 class _Element(NamedTuple):

@@ -16,6 +16,8 @@ from dgate.errors import NotDicom
 Buffer = bytes | bytearray | memoryview
 Entry = tuple[int, int, int, bytes | None]
 """Offset of the element, of its value, of the next element; its VR, None where implicit."""
+Header = tuple[int, bytes | None, int, int]
+"""Tag, VR (None where implicit), offset of the value, length of the value as it is written."""
 
 UNDEFINED = 0xFFFFFFFF
 DEEPEST = 64
@@ -233,10 +235,30 @@ def scan_tail(buffer: Buffer, encoding: Encoding, pos: int) -> Layout:
     Raises NotDicom only for more than MOST_ELEMENTS.
     """
     end = len(buffer)
+    return walk_tail(
+        lambda pos: header(buffer, encoding, pos, end),
+        lambda pos, vr: skip_undefined(buffer, encoding, pos, end, vr),
+        pos,
+        end,
+    )
+
+
+def walk_tail(
+    header_at: Callable[[int], Header],
+    skip_at: Callable[[int, bytes | None], int],
+    pos: int,
+    end: int,
+) -> Layout:
+    """Do what `scan_tail` says by two functions, for a data set that may lie in a file.
+
+    Args:
+        header_at: does what `header` does.
+        skip_at: does what `skip_undefined` does, for an offset and a VR.
+    """
     layout = Layout({}, pos)
     while pos < end:
         try:
-            tag, vr, value, length = header(buffer, encoding, pos, end)
+            tag, vr, value, length = header_at(pos)
         except (NotDicom, struct.error):
             layout.truncated = True
             break
@@ -245,7 +267,7 @@ def scan_tail(buffer: Buffer, encoding: Encoding, pos: int) -> Layout:
         following = value + length
         if length == UNDEFINED:
             try:
-                following = skip_undefined(buffer, encoding, value, end, vr)
+                following = skip_at(value, vr)
                 layout.undefined.add(tag)
             except NotDicom:
                 following = end + 1
@@ -270,9 +292,7 @@ def _out_of_order(layout: Layout, tag: int) -> None:
         layout.shadowed.append((tag, earlier))
 
 
-def header(
-    buffer: Buffer, encoding: Encoding, pos: int, end: int
-) -> tuple[int, bytes | None, int, int]:
+def header(buffer: Buffer, encoding: Encoding, pos: int, end: int) -> Header:
     """Read one element header: tag, VR (None where implicit), offset of the value, length."""
     if not encoding.explicit:
         group, number, length = encoding.implicit(buffer, pos)

@@ -12,7 +12,9 @@ from typing import NamedTuple
 
 from dgate.dicom import charset as charsets
 from dgate.dicom import deflate, element, paths
+from dgate.dicom.body import COPY_BYTES, Body
 from dgate.dicom.element import NUMERIC_VRS, SPECIFIC_CHARACTER_SET
+from dgate.dicom.filedata import FileData
 from dgate.dicom.patches import Cut, Patch, plan
 from dgate.dicom.recode import to_unicode
 from dgate.dicom.rewrite import rewrite
@@ -27,10 +29,6 @@ from dgate.dicom.scan import (
     content_encoding,
     encoding_of,
     items,
-    really_implicit,
-    scan,
-    scan_tail,
-    without_vr,
 )
 from dgate.dicom.uids import transfer_syntax
 from dgate.errors import NotDicom
@@ -39,8 +37,6 @@ PIXEL_DATA = 0x7FE00010
 EXTENDED_OFFSETS = 0x7FE00001
 OFFSET_TABLES = (0x7FE00000, EXTENDED_OFFSETS, 0x7FE00002)
 """Group length and extended offset table: they fit one encoding of the pixels only."""
-_COPY_BYTES = 64 << 10
-"""Up to this size the data set is copied: `bytes` are faster to take apart than a view."""
 _TAIL = 0x7FE00000
 _LONGEST_TEXT = 64 << 10
 _BRIEF_VRS = frozenset(
@@ -67,10 +63,9 @@ class ElementTable:
     """
 
     __slots__ = (
-        "_buffer",
+        "_body",
         "_cuts",
         "_data",
-        "_deflated",
         "_depth",
         "_encoding",
         "_entries",
@@ -79,57 +74,33 @@ class ElementTable:
         "_layout",
         "_patches",
         "_replaced",
-        "_tail",
-        "_whole",
         "revision",
         "syntax",
     )
 
-    _data: bytes | memoryview
-    """What the offsets refer to: the data set, inflated as far as was needed."""
+    def __init__(self, buffer: Buffer | FileData, syntax: str) -> None:
+        """Scan a data set without group 2, in the transfer syntax with that UID.
 
-    def __init__(self, buffer: Buffer, syntax: str) -> None:
-        """Scan `buffer`: a data set without group 2, in the transfer syntax with that UID."""
+        Raises StoreError for one in a file that cannot be read, here and wherever more of it is
+        looked at.
+        """
         known = transfer_syntax(syntax)
-        self._deflated = known.deflated
         self._depth = 0
-        self._replaced = False
-        encoding = encoding_of(known)
-        if known.deflated:
-            data, layout, self._whole = deflate.inflate_header(buffer, encoding)
-            self._data = data
-            self._buffer = buffer
-            self._begin(encoding, layout, syntax, None)
-        else:
-            self._open(buffer, encoding, syntax, None)
+        self._begin(Body(buffer, encoding_of(known), deflated=known.deflated), syntax, None)
 
-    def _open(
-        self, buffer: Buffer, encoding: Encoding, syntax: str, inherited: bytes | None
-    ) -> None:
-        small = len(buffer) <= _COPY_BYTES
-        data = bytes(buffer) if small else memoryview(buffer)
-        self._data = data
-        self._buffer = buffer
-        self._whole = True
-        layout = scan(data, encoding)
-        if encoding.explicit and really_implicit(layout):
-            # What is set must not have a VR where its neighbours have none.
-            encoding = without_vr(encoding)
-            layout = scan(data, encoding)
-        self._begin(encoding, layout, syntax, inherited)
-
-    def _begin(
-        self, encoding: Encoding, layout: Layout, syntax: str, inherited: bytes | None
-    ) -> None:
-        self._encoding = encoding
+    def _begin(self, body: Body, syntax: str, inherited: bytes | None) -> None:
+        layout = body.layout
+        self._body = body
+        self._data = body.data
+        self._encoding = body.encoding
         self._layout = layout
         self._entries = layout.entries
         self._inherited = inherited
         # One character for each byte, so that the offsets hold.
-        self._latin = bytes(self._data[: min(layout.stop, _COPY_BYTES)]).decode("latin_1")
+        self._latin = bytes(body.data[: min(layout.stop, COPY_BYTES)]).decode("latin_1")
         self._patches: dict[int, Patch] = {}
-        self._tail: Layout | None = None
         self._cuts: tuple[int, list[Cut], bytes] | None = None
+        self._replaced = False
         self.syntax = syntax
         self.revision = 0
 
@@ -142,7 +113,7 @@ class ElementTable:
             return None if patch is None else patch[1]
         entry = self._entries.get(tag)
         if entry is None:
-            return None if tag < _TAIL else self._raw_of_tail(tag)
+            return None if tag < _TAIL else self._body.tail_value(tag)
         stop = entry[2] - 8 if tag in self._layout.undefined else entry[2]
         return bytes(self._data[entry[1] : stop])
 
@@ -167,17 +138,10 @@ class ElementTable:
         if entry is None:
             raw = self.raw(tag)
             return None if raw is None else memoryview(raw)
-        layout = self._layout if self._entries.get(tag) is entry else self._scanned_tail()
-        stop = entry[2] - 8 if tag in layout.undefined else entry[2]
+        if self._entries.get(tag) is not entry:
+            return self._body.tail_view(tag)
+        stop = entry[2] - 8 if tag in self._layout.undefined else entry[2]
         return memoryview(self._data)[entry[1] : stop]
-
-    def _raw_of_tail(self, tag: int) -> bytes | None:
-        tail = self._scanned_tail()
-        entry = tail.entries.get(tag)
-        if entry is None:
-            return None
-        stop = entry[2] - 8 if tag in tail.undefined else entry[2]
-        return bytes(self._data[entry[1] : stop])
 
     def text(self, tag: int) -> str:
         r"""Return an element's value as text, empty when it is absent or a sequence.
@@ -233,11 +197,11 @@ class ElementTable:
     def __contains__(self, tag: int) -> bool:
         if tag in self._patches:
             return self._patches[tag] is not None
-        return tag in self._entries or (tag >= _TAIL and tag in self._scanned_tail().entries)
+        return tag in self._entries or (tag >= _TAIL and tag in self._body.tail.entries)
 
     def tags(self) -> list[int]:
         """Return all tags, pixel data and what follows included; ascending as a rule."""
-        tags = [*self._entries, *self._scanned_tail().entries]
+        tags = [*self._entries, *self._body.tail.entries]
         if not self._patches:
             return tags
         there = set(tags).union(self._patches)
@@ -248,7 +212,7 @@ class ElementTable:
 
         For those who go through a whole object; changes are not in it.
         """
-        undefined, tail = self._layout.undefined, self._scanned_tail()
+        undefined, tail = self._layout.undefined, self._body.tail
         there = [(tag, entry[3], tag in undefined) for tag, entry in self._entries.items()]
         for tag, entry in tail.entries.items():
             there.append((tag, entry[3], tag in tail.undefined))
@@ -257,15 +221,14 @@ class ElementTable:
     @property
     def repeated(self) -> frozenset[int]:
         """The tags that came more than once."""
-        tail = self._scanned_tail()
+        tail = self._body.tail
         twice = {tag for tag, _ in (*self._layout.shadowed, *tail.shadowed)}
         return frozenset(twice.union(self._entries.keys() & tail.entries.keys()))
 
     @property
     def rest(self) -> Buffer:
         """The bytes behind the last element, which belong to none."""
-        stop = self._scanned_tail().stop
-        return memoryview(self._data)[stop:]
+        return self._body.rest
 
     @property
     def touched(self) -> frozenset[int] | None:
@@ -286,13 +249,12 @@ class ElementTable:
     @property
     def pixel_offset(self) -> int | None:
         """Where the elements from group 7FE0 on start in the (inflated) data set, if any."""
-        stop = self._layout.stop
-        return stop if stop < len(self._data) else None
+        return self._body.pixel_offset
 
     @property
     def truncated(self) -> bool:
         """Whether pixel data, or what follows it, is cut off or unreadable."""
-        return self._scanned_tail().truncated
+        return self._body.tail.truncated
 
     def items(self, tag: int) -> list[ElementTable]:
         """Return the items of a sequence as tables; to change the object takes `set_items`."""
@@ -371,7 +333,7 @@ class ElementTable:
     def inflated(self) -> bytes:
         """Return the data set with its changes, not deflated; for small ones."""
         whole = self.tobytes()
-        return deflate.inflate_all(whole) if self._deflated else whole
+        return deflate.inflate_all(whole) if self._body.deflated else whole
 
     def delete(self, tag: int) -> None:
         """Remove an element, every one of them where a tag was there more than once."""
@@ -388,7 +350,7 @@ class ElementTable:
             self.delete(tag)
         self.syntax = syntax
 
-    def replace(self, buffer: Buffer, syntax: str) -> None:
+    def replace(self, buffer: Buffer | FileData, syntax: str) -> None:
         """Put a whole other data set in the place of this one, with its transfer syntax.
 
         Snapshots keep what they have. The buffer must not change any more. Raises NotDicom when it
@@ -434,19 +396,19 @@ class ElementTable:
     def size(self) -> int:
         """The length of the data set with its changes."""
         if not self._patches:
-            return len(self._buffer)
+            return len(self._body.buffer)
         cuts, deflated = self._planned()
-        if self._deflated:
+        if self._body.deflated:
             return len(deflated)
-        return len(self._data) + sum(len(new) - (end - start) for start, end, new in cuts)
+        return len(self._body) + sum(len(new) - (end - start) for start, end, new in cuts)
 
     def segments(self) -> Iterator[bytes | memoryview | Slice]:
         """Yield the data set with its changes: new bytes, and ranges of the original one."""
         if not self._patches:
-            yield self._kept(0, len(self._buffer))
+            yield self._kept(0, len(self._body.buffer))
             return
         cuts, deflated = self._planned()
-        if self._deflated:
+        if self._body.deflated:
             yield deflated
             return
         pos = 0
@@ -456,28 +418,33 @@ class ElementTable:
             if new:
                 yield new
             pos = max(pos, end)
-        if pos < len(self._data):
-            yield self._kept(pos, len(self._data) - pos)
+        if pos < (length := len(self._body)):
+            yield self._kept(pos, length - pos)
 
     def _kept(self, offset: int, length: int) -> memoryview | Slice:
         """Return a range that stays: of the original data set, which the caller has, or of another
         one, which only this table has."""
         if self._replaced:
-            return memoryview(self._buffer)[offset : offset + length]
+            return memoryview(self._body.encoded)[offset : offset + length]
         return Slice(offset, length)
 
     @property
-    def buffer(self) -> Buffer:
-        """The data set without its changes."""
-        return self._buffer
+    def buffer(self) -> Buffer | FileData:
+        """The data set without its changes, as it was given."""
+        return self._body.buffer
+
+    @property
+    def encoded(self) -> Buffer:
+        """The data set without its changes, as one buffer; that of a long file is a copy of it."""
+        return self._body.encoded
 
     def parts(self) -> Iterator[bytes | memoryview]:
         """Yield the data set with its changes: new bytes, and views of the original one."""
-        buffer = memoryview(self._buffer)
         for part in self.segments():
             if isinstance(part, Slice):
-                part = buffer[part.offset : part.offset + part.length]
-            yield part
+                yield from self._body.pieces(part.offset, part.length)
+            else:
+                yield part
 
     def tobytes(self) -> bytes:
         """Return the whole data set with its changes; for small ones such as items."""
@@ -488,10 +455,7 @@ class ElementTable:
             cuts = plan(
                 self._patches, self._data, self._encoding, self._layout, self._tail_for_patches()
             )
-            deflated = b""
-            if self._deflated:
-                chunks = deflate.inflated_chunks(self._buffer)
-                deflated = deflate.deflate(deflate.splice(chunks, cuts))
+            deflated = self._body.deflated_with(cuts) if self._body.deflated else b""
             self._cuts = (self.revision, cuts, deflated)
         return self._cuts[1:]
 
@@ -503,8 +467,8 @@ class ElementTable:
 
     def _find(self, tag: int) -> Entry | None:
         entry = self._entries.get(tag)
-        if entry is None and (tag >= _TAIL or self._whole):
-            entry = self._scanned_tail().entries.get(tag)
+        if entry is None and (tag >= _TAIL or self._body.is_whole):
+            entry = self._body.tail.entries.get(tag)
         return entry
 
     def _encoded_vr(self, tag: int) -> bytes | None:
@@ -520,26 +484,16 @@ class ElementTable:
             return "SS" if signed is not None and b"\1" in signed[:2] else "US"
         return vr
 
-    def _scanned_tail(self) -> Layout:
-        if self._tail is None:
-            if not self._whole:
-                self._data = deflate.inflate_all(self._buffer)
-                self._whole = True
-            self._tail = scan_tail(self._data, self._encoding, self._layout.stop)
-        return self._tail
-
     def _tail_for_patches(self) -> Layout:
         """Return the tail, but do not inflate for it where nothing in it is patched."""
-        if self._whole or any(tag >= _TAIL for tag in self._patches):
-            return self._scanned_tail()
+        if self._body.is_whole or any(tag >= _TAIL for tag in self._patches):
+            return self._body.tail
         return Layout({}, self._layout.stop)
 
     def _item(self, buffer: bytes, encoding: Encoding) -> ElementTable:
         item = object.__new__(ElementTable)
-        item._deflated = False
-        item._replaced = False
         item._depth = self._depth + 1
         if item._depth > DEEPEST:
             raise NotDicom(f"sequences are nested deeper than {DEEPEST} levels")
-        item._open(buffer, encoding, self.syntax, self.charset)
+        item._begin(Body(buffer, encoding, deflated=False), self.syntax, self.charset)
         return item

@@ -8,13 +8,13 @@ threads.
 from __future__ import annotations
 
 import io
-import mmap
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from dgate.dicom import deflate, element
 from dgate.dicom.codes import proposed_syntaxes, stored_syntax_for
 from dgate.dicom.encapsulation import sequence_end
+from dgate.dicom.filedata import FileData
 from dgate.dicom.frames import (
     LIMIT_BYTES,
     Frames,
@@ -108,7 +108,7 @@ def convert_parts(buffer: Buffer, from_syntax: str, to_syntax: str) -> Iterator[
 
 
 def convert_header_only(
-    buffer: Buffer | mmap.mmap, from_syntax: str, to_syntax: str
+    buffer: Buffer | FileData, from_syntax: str, to_syntax: str
 ) -> tuple[bytes, int] | None:
     """Convert what stands before native pixels: the new bytes, and the offset of the rest.
 
@@ -121,7 +121,8 @@ def convert_header_only(
         return None
     source, target = transfer_syntax(from_syntax), transfer_syntax(to_syntax)
     try:
-        return rewrite_head(memoryview(buffer), encoding_of(source), encoding_of(target))
+        data = buffer if isinstance(buffer, FileData) else memoryview(buffer)
+        return rewrite_head(data, encoding_of(source), encoding_of(target))
     except NotDicom as exc:
         raise _refusal(from_syntax, to_syntax, exc.what) from exc
 

@@ -74,6 +74,29 @@ class Parties:
     """Implementation class UID and version name of the other side."""
 
 
+class Companion(Protocol):
+    """What says something on an association that the peer has opened, when nothing is asked of us.
+
+    Called by the association's own thread only.
+    """
+
+    def is_waiting(self) -> bool:
+        """Tell whether there is something to say."""
+        ...
+
+    def quiet(self, association: Association) -> None:
+        """Say it: the peer has been silent for a moment."""
+        ...
+
+    def answered(self, message: Message) -> bool:
+        """Take a response; False when nothing had been asked."""
+        ...
+
+    def ended(self) -> None:
+        """Learn that the association is over."""
+        ...
+
+
 class Association:
     """An established association."""
 
@@ -89,6 +112,7 @@ class Association:
         "_waiting",
         "called",
         "calling",
+        "companion",
         "contexts",
         "is_acceptor",
         "label",
@@ -112,6 +136,8 @@ class Association:
         self.label = label
         self.session: object | None = None
         """What services keep for the length of the association."""
+        self.companion: Companion | None = None
+        """What speaks up between two requests of the peer."""
         self._stream = stream
         self._reader = MessageReader(stream, parties.contexts, parties.own_max_pdu)
         self._fragment_bytes = pdu.max_fragment(parties.peer_max_pdu)
@@ -219,6 +245,8 @@ class Association:
             completed=completed,
             failed=failed,
             warning=warning,
+            event_type=request.event_type,
+            action_type=request.action_type,
         )
         self.send(message.context.id, response, data)
 
@@ -242,6 +270,10 @@ class Association:
             self._stream.close()
             raise
         return True
+
+    def is_quiet(self, seconds: float) -> bool:
+        """Wait so long for the peer to begin a message; return whether it did not."""
+        return not self._stream.has_input(seconds)
 
     def is_alive(self) -> bool:
         """Whether a requestor's idle association can be used again: nothing came, nobody left."""

@@ -26,6 +26,7 @@ from dgate.net.association import Association, Parties
 from dgate.net.negotiation import TOO_MANY, Acceptance, Policy, Rejection, accepted_contexts
 from dgate.net.pdu import AbortReason, PduType
 from dgate.net.stream import Stream
+from dgate.printable import printable
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +45,7 @@ def accept(
     """
     deadline = time.monotonic() + stream.timeouts.artim_s
     request = _read_request(stream, deadline)
-    stream.where = f"{_printable(request.calling)} at {peer[0]}"
+    stream.where = f"{printable(request.calling)} at {peer[0]}"
     decision = policy.judge(request)
     if not isinstance(decision, Rejection) and not admit():
         decision = TOO_MANY
@@ -52,7 +53,7 @@ def accept(
         log.warning(
             "The association of %s with %s was rejected: %s",
             stream.where,
-            _printable(request.called) or "no called AE",
+            printable(request.called) or "no called AE",
             decision.message,
             extra={"assoc": label, "peer": stream.where},
         )
@@ -157,11 +158,6 @@ def _implementation(user: UserInformation) -> str:
     return f"{user.implementation_class} {user.implementation_version}".strip()
 
 
-def _printable(title: str) -> str:
-    # A stranger's AE title must not write lines of its own into the log.
-    return "".join(char if char.isprintable() else "?" for char in title)
-
-
 def _log_decision(request: AssociateRequest, decision: Acceptance, where: str, label: str) -> None:
     total = len(request.proposals)
     accepted = len(decision.contexts)
@@ -171,7 +167,7 @@ def _log_decision(request: AssociateRequest, decision: Acceptance, where: str, l
             "The association of %s with %s got none of its %d presentation contexts;"
             " dgatesop.lst does not list what it wants",
             where,
-            _printable(request.called),
+            printable(request.called),
             total,
             extra=extra,
         )
@@ -179,7 +175,7 @@ def _log_decision(request: AssociateRequest, decision: Acceptance, where: str, l
     log.debug(
         "The association of %s with %s got %d of %d presentation contexts",
         where,
-        _printable(request.called),
+        printable(request.called),
         accepted,
         total,
         extra=extra,

@@ -32,6 +32,12 @@ _STACK_BYTES = 4 << 20
 _SPARE_CONNECTIONS = 32
 _CUT_GRACE_S = 2.0
 _EXHAUSTED_PAUSE_S = 0.2
+_REMEDIES = {
+    errno.EMFILE: "raise the limit of open files, or lower MaxAssociations",
+    errno.ENFILE: "raise fs.file-max of this machine",
+    errno.ENOBUFS: "the machine is short of memory",
+    errno.ENOMEM: "the machine is short of memory",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +159,7 @@ class Listener:
             return not self._connections
 
     def _accept_connections(self, listening: socket.socket) -> None:
+        exhausted = 0
         while not self._stopping.is_set():
             try:
                 connected, address = listening.accept()
@@ -160,9 +167,16 @@ class Listener:
                 if self._stopping.is_set():
                     return
                 if exc.errno != errno.ECONNABORTED:
-                    log.error("No connection can be accepted for now: %s", exc)
+                    # Once, not five times a second as long as it lasts.
+                    level = logging.DEBUG if exhausted else logging.ERROR
+                    advice = _REMEDIES.get(exc.errno or 0, "look into the system's log")
+                    log.log(level, "No connection can be accepted for now: %s (%s)", exc, advice)
+                    exhausted += 1
                     self._stopping.wait(_EXHAUSTED_PAUSE_S)
                 continue
+            if exhausted:
+                log.warning("Connections are accepted again")
+                exhausted = 0
             self._begin(connected, _plain(address))
 
     def _begin(self, connected: socket.socket, peer: tuple[str, int]) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from dgate.config.soplist import SopList
-from dgate.dicom.uids import VERIFICATION
+from dgate.dicom.uids import STORAGE_COMMITMENT, VERIFICATION
 from dgate.net import associate
 from dgate.net.associate import Answer, AssociateAccept, AssociateRequest, Proposal, Role
 from dgate.net.pdu import DEFAULT_MAX_PDU, max_pdu_fault
@@ -27,7 +27,8 @@ class PresentationContext:
     abstract_syntax: str
     transfer_syntax: str
     scu_role: bool
-    """This side may send requests on it (an acceptor only after role selection, for C-GET)."""
+    """This side may send requests on it (an acceptor only after role selection: C-STORE of a C-GET,
+    N-EVENT-REPORT the other way round)."""
     scp_role: bool
     """This side may be sent requests on it."""
 
@@ -176,8 +177,10 @@ def _grant(abstract_syntax: str, proposed: Mapping[str, Role]) -> Role | None:
     asked = proposed.get(abstract_syntax)
     if asked is None:
         return None
-    # We send nothing but C-STORE, so a requestor can be SCP of storage classes only.
-    return Role(scu=asked.scu, scp=asked.scp and is_storage(abstract_syntax))
+    # We send nothing but C-STORE and ask for nothing else that is answered on an association of the
+    # peer's, so a requestor can be SCP of storage classes and of storage commitment only.
+    may_be_scp = is_storage(abstract_syntax) or abstract_syntax == STORAGE_COMMITMENT
+    return Role(scu=asked.scu, scp=asked.scp and may_be_scp)
 
 
 def _first_word(title: str) -> str:

@@ -25,6 +25,8 @@ class ContextProposal:
     syntaxes: tuple[str, ...]
     scp_role: bool = False
     """Propose to be SCP as well (C-GET: for the storage classes to be received)."""
+    scu_role: bool = True
+    """False, with `scp_role`: propose to be SCP only (storage commitment: to report)."""
 
 
 def connect(
@@ -50,7 +52,7 @@ def connect(
         proposals=_proposals(contexts),
         user=UserInformation(
             max_pdu=max_pdu,
-            roles={item.abstract: Role(True, True) for item in contexts if item.scp_role},
+            roles={item.abstract: Role(item.scu_role, True) for item in contexts if item.scp_role},
         ),
     )
     where = f"{called} at {host}:{port}"

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dgate.dicom.payload import Payload
 from dgate.errors import DgateError, PeerError
 from dgate.net.association import Association, Message, PayloadFactory
-from dgate.net.dimse import Command, CommandField, Status, describe
+from dgate.net.dimse import LONGEST_LIST, Command, CommandField, Status, describe
 from dgate.net.negotiation import PresentationContext
 from dgate.net.sop_classes import is_storage
 
@@ -22,7 +22,13 @@ Handler = Callable[[Association, Message], None]
 STORAGE = "*"
 """In place of a SOP class: every storage class (all that are not known as something else)."""
 
+QUIET_S = 0.5
+"""So long the peer must be silent before a companion speaks: who means to release does so at once,
+and is not to be crossed."""
+
 _STORE = int(CommandField.C_STORE_RQ)
+_EVENT = int(CommandField.N_EVENT_REPORT_RQ)
+_LISTING = frozenset((CommandField.N_ACTION_RQ, CommandField.N_EVENT_REPORT_RQ))
 _COMPOSITE = frozenset(
     (
         CommandField.C_STORE_RQ,
@@ -60,19 +66,37 @@ class Router:
         """`handlers` by command and abstract syntax or STORAGE; the factory serves C-STORE."""
         self.before: Callable[[Association, Message], bool] | None = None
         """Called with each command before it is served; False when it closed the association."""
+        self.refused: Callable[[], None] | None = None
+        """Called for each request that nobody serves."""
         self._handlers: dict[tuple[int, str], Handler] = dict(handlers.items())
         self._payload_factory = payload_factory
 
     def run(self, association: Association) -> None:
         """Serve until released; PeerError (peer gone, time-out, garbage) passes through."""
-        while (message := association.receive(self._payload)) is not None:
-            try:
-                if self.before is not None and not self.before(association, message):
-                    return
-                self._dispatch(association, message)
-            finally:
-                if message.payload is not None:
-                    message.payload.close()
+        try:
+            while (message := self._next(association)) is not None:
+                try:
+                    if self.before is not None and not self.before(association, message):
+                        return
+                    self._dispatch(association, message)
+                finally:
+                    if message.payload is not None:
+                        message.payload.close()
+        finally:
+            if association.companion is not None:
+                association.companion.ended()
+
+    def _next(self, association: Association) -> Message | None:
+        """Return the next message, when the companion has said what it has to say."""
+        companion = association.companion
+        while (
+            companion is not None
+            and association.is_open
+            and companion.is_waiting()
+            and association.is_quiet(QUIET_S)
+        ):
+            companion.quiet(association)
+        return association.receive(self._payload)
 
     def _payload(
         self, association: Association, context: PresentationContext, command: Command
@@ -83,12 +107,16 @@ class Router:
             and self._handler(context, command) is not None
         ):
             return self._payload_factory(association, context, command)
+        if command.command_field in _LISTING:
+            return Payload(most_bytes=LONGEST_LIST)
         return Payload()
 
     def _dispatch(self, association: Association, message: Message) -> None:
         handler = self._handler(message.context, message.command)
         if handler is None:
-            _refuse(association, message)
+            is_refused = not _is_taken(association, message) and _refuse(association, message)
+            if is_refused and self.refused is not None:
+                self.refused()
             return
         try:
             handler(association, message)
@@ -103,7 +131,8 @@ class Router:
         field = command.command_field
         abstract_syntax = context.abstract_syntax
         named = command.sop_class
-        if not context.scp_role:
+        # Reports come from the SCP. Many do not propose the role for it, and are understood.
+        if not context.scp_role and field != _EVENT:
             return None
         if named != abstract_syntax and named and field in _COMPOSITE:
             return None
@@ -113,13 +142,22 @@ class Router:
         return handler
 
 
-def _refuse(association: Association, message: Message) -> None:
-    """Answer a request that nobody serves (PS3.7 annex C); the association lives on."""
+def _is_taken(association: Association, message: Message) -> bool:
+    """Hand a response to whoever asked; False when nobody did."""
+    companion = association.companion
+    return message.command.is_response and companion is not None and companion.answered(message)
+
+
+def _refuse(association: Association, message: Message) -> bool:
+    """Answer a request that nobody serves (PS3.7 annex C); the association lives on.
+
+    False when it was no request.
+    """
     command = message.command
     field = command.command_field
     if field == CommandField.C_CANCEL_RQ:
         # It crossed the final response of what it wanted to cancel.
-        return
+        return False
     if command.is_response:
         log.warning(
             "Response %04X of %s was ignored: nothing had been asked",
@@ -127,7 +165,7 @@ def _refuse(association: Association, message: Message) -> None:
             association.calling,
             extra={"assoc": association.label},
         )
-        return
+        return False
     if field in _COMPOSITE:
         status = Status.SOP_CLASS_NOT_SUPPORTED
     elif field in _NORMALIZED:
@@ -143,6 +181,7 @@ def _refuse(association: Association, message: Message) -> None:
         extra={"assoc": association.label},
     )
     association.respond(message, status)
+    return True
 
 
 def _fail(association: Association, message: Message, exc: Exception) -> None:

@@ -1,4 +1,5 @@
-"""What a service class user asks of a peer: C-ECHO, C-STORE, C-FIND, C-MOVE, C-GET (PS3.7 9.1).
+"""What is asked of a peer: C-ECHO, C-STORE, C-FIND, C-MOVE, C-GET, N-ACTION, and N-EVENT-REPORT,
+which a provider tells (PS3.7 9.1 and 10.1).
 
 Data sets are bytes here, encoded by the caller in the context's transfer syntax. Used by the
 association's owner thread.
@@ -9,10 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import NamedTuple, NoReturn
 
+from dgate.dicom.payload import Payload
 from dgate.dicom.uids import VERIFICATION
 from dgate.errors import Aborted, NoContext, ProtocolError
 from dgate.net.association import Association, Message, PayloadFactory
 from dgate.net.dimse import (
+    LONGEST_LIST,
     PRIORITY_MEDIUM,
     RESPONSE_BIT,
     Command,
@@ -21,7 +24,11 @@ from dgate.net.dimse import (
     StatusCategory,
     category,
 )
+from dgate.net.negotiation import PresentationContext
 from dgate.net.stream import Bytes
+
+OnEvent = Callable[[Message], None]
+"""Answers an N-EVENT-REPORT."""
 
 
 class FindAnswer(NamedTuple):
@@ -136,6 +143,115 @@ def get(
         yield message.command
 
 
+def action(
+    association: Association,
+    context_id: int,
+    instance: str,
+    action_type: int,
+    information: bytes,
+    on_event: OnEvent,
+) -> Command:
+    """N-ACTION and return the response.
+
+    `on_event` answers an N-EVENT-REPORT that comes before it; its payload is closed afterwards.
+    """
+    context = _context(association, context_id)
+    request = Command(
+        command_field=CommandField.N_ACTION_RQ,
+        message_id=association.next_message_id(),
+        requested_sop_class=context.abstract_syntax,
+        requested_sop_instance=instance,
+        action_type=action_type,
+    )
+    association.send(context_id, request, [information])
+    while True:
+        message = association.receive(_listing)
+        if message is None:
+            raise Aborted("the peer released instead of answering", where=association.called)
+        if message.command.command_field == CommandField.N_EVENT_REPORT_RQ:
+            _hand_over(message, on_event)
+        elif _answers(message, request):
+            _close(message)
+            return message.command
+        else:
+            _refuse(association, message)
+
+
+def await_event(association: Association, seconds: float, on_event: OnEvent) -> bool:
+    """Wait for an N-EVENT-REPORT on an association that we have opened, and have it answered.
+
+    Returns False when nothing came in time, or the peer released.
+    """
+    if association.is_quiet(seconds):
+        return False
+    message = association.receive(_listing)
+    if message is None:
+        return False
+    if message.command.command_field != CommandField.N_EVENT_REPORT_RQ:
+        _refuse(association, message)
+    _hand_over(message, on_event)
+    return True
+
+
+def report(
+    association: Association, context_id: int, instance: str, event_type: int, information: bytes
+) -> Command:
+    """N-EVENT-REPORT on an association that we have opened, and return the response."""
+    request = event_report(association, context_id, instance, event_type)
+    association.send(context_id, request, [information])
+    return _response(association, request)
+
+
+def request(
+    association: Association,
+    context_id: int,
+    command: Command,
+    data: Iterable[Bytes] | None,
+    on_event: OnEvent,
+) -> tuple[Command, bytes]:
+    """Send an N-service request as it is given, and return the response with its data set.
+
+    For contexts of a meta SOP class, where the request names a class of its own. `on_event` answers
+    an N-EVENT-REPORT that comes before the response; its payload is closed afterwards.
+    """
+    command.message_id = association.next_message_id()
+    association.send(context_id, command, data)
+    while True:
+        message = association.receive(_listing)
+        if message is None:
+            raise Aborted("the peer released instead of answering", where=association.called)
+        if message.command.command_field == CommandField.N_EVENT_REPORT_RQ:
+            _hand_over(message, on_event)
+        elif _answers(message, command):
+            return message.command, _content(message)
+        else:
+            _refuse(association, message)
+
+
+def event_report(
+    association: Association, context_id: int, instance: str, event_type: int
+) -> Command:
+    """Return the command of an N-EVENT-REPORT."""
+    return Command(
+        command_field=CommandField.N_EVENT_REPORT_RQ,
+        message_id=association.next_message_id(),
+        sop_class=_context(association, context_id).abstract_syntax,
+        sop_instance=instance,
+        event_type=event_type,
+    )
+
+
+def _listing(association: Association, context: PresentationContext, command: Command) -> Payload:
+    return Payload(most_bytes=LONGEST_LIST)
+
+
+def _hand_over(message: Message, on_event: OnEvent) -> None:
+    try:
+        on_event(message)
+    finally:
+        _close(message)
+
+
 def _request(
     association: Association, field: CommandField, sop_class: str, *, priority: int | None
 ) -> Command:
@@ -150,12 +266,17 @@ def _request(
 def _request_on(
     association: Association, context_id: int, field: CommandField, priority: int
 ) -> Command:
+    abstract_syntax = _context(association, context_id).abstract_syntax
+    return _request(association, field, abstract_syntax, priority=priority)
+
+
+def _context(association: Association, context_id: int) -> PresentationContext:
     context = association.contexts.get(context_id)
     if context is None:
         raise NoContext(
             f"presentation context {context_id} was not accepted", where=association.called
         )
-    return _request(association, field, context.abstract_syntax, priority=priority)
+    return context
 
 
 def _response(association: Association, request: Command) -> Command:

@@ -152,6 +152,10 @@ class Stream:
                 raise Aborted("the peer closed the connection", where=self.where)
             self.end += count
 
+    def has_input(self, timeout_s: float) -> bool:
+        """Return whether something, or the end of the connection, arrives within `timeout_s`."""
+        return self.start != self.end or self._is_readable(timeout_s)
+
     def poll_input(self) -> bool:
         """Read what has arrived, without waiting; return whether anything had. Raises Aborted."""
         if not self.buffer:

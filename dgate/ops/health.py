@@ -22,11 +22,13 @@ def report(
     queue: Callable[[], list[dict[str, Any]]],
     devices: Sequence[dict[str, Any]],
     full_mb: int | None,
+    beside: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Return the state of archive, queue and devices, and the verdict with its reasons.
 
     `counts` and `queue` raise StoreError while the database is away. `devices` have `name` and
-    `free_mb`; one with no more than `full_mb` takes no new files, None = that is not looked at.
+    `free_mb`; one with no more than `full_mb` takes no new files, nor does one whose `state` is
+    another than ok; None = that is not looked at. `beside` is what else is wrong.
     """
     problems: list[str] = []
     answer: dict[str, Any] = {"archive": {}, "devices": list(devices), "queue": []}
@@ -39,8 +41,13 @@ def report(
     if stuck:
         noun = "delivery waits" if stuck == 1 else "deliveries wait"
         problems.append(f"{stuck} {noun} for a person: dgate queue list --state {STUCK}")
-    if full_mb is not None and devices and all(each["free_mb"] <= full_mb for each in devices):
+    if full_mb is not None and devices and all(_is_full(each, full_mb) for each in devices):
         names = ", ".join(each["name"] for each in devices)
         problems.append(f"no storage device has room for new objects: {names}")
+    problems += beside
     answer["health"] = {"state": DEGRADED if problems else OK, "problems": problems}
     return answer
+
+
+def _is_full(device: dict[str, Any], full_mb: int) -> bool:
+    return device.get("state", OK) not in (OK, "failing") or bool(device["free_mb"] <= full_mb)

@@ -7,12 +7,15 @@ statement or script that asked, and StoreError where an index or a file does not
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
 from dgate.dicom.table import ElementTable
 from dgate.errors import RuleError
+
+APART = "\x1f"
+"""Begins each argument of a server command that comes by itself, not as part of one text."""
 
 SqlValue = str | int | float | bytes | None
 """What can be bound to a `?`."""
@@ -59,6 +62,10 @@ class UidRegister(Protocol):
         Args:
             kind: only a mapping of that kind; empty means any.
         """
+        ...
+
+    def forget(self) -> None:
+        """Ask the table again from now on, after a script has changed it by itself."""
         ...
 
 
@@ -172,6 +179,23 @@ class Peers(Protocol):
         """C-ECHO; the command set of the response, None when nobody answers."""
         ...
 
+    def print_films(
+        self,
+        node: str,
+        images: Sequence[ElementTable],
+        annotation: str,
+        options: str,
+        after_each: Callable[[], None] | None = None,
+    ) -> bool:
+        """Print the first frames of images on a DICOM printer; False when it does not work.
+
+        Args:
+            annotation: lines of text for the printer's annotation boxes.
+            options: `Keyword=value;Keyword=value`.
+            after_each: called when an image has reached the printer.
+        """
+        ...
+
 
 class MoveProgress(Protocol):
     """Hears of each pending response of a C-MOVE."""
@@ -270,5 +294,10 @@ class Server(Protocol):
         ...
 
     def command(self, text: str, upload: bytes = b"") -> bytes | None:
-        """Run a server command (spec lua-api.md 8.2); None when it has no response."""
+        """Run a server command (spec lua-api.md 8.2); None when it has no response.
+
+        Args:
+            text: the name, a colon, and the arguments as the command separates them; or, each
+                argument with `APART` before it, whatever else is in them.
+        """
         ...

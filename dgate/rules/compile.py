@@ -6,6 +6,7 @@ a `Library` keeps script files as it has read them, behind one lock.
 
 from __future__ import annotations
 
+import errno
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -183,7 +184,8 @@ class Library:
         try:
             lines = self._lines_of(name)
         except OSError as exc:
-            raise RuleError(f"the script {name[:80]} cannot be read: {exc}") from exc
+            reason = exc.strerror or exc
+            raise RuleError(f"the script {name[:80]} cannot be read: {reason}") from exc
         if lines is None:
             raise RuleError(
                 f"there is no script {name[:80]}",
@@ -286,9 +288,12 @@ class Library:
 def read_script(path: Path) -> str:
     """Return the text of a script file, which is UTF-8, else Latin-1.
 
-    Raises OSError: it cannot be read, or is longer than any configuration file may be.
+    Raises OSError: it cannot be read, is longer than any configuration file may be, or no text.
     """
     content = read_file(path)
+    # Compiled Lua is refused, by its name, where it is to be run.
+    if b"\0" in content and not content.startswith(b"\x1bLua"):
+        raise OSError(errno.ENOEXEC, "it is binary, and not text in UTF-8", str(path))
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError:

@@ -82,6 +82,9 @@ class Request:
     lua_file: str = ""
     """`process`: the Lua file instead of a program; `arguments` then holds its command line."""
     password: str = field(default="", repr=False)
+    own: tuple[str, ...] = field(default=(), compare=False)
+    """The fields of `scope` that have the object's own IDs, as they were at the statement; those
+    that a clause named are not among them."""
 
 
 @dataclass(frozen=True, slots=True)

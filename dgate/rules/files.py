@@ -105,10 +105,11 @@ class ConfinedFiles:
     def copy(self, source: str, target: str) -> None:
         """Copy a file byte for byte; into a folder, under its own name."""
         origin, place = self.place(source), self.place(target)
-        if place.is_dir():
-            place = self.place(os.path.join(target, origin.name))  # noqa: PTH118 - checked text
-        with _explained("copied", source), _opened(origin) as descriptor:
-            _replace(place, _content(descriptor))
+        with _explained("copied", source):
+            if place.is_dir():
+                place = self.place(os.path.join(target, origin.name))  # noqa: PTH118 - checked text
+            with _opened(origin) as descriptor:
+                _replace(place, _content(descriptor))
 
     def make_folder(self, name: str) -> None:
         """Create a folder with all those above it; no error when it is there."""

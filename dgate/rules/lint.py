@@ -242,6 +242,8 @@ class _Linter:
         if _LOOPBACK.fullmatch(host) and port == str(self._settings.tcp_port):
             yield _to_itself(number, column, title, certain=certain)
             return
+        if self._settings.peers.members(title):
+            return
         near = self._nearest(title)
         message = f"acrnema.map does not name the node {title[:80]}"
         if not near and ("." in title or ":" in title):

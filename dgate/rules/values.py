@@ -179,12 +179,19 @@ def _element(tag: int) -> ReadElement:
     def value(table: ElementTable) -> str:
         text = table.text(tag)
         if not text:
-            return _SEQUENCE if tag in table and table.vr(tag) == "SQ" else ""
+            return _blank(table, tag) if tag in table else ""
         if len(text) > _SURELY_SHORT and len(table.raw(tag) or b"") > _LONGEST:
             return _TOO_LONG
         return text
 
     return value
+
+
+def _blank(table: ElementTable, tag: int) -> str:
+    """Return what stands for an element without text: a value of one blank stays one (spec 7.2)."""
+    if table.vr(tag) == "SQ":
+        return _SEQUENCE
+    return " " if table.raw(tag) == b" " else ""
 
 
 def _sequence_mark(tag: int) -> ReadElement:

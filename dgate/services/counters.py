@@ -26,6 +26,11 @@ _NAMES: Mapping[tuple[CommandField, str], str] = {
     (CommandField.C_GET_RQ, f"{_QUERY_RETRIEVE}.3.3"): "C_Get_PatientStudyOnly",
 }
 RECEIVED = "ImagesReceived"
+UNKNOWN = "UnknownRequest"
+"""A request that nobody serves."""
+ASSOCIATIONS = "IncomingAssociations"
+_THREADS, _OPEN = "ThreadCount", "OpenThreadCount"
+"""Associations since the start, each of which has a thread, and those that are open."""
 _VENDOR_MOVES = "1.2.826.0.1.3680043.2.135.1066.5.1.4.1.2"
 
 
@@ -55,7 +60,25 @@ class Counters:
         self, handlers: Mapping[tuple[CommandField, str], Handler]
     ) -> dict[tuple[CommandField, str], Handler]:
         """Return the handlers of requests, each of which counts what it serves."""
-        return {key: self._counting(_name(*key), handler) for key, handler in handlers.items()}
+        return {
+            key: self._counting(name, handler) if (name := _name(*key)) else handler
+            for key, handler in handlers.items()
+        }
+
+    def serving(self, serve: Callable[[Association], None]) -> Callable[[Association], None]:
+        """Return what serves associations, each of which is counted, and how many are open."""
+
+        def counted(association: Association) -> None:
+            with self._guard:
+                for name in (ASSOCIATIONS, _THREADS, _OPEN):
+                    self._numbers[name] += 1
+            try:
+                serve(association)
+            finally:
+                with self._guard:
+                    self._numbers[_OPEN] -= 1
+
+        return counted
 
     def _counting(self, name: str, handler: Handler) -> Handler:
         count: Callable[[str], None] = self.count
@@ -68,10 +91,12 @@ class Counters:
 
 
 def _name(field: CommandField, sop_class: str) -> str:
+    """Return the name of the counter of a request that is served, empty when there is none."""
     if field is CommandField.C_STORE_RQ:
         return RECEIVED
     if sop_class.startswith(_VENDOR_MOVES):
         # The original's own C-MOVE classes have counters of their own.
         standard = sop_class.replace(_VENDOR_MOVES, _QUERY_RETRIEVE)
-        return f"{_NAMES.get((field, standard), 'UnknownRequest')}NKI"
-    return _NAMES.get((field, sop_class), "UnknownRequest")
+        found = _NAMES.get((field, standard), "")
+        return f"{found}NKI" if found else ""
+    return _NAMES.get((field, sop_class), "")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,6 +66,7 @@ from dgate.net import (
 )
 from dgate.rules.actions import MoveProgress, check_memory
 from dgate.services.commandtable import command_table, control_elements
+from dgate.services.printing import PrintOptions, print_films, print_proposals
 
 log = logging.getLogger(__name__)
 
@@ -198,7 +199,7 @@ class Peers:
                     peer, context.id, destination, identifier, extra=control_elements(extra)
                 ):
                     final = response
-                    if progress is not None and _is_pending(response):
+                    if progress and category(response.status or 0) is StatusCategory.PENDING:
                         progress(*_counted(response))
         except (Unreachable, Rejected) as exc:
             return f"***dicommove: cannot connect to {source}: {exc.what}"
@@ -304,6 +305,23 @@ class Peers:
             log.warning("A script's C-ECHO to %s failed: %s", node, exc)
             return None
         return command_table(response)
+
+    def print_films(
+        self,
+        node: str,
+        images: Sequence[ElementTable],
+        annotation: str,
+        options: str,
+        after_each: Callable[[], None] | None = None,
+    ) -> bool:
+        """Print images; False when the printer is not reached or refuses, the log says why."""
+        wanted = PrintOptions.parse(options)
+        try:
+            with self._open(node, print_proposals(annotated=bool(annotation))) as peer:
+                return print_films(peer, images, wanted, annotation, after_each)
+        except (PeerError, ConfigError) as exc:
+            log.warning("A script's images were not printed by %s: %s", node, exc)
+            return False
 
     def _destination(self, node: str) -> Destination:
         return resolve(node, self._nodes, self._settings)
@@ -463,10 +481,6 @@ def _identifier(query: ElementTable, level: str | None, syntax: str) -> bytes:
         copy.set_text(QUERY_RETRIEVE_LEVEL, level)
     data = copy.tobytes()
     return data if copy.syntax == syntax else convert(data, copy.syntax, syntax)
-
-
-def _is_pending(response: Command) -> bool:
-    return category(response.status or 0) is StatusCategory.PENDING
 
 
 def _counted(response: Command) -> tuple[int, int]:

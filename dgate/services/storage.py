@@ -10,6 +10,7 @@ import logging
 
 from dgate.archive.ingest import Ingest
 from dgate.archive.records import Arrival
+from dgate.config.node_settings import Lane
 from dgate.config.settings import Settings
 from dgate.dicom.payload import Payload
 from dgate.errors import StoreError
@@ -21,6 +22,9 @@ from dgate.services.statuses import comment, storage_status
 from dgate.services.virtual import Fetches
 
 log = logging.getLogger(__name__)
+
+_LANES: dict[int | None, int] = {1: int(Lane.STAT), 0: int(Lane.NORMAL), 2: int(Lane.BULK)}
+"""By Priority (0000,0700): HIGH, MEDIUM and LOW (PS3.7 9.3.1.1)."""
 
 
 class StorageService:
@@ -81,6 +85,8 @@ class StorageService:
             sop_instance=command.sop_instance,
             session=session_of(association),
             skip_rules=self._is_fetched(association, command),
+            source_host=association.peer[0],
+            priority=_LANES.get(command.priority),
         )
         try:
             self._ingest.store(arrival)
@@ -90,7 +96,8 @@ class StorageService:
                 failed_code=self._settings.storage_failed_error_code,
                 classic=self._settings.classic_status_codes,
             )
-            log.warning(
+            log.log(
+                logging.DEBUG if self._ingest.troubles.refused(exc) else logging.WARNING,
                 "Object %s from %s was not stored, status %04X: %s",
                 command.sop_instance,
                 association.calling,
@@ -99,5 +106,6 @@ class StorageService:
             )
             association.respond(message, status, comment=comment(exc))
         else:
+            self._ingest.troubles.stored()
             association.respond(message)
         self._user_log.write("C-Store", association.calling)

@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from dgate.archive.export import read_head
+from dgate.archive.files import FileReader
 from dgate.dicom.element import parse_tag, vr_of
 from dgate.dicom.encode import UTF_8, encode_data_set
-from dgate.dicom.part10 import read_meta
+from dgate.dicom.recompress import gathered
 from dgate.dicom.table import ElementTable
 from dgate.dicom.uids import EXPLICIT_LE
 from dgate.errors import ConfigError, DgateError
@@ -179,9 +182,9 @@ def _tag(key: object, where: str) -> int:
 
 def _table(test: RuleTest) -> ElementTable:
     if test.object is not None:
-        content = test.object.read_bytes()
-        meta = read_meta(content)
-        table = ElementTable(memoryview(content)[meta.data_offset :], meta.syntax)
+        with closing(FileReader.of(str(test.object))) as reader:
+            meta, _ = read_head(reader)
+            table = ElementTable(reader.data(meta.data_offset), meta.syntax)
         for tag, text in test.tags.items():
             table.set_text(tag, text)
         return table.snapshot() if not test.tags else _settled(table)
@@ -202,7 +205,7 @@ def _table(test: RuleTest) -> ElementTable:
 
 def _settled(table: ElementTable) -> ElementTable:
     """Return the object with what was set as part of it, so that rules start from there."""
-    return ElementTable(table.tobytes(), table.syntax)
+    return ElementTable(gathered(table.parts()), table.syntax)
 
 
 # comparing

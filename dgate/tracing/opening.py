@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path, PurePath
 
 from dgate.archive.database import Database
 from dgate.archive.devices import Devices
-from dgate.archive.export import Exporter
+from dgate.archive.export import Exporter, read_head
+from dgate.archive.files import FileReader
 from dgate.archive.index import Index
 from dgate.archive.ingest import Ingest
 from dgate.archive.levels import Schema
@@ -21,7 +22,7 @@ from dgate.archive.lookup import Lookup
 from dgate.archive.maintenance.caretaker import Caretaker
 from dgate.archive.maintenance.catalog import read_catalog
 from dgate.archive.maintenance.readonly import LentDatabase, open_read_only
-from dgate.archive.naming import Naming
+from dgate.archive.naming import EvaluateName, Naming
 from dgate.archive.query import Finder, QueryKey
 from dgate.archive.records import InstanceRef
 from dgate.archive.repair import repair
@@ -31,18 +32,18 @@ from dgate.archive.worklist import Worklist
 from dgate.archive.writer import Transaction, Writer
 from dgate.clock import Clock
 from dgate.config.settings import Configuration, Durability, Engine, Settings
-from dgate.dicom.part10 import read_meta
 from dgate.dicom.table import ElementTable
 from dgate.dicom.uids import UidGenerator, transfer_syntax
 from dgate.errors import DgateError, NotDicom, RuleError
 from dgate.rules.effects import Captured, ImportVerdict
-from dgate.rules.hooks import Rules
+from dgate.rules.hooks import Rules, capture
 from dgate.rules.recorder import Recorder
 from dgate.rules.run import Environment
+from dgate.rules.session import Session
 from dgate.surroundings import Surroundings, World
-from dgate.tracing.overlay import layer
+from dgate.tracing.overlay import Note, layer
 from dgate.tracing.reach import traced_outreach, traced_reach
-from dgate.tracing.tracer import Subject, Tracer
+from dgate.tracing.tracer import Subject, Surround, Tracer
 
 
 class _Scratch:
@@ -128,19 +129,21 @@ class Opened:
     settings: Settings
     note: str
     """Why the archive's index is not looked at; empty as a rule."""
+    folder: Path
+    """For temporary files."""
 
     def file(self, path: Path, calling: str, called: str) -> Subject:
         """Return the object in a file.
 
         Raises:
             NotDicom: it is none.
-            OSError: it cannot be read.
+            OSError, StoreError: it cannot be read.
         """
-        content = path.read_bytes()
-        if not content:
-            raise NotDicom("the file is empty", where=str(path))
-        meta = read_meta(content)
-        table = ElementTable(memoryview(content)[meta.data_offset :], meta.syntax)
+        with closing(FileReader.of(str(path))) as reader:
+            if not reader.size:
+                raise NotDicom("the file is empty")
+            meta, _ = read_head(reader)
+            table = ElementTable(reader.data(meta.data_offset, self.folder), meta.syntax)
         return Subject(str(path), table, calling, called or self.settings.ae_title)
 
     def select(self, keys: Sequence[QueryKey]) -> list[InstanceRef]:
@@ -169,10 +172,77 @@ def open_trace(
     Raises:
         DgateError: the rules or the archive cannot be used.
     """
-    settings = configuration.settings
     recorder = Recorder()
-    rules = Rules.build(settings, recorder)
+    rules = Rules.build(configuration.settings, recorder)
     with ExitStack() as stack:
+        names = _LuaNames(rules, configuration.settings)
+        parts = _Parts.open(configuration, clock, stack, names, in_use=in_use)
+        world = parts.world(recorder.note)
+        archive = parts.archive(world)
+        outreach = traced_outreach(configuration, archive, recorder.note, network=network)
+        world = dataclasses.replace(world, outreach=outreach)
+
+        def surround(captured: Captured, table: ElementTable, path: PurePath | None) -> Environment:
+            return _Outside(world, captured, parts.scratch, table, path)
+
+        names.surround = surround
+        tracer = Tracer(configuration, recorder, rules, surround)
+        yield Opened(
+            tracer, parts.finder, parts.exporter, configuration.settings, parts.note, parts.layered
+        )
+
+
+class _LuaNames:
+    """Gives the names of `FileNameSyntax = lua:...`, once there is what its code may ask."""
+
+    def __init__(self, rules: Rules, settings: Settings) -> None:
+        self.surround: Surround | None = None
+        self._rules = rules
+        self._code = f"return {settings.file_name_syntax.strip()[4:]}"
+        self._session = Session()
+
+    def __call__(
+        self, table: ElementTable, calling: str, called: str, session: Session | None
+    ) -> str | None:
+        """Return the name for an object, None where there is none."""
+        if self.surround is None:
+            return None
+        captured, copy = capture(table, calling, called), table.snapshot()
+        outside = self.surround(captured, copy, None)
+        return self._rules.lua_text(
+            self._code, "FileNameSyntax", copy, captured, outside, session or self._session
+        )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Parts:
+    """What a trace reads, and what it writes in the archive's place."""
+
+    configuration: Configuration
+    clock: Clock
+    layered: Path
+    """An empty folder, for the files that rules write."""
+    scratch: _Scratch
+    database: Database
+    schema: Schema
+    note: str
+    finder: Finder
+    devices: Devices
+    exporter: Exporter
+    naming: Naming
+
+    @classmethod
+    def open(
+        cls,
+        configuration: Configuration,
+        clock: Clock,
+        stack: ExitStack,
+        names: EvaluateName,
+        *,
+        in_use: bool,
+    ) -> _Parts:
+        """Open the archive for reading; `stack` closes it."""
+        settings = configuration.settings
         folder = Path(stack.enter_context(layer()))
         layered = folder / "files"
         layered.mkdir()
@@ -181,59 +251,69 @@ def open_trace(
         database, schema, note = _index(configuration, scratch, stack, in_use=in_use)
         finder = Finder(database, schema, settings)
         devices = Devices.from_settings(settings, clock, prepare=False)
-        exporter = Exporter(devices, settings, finder.instance)
-        uids = UidGenerator(settings.uid_prefix, clock)
+        own = dataclasses.replace(settings, temp_dir=layered)
+        exporter = Exporter(devices, own, finder.instance)
+        naming = Naming(settings, clock, names)
+        return cls(
+            configuration, clock, layered, scratch, database, schema, note, finder, devices,
+            exporter, naming,
+        )  # fmt: skip
+
+    def world(self, note: Note) -> World:
+        """Return what rules see and act on; `note` hears of what they would have done."""
+        settings, scratch = self.configuration.settings, self.scratch
+        uids = UidGenerator(settings.uid_prefix, self.clock)
         worklist = Worklist(
-            database,
-            schema,
-            configuration.layout.worklist,
+            self.database,
+            self.schema,
+            self.configuration.layout.worklist,
             scratch.writer,
             settings,
-            clock,
+            self.clock,
             uids.new,
         )
-        naming = Naming(settings, clock)
-
-        def name_file(table: ElementTable, calling: str, called: str) -> PurePath:
-            entry = scratch.index.entry(table, repair(table, settings))
-            encapsulated = transfer_syntax(table.syntax).encapsulated
-            name = naming.name(table, entry, calling, called, encapsulated=encapsulated)
-            return devices.choose().path(name)
-
-        world = World(
+        return World(
             settings.ae_title,
-            clock,
+            self.clock,
             uids,
-            name_file,
-            finder,
-            exporter,
-            Lookup(database, schema, finder, worklist, settings),
+            self._name_file,
+            self.finder,
+            self.exporter,
+            Lookup(self.database, self.schema, self.finder, worklist, settings),
             traced_reach(
-                settings, database, scratch.database, scratch.writer, clock, layered, recorder.note
+                settings,
+                self.database,
+                scratch.database,
+                scratch.writer,
+                self.clock,
+                self.layered,
+                note,
             ),
         )
-        archive = Archive(
-            settings,
-            configuration.layout,
-            database,
-            schema,
-            scratch.writer,
-            scratch.index,
-            finder,
-            exporter,
-            scratch.ingest(devices, naming, clock),
+
+    def _name_file(self, table: ElementTable, calling: str, called: str) -> PurePath:
+        """Return the path that an object would get now."""
+        entry = self.scratch.index.entry(table, repair(table, self.configuration.settings))
+        encapsulated = transfer_syntax(table.syntax).encapsulated
+        name = self.naming.name(table, entry, calling, called, encapsulated=encapsulated)
+        return self.devices.choose().path(name)
+
+    def archive(self, world: World) -> Archive:
+        """Return the archive as scripts use it."""
+        return Archive(
+            self.configuration.settings,
+            self.configuration.layout,
+            self.database,
+            self.schema,
+            self.scratch.writer,
+            self.scratch.index,
+            self.finder,
+            self.exporter,
+            self.scratch.ingest(self.devices, self.naming, self.clock),
             _no_caretaker,
             world.reach.files.place if world.reach is not None else Path,
             _no_script,
         )
-        outreach = traced_outreach(configuration, archive, recorder.note, network=network)
-        world = dataclasses.replace(world, outreach=outreach)
-
-        def surround(captured: Captured, table: ElementTable, path: PurePath | None) -> Environment:
-            return _Outside(world, captured, scratch, table, path)
-
-        tracer = Tracer(configuration, recorder, rules, surround)
-        yield Opened(tracer, finder, exporter, settings, note)
 
 
 def _no_caretaker() -> Caretaker:

@@ -75,6 +75,9 @@ class TracedUids:
                 return old
         return self._real.back(new, stage, kind)
 
+    def forget(self) -> None:
+        """Nothing is changed behind its back while rules are traced."""
+
 
 class TracedFiles:
     """Files on a layer of their own: what is written is seen by whoever reads it in this trace."""
@@ -85,6 +88,8 @@ class TracedFiles:
         self._layer = layer
         self._note = note
         self._written: dict[Path, Path] = {}
+        self._own: set[Path] = set()
+        """Files of the layer that hold the content of one name only."""
         self._removed: set[Path] = set()
         self._folders: set[Path] = set()
         self._counter = itertools.count()
@@ -104,10 +109,13 @@ class TracedFiles:
 
     def write(self, name: str, content: bytes, *, append: bool = False) -> None:
         """Write or append on the layer."""
-        before = b""
-        if append and self._exists(name):
-            before = self.read(name)
-        self._keep(name, (before, content))
+        own = self._written.get(self._real.place(name))
+        if append and own is not None and own in self._own:
+            with own.open("ab") as file:
+                file.write(content)
+        else:
+            before = self.read(name) if append and self._exists(name) else b""
+            self._keep(name, (before, content))
         word = "append" if append else "write"
         self._note(f"{word} {len(content)} bytes to {self._real.place(name)}")
 
@@ -117,12 +125,13 @@ class TracedFiles:
         self._note(f"write {self._real.place(name)}")
 
     def copy(self, source: str, target: str) -> None:
-        """Copy on the layer."""
-        content = self.read(source)
+        """Let the file be there under another name as well, without a copy of what may be long."""
         place = self._real.place(target)
         if place.is_dir() or place in self._folders:
-            place = place / Path(source).name
-        self._keep(str(place), (content,))
+            place = self._real.place(str(place / Path(source).name))
+        self._check_folder(target, place)
+        self._written[place] = self._shared(source)
+        self._removed.discard(place)
         self._note(f"copy {self._real.place(source)} to {place}")
 
     def make_folder(self, name: str) -> None:
@@ -141,20 +150,21 @@ class TracedFiles:
     def to_write(self, name: str) -> Path:
         """Return the path of a copy on the layer."""
         place = self._real.place(name)
-        if place not in self._written:
-            before = (self._real.read(name),) if self._exists(name) else ()
+        if self._written.get(place) not in self._own:
+            before = (self.read(name),) if self._exists(name) else ()
             self._keep(name, before)
         self._note(f"open {place} to write")
         return self._written.get(place, place)
 
     def rename(self, source: str, target: str) -> None:
         """Give a file another name on the layer."""
-        content = self.read(source)
-        self._keep(target, (content,))
-        place = self._real.place(source)
+        place, renamed = self._real.place(source), self._real.place(target)
+        self._check_folder(target, renamed)
+        self._written[renamed] = self._shared(source)
+        self._removed.discard(renamed)
         self._written.pop(place, None)
         self._removed.add(place)
-        self._note(f"rename {place} to {self._real.place(target)}")
+        self._note(f"rename {place} to {renamed}")
 
     def temporary(self, extension: str) -> Path:
         """Return an unused path on the layer."""
@@ -168,14 +178,27 @@ class TracedFiles:
         place = self._real.place(name)
         return place not in self._removed and self._written.get(place, place).exists()
 
-    def _keep(self, name: str, parts: Iterable[bytes | memoryview]) -> None:
-        place = self._real.place(name)
+    def _shared(self, name: str) -> Path:
+        """Return where the content of a file is, which is not written to any more."""
+        path = self.place(name)
+        if not path.is_file():
+            what = "it is not an ordinary file" if path.exists() else "No such file or directory"
+            raise RuleError(f"{name[:200]!r} cannot be copied: {what}")
+        self._own.discard(path)
+        return path
+
+    def _check_folder(self, name: str, place: Path) -> None:
         if place.parent not in self._folders and not place.parent.is_dir():
             raise RuleError(f"{name} cannot be written: No such file or directory")
+
+    def _keep(self, name: str, parts: Iterable[bytes | memoryview]) -> None:
+        place = self._real.place(name)
+        self._check_folder(name, place)
         copy = place
         if not place.is_relative_to(self._layer.resolve()):
             copy = self._layer / f"file-{next(self._counter)}{place.suffix}"
             self._written[place] = copy
+            self._own.add(copy)
         with copy.open("wb") as file:
             file.writelines(parts)
         self._removed.discard(place)
@@ -250,6 +273,18 @@ class TracedPeers:
             return self._real.echo(node, extra)
         self._note(f"echo {node} (not asked: --network is needed)")
         return None
+
+    def print_films(
+        self,
+        node: str,
+        images: Sequence[ElementTable],
+        annotation: str,
+        options: str,
+        after_each: Callable[[], None] | None = None,
+    ) -> bool:
+        """Write down that images were to be printed."""
+        self._note(f"print {len(images)} image(s) on {node}")
+        return True
 
 
 class TracedArchive:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from scripts.benchmark import report
+from scripts.benchmark import report, rulecosts
 from scripts.benchmark.contestants import Stable
 from scripts.benchmark.loads import CT, SMALL, Huge, Load, write_queries
 from scripts.benchmark.report import ROOT, Results
@@ -26,6 +26,9 @@ EPILOG = "Works: " + ", ".join(work.name for work in WORKS)
 def main() -> int:
     """Measure, print the tables, and return 1 when a bound was missed."""
     options = parse(sys.argv[1:])
+    if options.rules:
+        page = PAGE if options.write else None
+        return rulecosts.run(options.rounds, ["scripts/bench", *sys.argv[1:]], page)
     works = [work for work in WORKS if not options.only or work.name in options.only]
     folder = Path(tempfile.mkdtemp(prefix="dgate-bench-", dir=options.folder))
     begin = time.monotonic()
@@ -59,7 +62,12 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
         "each on fresh and empty servers.",
         epilog=EPILOG,
     )
-    parser.add_argument("--rounds", type=int, default=5, help="how often each is measured (5)")
+    parser.add_argument("--rounds", type=int, help="how often each is measured (5; --rules: 9)")
+    parser.add_argument(
+        "--rules",
+        action="store_true",
+        help="measure what rules, Lua and de-identification cost, without any server",
+    )
     parser.add_argument(
         "--only",
         action="append",
@@ -76,6 +84,10 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
         "--write", action="store_true", help="write the tables to docs/benchmarks.md"
     )
     options = parser.parse_args(words)
+    if options.rules and options.only:
+        parser.error("--rules and --only exclude each other")
+    if options.rounds is None:
+        options.rounds = rulecosts.ROUNDS if options.rules else 5
     if options.write and options.only:
         parser.error("--write needs all works: it replaces the whole table")
     return options

@@ -23,6 +23,10 @@ class Contestant(Enum):
     STORESCP = "storescp"
     ORTHANC = "Orthanc"
     ORTHANC_UNSYNCED = "Orthanc, SyncStorageArea = false"
+    STORESCU = "storescu"
+    DGATE_ONE = "dgate, one association"
+    DGATE_EMPTY = "dgate, empty ledger"
+    DGATE_ASLEEP = "dgate, the dead never tried"
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,7 +75,8 @@ def _bounds_table(results: Sequence[Results]) -> list[str]:
             unit = one.work.units[bound.metric]
             own = f"{_round(one.median(bound.who, bound.metric))} {unit}"
             if bound.against:
-                other = f"{bound.against.value}: {_round(one.median(bound.against))} {unit}"
+                other_s = _round(one.median(bound.against, bound.metric))
+                other = f"{bound.against.value}: {other_s} {unit}"
                 reached, limit = f"{one.reached(bound):.2f} x", f"{bound.limit:g} x"
             else:
                 other, reached, limit = "", own, f"{bound.limit:g} {unit}"
@@ -102,6 +103,18 @@ def _medians_table(results: Sequence[Results]) -> list[str]:
 
 def _round(value: float) -> str:
     return f"{value:.3g}" if value < 100 else f"{value:.0f}"
+
+
+def machine_facts(command: Sequence[str], load_before: float) -> list[str]:
+    """Return what one must know to judge numbers of this program alone, as lines of a list."""
+    now = datetime.datetime.now(datetime.UTC)
+    return [
+        f"- date: {now:%Y-%m-%d}",
+        f"- command: `{' '.join(command)}`",
+        f"- machine: {_machine()}; load average before the start {load_before:.1f}",
+        f"- system: {_os_name()}, Linux {platform.release()}",
+        f"- dgate: {__version__} ({_commit()}), Python {platform.python_version()}",
+    ]
 
 
 def facts(command: Sequence[str], folder: Path, taken_s: float, load_before: float) -> str:
@@ -155,8 +168,8 @@ def _first_line(program: str, option: str) -> str:
     return (output.stdout or output.stderr).splitlines()[0].strip("$ ")
 
 
-def write(path: Path, text: str) -> None:
-    """Replace the generated part of the page; what people wrote around it stays."""
+def write(path: Path, text: str, begin: str = BEGIN, end_mark: str = END) -> None:
+    """Replace a generated part of the page, between its marks; the rest stays."""
     page = path.read_text()
-    start, end = page.index(BEGIN) + len(BEGIN), page.index(END)
+    start, end = page.index(begin) + len(begin), page.index(end_mark)
     path.write_text(f"{page[:start]}\n\n{text}\n\n{page[end:]}")

@@ -16,6 +16,20 @@ from pathlib import Path
 
 from scripts.benchmark.checks import check
 from scripts.benchmark.contestants import Contestant, Server, Stable
+from scripts.benchmark.deliveries import (
+    DESTINATIONS,
+    MILLION_UNITS,
+    OPEN_DEBTS,
+    PAUSE_MS,
+    SLOW_OBJECTS,
+    SPREAD_OBJECTS,
+    SPREAD_UNITS,
+    deliver,
+    deliver_slowly,
+    half_dead,
+    million_debts,
+    start_million,
+)
 from scripts.benchmark.finds import FIND_UNITS, find_in_million
 from scripts.benchmark.fullindex import fill_index
 from scripts.benchmark.loads import Huge, Load
@@ -316,6 +330,27 @@ def _table() -> tuple[Work, ...]:
               "quiet": "ms slowest C-STORE before", "stored": "objects stored"}, 5),
         Work("check", "dgate check of 2,000 lines and 1,000 nodes, the whole command", (dgate,),
              (Bound(0.5),), check, {"time": "s", "cpu": "s of CPU"}, 10),
+        Work("deliver-small", f"deliver {small} to a storescp, one association",
+             (dgate, Contestant.STORESCU), (Bound(1.15, dgate, Contestant.STORESCU),),
+             deliver("small")),
+        Work("deliver-ct", f"deliver {ct} to a storescp, one association",
+             (dgate, Contestant.STORESCU), (Bound(1.15, dgate, Contestant.STORESCU),),
+             deliver("ct")),
+        Work("deliver-slow", f"deliver {SLOW_OBJECTS} x 4 kB to a sink that waits {PAUSE_MS} ms, "
+             "four associations", (dgate, Contestant.DGATE_ONE),
+             (Bound(1 / 3.5, dgate, Contestant.DGATE_ONE),), deliver_slowly),
+        Work("debts-million", f"{small} beside {OPEN_DEBTS:,} open debts, `Durability = none`",
+             (dgate, Contestant.DGATE_EMPTY),
+             (Bound(1.1, dgate, Contestant.DGATE_EMPTY, "ingest"),
+              Bound(1.1, dgate, Contestant.DGATE_EMPTY, "dispatch")),
+             million_debts, MILLION_UNITS, 7),
+        Work("half-dead", f"{SPREAD_OBJECTS} x 4 kB to {DESTINATIONS} destinations, half of them "
+             "dead, `Durability = none`", (dgate, Contestant.DGATE_ASLEEP),
+             (Bound(1.05, dgate, Contestant.DGATE_ASLEEP, "ingest"),
+              Bound(1.05, dgate, Contestant.DGATE_ASLEEP, "deliver")),
+             half_dead, SPREAD_UNITS, 7),
+        Work("start-million", f"start to first C-ECHO, {OPEN_DEBTS:,} open debts", (dgate,),
+             (Bound(2),), start_million, {"time": "s"}, 3),
         Work("regen", f"index of {FILES:,} x 4 kB rebuilt from the files", (dgate,),
              (Bound(FILES / RATE), Bound(256, metric="memory")), regen, REGEN_UNITS, 3),
     )  # fmt: skip

@@ -15,6 +15,7 @@ from tests.acceptance.peers import store
 from tests.acceptance.processes import wait_until
 from tests.acceptance.test_forward import rules
 from tests.generate import Generated, Plan, write_files
+from tests.servers import DatabaseServer
 
 REST_S = 4
 """Longer than a busy machine takes between two objects of one association."""
@@ -304,11 +305,97 @@ def test_id_with_a_wildcard_means_nobody_else(farm: Farm, tmp_path: Path) -> Non
 
 def test_forward_that_finds_nothing_waits_for_somebody(farm: Farm, tmp_path: Path) -> None:
     sink = farm.sink()
+    gateway = farm.gateway(settings=rules("forward study after 600 to SINK"), nodes=[sink.node])
+    [made] = one_study(tmp_path / "in", 1)
+    store(gateway.port, made.path)
+    wait_until(lambda: rows(gateway, "state") == [("queued",)], "the request")
+    gateway.command("delete", "image", made.sop_instance, "--even-owed", "--yes")
+    gateway.command("queue", "retry", "--all")
+    wait_until(lambda: rows(gateway, "state") == [("stuck",)], "the reason")
+    assert "no stored object has the IDs" in str(rows(gateway, "last_error"))
+
+
+def test_statement_means_what_the_index_gets_afterwards(farm: Farm, tmp_path: Path) -> None:
+    """A later statement changes the IDs, and a missing patient ID is repaired for the index."""
+    sink = farm.sink()
     settings = {
-        "ImportConverter0": 'forward study after 1 to SINK; set StudyInstanceUID to "1.2.3"',
+        "ImportConverter0": "forward study after 1 to SINK; "
+        'ifequal "%i", "CHANGE"; { set PatientID to "OTHER"; set StudyInstanceUID to "1.2.3"; }',
+        "ImportConverter1": "forward series after 1 to SINK",
         "RetryFirst": 0.1,
     }
     gateway = farm.gateway(settings=settings, nodes=[sink.node])
-    store(gateway.port, one_study(tmp_path / "in", 1)[0].path)
-    wait_until(lambda: rows(gateway, "state") == [("stuck",)], "the reason")
-    assert "no stored object has the IDs" in str(rows(gateway, "last_error"))
+    changed, nameless = (one_study(tmp_path / str(seed), 1, seed)[0] for seed in (1, 2))
+    for item, patient_id in ((changed, "CHANGE"), (nameless, "")):
+        data = pydicom.dcmread(item.path)
+        data.PatientID = patient_id
+        data.save_as(item.path)
+    store(gateway.port, changed.path, nameless.path)
+    wait_until(
+        lambda: len(rows(gateway, "id", "kind = 'deliver' AND state = 'done'")) == 4,
+        "all deliveries",
+    )
+    assert set(sink.files()) == {changed.sop_instance, nameless.sop_instance}
+    scopes = rows(gateway, "DISTINCT patient_id, study", "kind = 'deliver'")
+    assert set(scopes) == {("OTHER", "1.2.3"), ("00000000", nameless.study)}
+
+
+def test_what_waits_follows_corrections_and_moves(farm: Farm, tmp_path: Path) -> None:
+    sink = farm.sink()
+    gateway = farm.gateway(
+        settings=rules("forward study after 600 to SINK")
+        | {"MAGDevices": 2, "MAGDevice1": "./data1/"},
+        nodes=[sink.node],
+        start=False,
+    )
+    (gateway.folder / "data1").mkdir()
+    gateway.start()
+    made = write_files(tmp_path / "in", Plan(4, per_series=1, series_per_study=2))
+    store(gateway.port, *(item.path for item in made))
+    wait_until(
+        lambda: rows(gateway, "kind", "1 = 1") == [("request",)] * 2, "both requests, and no rule"
+    )
+    first, second = dict.fromkeys(item.study for item in made)
+    patient = made[0].patient_id
+
+    gateway.command("correct", "patient", patient, "--id", "RIGHT1", "--yes")
+    gateway.command("move-device", "MAG0", "MAG1", "--study", first)
+    gateway.command("split", "study", first, "--series", made[0].series, "--yes")
+    gateway.restart()
+    gateway.command("queue", "retry", "--all")
+    sink.wait_for(4)
+    wait_until(lambda: idle(gateway), "the end of all deliveries")
+
+    assert {state for (state,) in rows(gateway, "state", "1 = 1")} == {"done"}
+    sent = {uid: pydicom.dcmread(path) for uid, path in sink.files().items()}
+    assert str(sent[made[0].sop_instance].PatientID) == "RIGHT1"
+    split = str(sent[made[0].sop_instance].StudyInstanceUID)
+    assert split not in (first, second)
+    assert str(sent[made[1].sop_instance].StudyInstanceUID) == first
+
+
+def test_quiet_time_survives_kills_and_only_the_difference_follows_on_a_server(
+    farm: Farm, tmp_path: Path, postgres: DatabaseServer
+) -> None:
+    sink = farm.sink()
+    name = postgres.new_database()
+    gateway = farm.gateway(
+        settings=rules("forward study after 3 to SINK") | postgres.lines(name), nodes=[sink.node]
+    )
+    made = one_study(tmp_path / "in", 4)
+
+    def owed(condition: str) -> int:
+        query = f"SELECT count(*) FROM dgate_debts WHERE {condition}"
+        return int(postgres.query(name, query)[0][0])
+
+    store(gateway.port, *(item.path for item in made[:3]))
+    gateway.kill()
+    gateway.start()
+    sink.wait_for(3)
+    wait_until(lambda: not owed("state NOT IN ('done', 'cancelled')"), "the end of the first")
+    gateway.kill()
+    gateway.start()
+    store(gateway.port, made[3].path)
+    sink.wait_for(4)
+    wait_until(lambda: not owed("state NOT IN ('done', 'cancelled')"), "the end of the second")
+    assert owed("kind = 'deliver'") == 4

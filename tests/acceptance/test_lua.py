@@ -181,7 +181,44 @@ def test_file_names_are_made_by_an_expression(farm: Farm, objects: list[Generate
 
     device = gateway.device()
     names = {str(path.relative_to(device)) for path in gateway.stored_files()}
+    assert len(names) == 2
     assert names == {f"MR/{made.SOPInstanceUID}.dcm" for made in stored(gateway)}
+
+
+def test_corrected_objects_are_named_by_the_expression_too(
+    farm: Farm, objects: list[Generated]
+) -> None:
+    gateway = serving(farm, FileNameSyntax="lua:Data.PatientID .. '/' .. Data.SOPInstanceUID")
+    assert all(sent(gateway, objects[:1]))
+    [made] = stored(gateway)
+
+    gateway.command("correct", "patient", made.PatientID, "--id", "CORRECTED", "--yes")
+
+    device = gateway.device()
+    names = [str(path.relative_to(device)) for path in gateway.stored_files()]
+    assert names == [f"CORRECTED/{made.SOPInstanceUID}.dcm"]
+
+
+def test_file_names_share_globals_with_the_association(
+    farm: Farm, objects: list[Generated]
+) -> None:
+    gateway = serving(
+        farm,
+        FileNameSyntax="lua:who .. '/' .. count .. '/' .. Data.SOPInstanceUID",
+        lua={
+            "association": "who = Association.Calling",
+            "ImportConverter0": "count = (count or 0) + 1",
+        },
+    )
+
+    for calling in ("FIRST", "SECOND"):
+        answers = store(gateway.port, *[made.path for made in objects[:2]], calling=calling)
+        assert [answer.is_success for answer in answers] == [True, True]
+        objects = objects[2:]
+
+    device = gateway.device()
+    names = sorted(str(path.relative_to(device).parent) for path in gateway.stored_files())
+    assert names == ["FIRST/1", "FIRST/2", "SECOND/1", "SECOND/2"]
 
 
 @pytest.mark.parametrize("expression", ["nil", "nosuch()", "'../../etc/x.dcm'"])

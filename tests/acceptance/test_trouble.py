@@ -111,7 +111,8 @@ def fill(path: Path) -> None:
 def test_a_full_database_disk_is_answered_with_out_of_resources(farm: Farm, tmp_path: Path) -> None:
     disk = tmp_path / "small"
     gateway = farm.gateway(
-        settings={"SQLServer": disk / "index.db3"}, wrapper=small_disk(disk, "2m")
+        settings={"SQLServer": disk / "index.db3", "DiskReserve": 0},
+        wrapper=small_disk(disk, "2m"),
     )
     items = write_files(tmp_path / "objects", Plan(60))
     assert send(gateway, items[0]).status == 0

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from dgate.archive.devices import (
-    FREE_SPACE_AGE_S,
     MEGABYTE,
     Device,
     Devices,
@@ -19,6 +18,7 @@ from dgate.archive.devices import (
 )
 from dgate.archive.files import Part
 from dgate.archive.spool import Spool
+from dgate.archive.watermark import LOOK_AGE_S, Limits, Room, Watermark
 from dgate.config.settings import default_settings
 from dgate.errors import OutOfSpace, StoreError
 from tests.archive.intake_kit import SOP, FixedClock
@@ -32,10 +32,10 @@ class SizedDevice(FolderDevice):
         self.free = free_mb * MEGABYTE
         self.asked = 0
 
-    def free_bytes(self) -> int:
+    def room(self) -> Room:
         """Return the set number and count the question."""
         self.asked += 1
-        return self.free
+        return Room(self.free)
 
 
 def chosen_among(*devices: SizedDevice, ignore: bool = False) -> tuple[Devices, FixedClock]:
@@ -43,9 +43,7 @@ def chosen_among(*devices: SizedDevice, ignore: bool = False) -> tuple[Devices, 
     made = Devices(
         devices,
         Spool(Path("/nowhere")),
-        clock,
-        full_threshold_bytes=30 * MEGABYTE,
-        ignore_threshold=ignore,
+        Watermark(Limits(30 * MEGABYTE, ignored=ignore), clock),
     )
     return made, clock
 
@@ -73,7 +71,7 @@ def test_device_asked_for_by_a_rule_is_preferred_while_it_has_room() -> None:
 
     assert devices.choose("mag1").name == "MAG1"
     second.free = 0
-    clock.seconds += FREE_SPACE_AGE_S
+    clock.seconds += LOOK_AGE_S
     assert devices.choose("MAG1").name == "MAG0"
     assert devices.choose("MAG7").name == "MAG0"
 
@@ -107,7 +105,7 @@ def test_free_space_is_asked_for_once_a_second() -> None:
         devices.choose()
     assert device.asked == 1
 
-    clock.seconds += FREE_SPACE_AGE_S
+    clock.seconds += LOOK_AGE_S
     devices.choose()
 
     assert device.asked == 2
@@ -287,7 +285,8 @@ def test_file_between_commit_and_rename_can_be_read(device: FolderDevice) -> Non
     reader = device.open("P1/a.dcm", SOP)
 
     assert reader.read_at(4, 3) == b"yet"
-    assert bytes(reader.view()) == b"not yet renamed"
+    data = reader.data()
+    assert isinstance(data, memoryview) and bytes(data) == b"not yet renamed"
     reader.close()
     reader.close()
     with pytest.raises(FileNotFoundError):

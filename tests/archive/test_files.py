@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import hashlib
 import os
 import subprocess
@@ -13,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from dgate.archive.files import FileRange, FileReader, Part, hash_parts, write_file
-from dgate.errors import OutOfSpace, Unreadable
+from dgate.dicom.filedata import as_buffer
+from dgate.errors import OutOfSpace, StoreError, Unreadable
 
 
 @pytest.fixture
@@ -105,11 +107,11 @@ def test_hash_of_parts_is_that_of_the_file(source: int) -> None:
     assert hash_parts(parts_over(source)) == hashlib.sha256(expected()).hexdigest()
 
 
-def test_empty_file_has_an_empty_view(tmp_path: Path) -> None:
+def test_empty_file_has_no_data(tmp_path: Path) -> None:
     (tmp_path / "empty").write_bytes(b"")
     reader = FileReader.of(str(tmp_path / "empty"))
 
-    assert bytes(reader.view()) == b""
+    assert as_buffer(reader.data()) == b""
     reader.close()
 
 
@@ -137,22 +139,25 @@ def test_source_that_cannot_be_read_is_told_from_a_target_that_cannot_be_written
 
 
 SIZES = pytest.mark.parametrize("megabytes", [1, 9], ids=["short", "long"])
+UNREADABLE = (OSError, StoreError)
 
 
 @SIZES
-def test_a_view_has_the_whole_file(tmp_path: Path, megabytes: int) -> None:
+@pytest.mark.parametrize("start", [0, 132])
+def test_data_is_what_stands_in_the_file(tmp_path: Path, megabytes: int, start: int) -> None:
     content = os.urandom(megabytes << 20)
     (tmp_path / "file").write_bytes(content)
     reader = FileReader.of(str(tmp_path / "file"))
-    view = reader.view()
+    data = reader.data(start)
     reader.close()
 
-    assert bytes(view) == content
+    view = memoryview(as_buffer(data))
+    assert bytes(view) == content[start:]
     assert view.readonly
 
 
 @SIZES
-def test_a_view_of_a_file_that_was_cut_short_is_an_error_and_no_signal(
+def test_data_of_a_file_that_was_cut_short_is_an_error_and_no_signal(
     tmp_path: Path, megabytes: int
 ) -> None:
     path = tmp_path / "file"
@@ -160,50 +165,79 @@ def test_a_view_of_a_file_that_was_cut_short_is_an_error_and_no_signal(
     reader = FileReader.of(str(path))
     os.truncate(path, 1000)
 
-    with pytest.raises(OSError, match="shorter than it was"):
-        reader.view()
+    with pytest.raises(UNREADABLE, match="shorter than it was"):
+        as_buffer(reader.data())
     reader.close()
 
 
 @SIZES
-def test_a_view_of_a_file_that_the_disk_cannot_read_is_an_error(
+def test_data_that_the_disk_cannot_read_is_an_error(
     tmp_path: Path, megabytes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "file"
     path.write_bytes(bytes(megabytes << 20))
     reader = FileReader.of(str(path))
-    real = os.preadv
-    bad = (megabytes << 20) - 5000
 
-    def preadv(descriptor: int, buffers: list[memoryview], offset: int) -> int:
-        if offset <= bad < offset + sum(map(len, buffers)):
-            raise OSError(errno.EIO, "Input/output error")
-        return real(descriptor, buffers, offset)
+    def broken(*_: object) -> int:
+        raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr(os, "preadv", preadv)
+    monkeypatch.setattr(os, "preadv", broken)
+    monkeypatch.setattr(os, "pread", broken)
 
-    with pytest.raises(OSError, match="Input/output"):
-        reader.view()
+    with pytest.raises(UNREADABLE, match="Input/output"):
+        as_buffer(reader.data())
     reader.close()
+
+
+def test_a_long_file_is_open_as_long_as_its_data_is_used(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(bytes(5 << 20))
+    reader = FileReader.of(str(path))
+    before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - no need for paths
+    data = reader.data()
+    assert len(os.listdir("/proc/self/fd")) == before + 1  # noqa: PTH208
+    del data
+    gc.collect()
+
+    assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
+    reader.close()
+
+
+def test_a_stored_file_is_never_mapped(tmp_path: Path) -> None:
+    path = tmp_path / "stored.dcm"
+    path.write_bytes(bytes(9 << 20))
+    reader = FileReader.of(str(path))
+    data = reader.data(0, tmp_path / "temporary")
+    view = as_buffer(data)
+    reader.close()
+
+    assert len(view) == 9 << 20
+    assert str(path) not in Path("/proc/self/maps").read_text()
+    # What is mapped instead has no name, and goes with the last look at it.
+    assert list((tmp_path / "temporary").iterdir()) == []
 
 
 SHORTENED_LATER = """
 import os, sys
 from dgate.archive.files import FileReader
+from dgate.dicom.filedata import as_buffer
 
-reader = FileReader.of(sys.argv[1])
-view = reader.view()
+data = FileReader.of(sys.argv[1]).data()
+view = as_buffer(data)
 os.truncate(sys.argv[1], 0)
 print(sum(view[::4096]))
 """
 
 
-def test_a_short_file_that_is_cut_while_it_is_looked_at_kills_nobody(tmp_path: Path) -> None:
+@SIZES
+def test_a_file_that_is_cut_while_it_is_looked_at_kills_nobody(
+    tmp_path: Path, megabytes: int
+) -> None:
     path = tmp_path / "file"
-    path.write_bytes(b"\1" * (1 << 20))
+    path.write_bytes(b"\1" * (megabytes << 20))
 
     done = subprocess.run(
         [sys.executable, "-c", SHORTENED_LATER, str(path)], capture_output=True, check=False
     )
 
-    assert (done.returncode, done.stdout.strip()) == (0, b"256")
+    assert (done.returncode, done.stdout.strip()) == (0, b"%d" % (256 * megabytes))

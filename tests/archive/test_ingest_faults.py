@@ -14,6 +14,7 @@ import pytest
 
 from dgate.archive.incoming import reencoded
 from dgate.archive.records import Arrival
+from dgate.archive.watermark import Limits
 from dgate.config.settings import Durability, Engine
 from dgate.dicom.payload import Payload
 from dgate.dicom.table import ElementTable
@@ -277,7 +278,7 @@ def test_endless_data_set_is_stopped_while_the_disk_has_room_for_others(
     station: Station, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("dgate.dicom.payload.GROWTH_BYTES", 1 << 21)
-    monkeypatch.setattr(station.devices, "_ignore_threshold", False)
+    monkeypatch.setattr(station.devices.watermark, "limits", Limits(30 << 20))
     [device] = station.devices
     monkeypatch.setattr(device, "_probe", lambda _: 100 << 20)
     payload = station.ingest.payload(EXPLICIT_LE, CT, SOP, "MODALITY")
@@ -345,4 +346,80 @@ def test_nothing_is_synced_without_durability(
     station.send(data_set())
 
     assert station.content() == data_set()
+    station.close()
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO])
+@pytest.mark.parametrize("call", ["writev", "fdatasync", "makedirs", "open"])
+@pytest.mark.parametrize("make", [data_set, large_data_set], ids=["small", "large"])
+def test_object_goes_to_the_next_device_when_the_first_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Any, call: str, code: int
+) -> None:
+    station = open_station(tmp_path, mag_devices=(tmp_path / "mag0", tmp_path / "mag1"))
+    real = getattr(os, call)
+    places: dict[int, str] = {}
+    real_open = os.open
+
+    def remembering(path: Any, *rest: Any, **more: Any) -> int:
+        descriptor: int = real_open(path, *rest, **more)
+        places[descriptor] = str(path)
+        return descriptor
+
+    def on_the_first_only(what: Any, *rest: Any, **more: Any) -> Any:
+        path = places.get(what, "") if isinstance(what, int) else str(what)
+        if "/mag0/" in path:
+            raise OSError(code, os.strerror(code))
+        return (remembering if call == "open" else real)(what, *rest, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", remembering)
+        patch.setattr(os, call, on_the_first_only)
+        receipt = station.send(make())
+
+    # A large object that was never in need of the call stays where it arrived.
+    assert receipt.device == ("MAG1" if call != "fdatasync" or make is data_set else "MAG0")
+    assert station.content() == make()
+    assert station.files() == [receipt.name]
+    assert station.send(make(SOPInstanceUID="1.2.9"), sop_instance="1.2.9").device == receipt.device
+    station.close()
+
+
+@pytest.mark.parametrize("code", [errno.EMFILE, errno.ENFILE])
+@pytest.mark.parametrize("make", [data_set, large_data_set], ids=["small", "large"])
+def test_too_many_open_files_blame_no_device(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Any, code: int
+) -> None:
+    station = open_station(tmp_path, mag_devices=(tmp_path / "mag0", tmp_path / "mag1"))
+    station.send(make())
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", failing(code))
+        with pytest.raises(OutOfSpace) as refused:
+            station.send(make(SOPInstanceUID="1.2.9"), sop_instance="1.2.9")
+
+    assert "open files" in refused.value.remedy or "file-max" in refused.value.remedy
+    assert station.send(make(SOPInstanceUID="1.2.9"), sop_instance="1.2.9").device == "MAG0"
+    station.close()
+
+
+def test_large_object_that_cannot_be_synced_where_it_arrived_goes_to_the_next_device(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    station = open_station(tmp_path, mag_devices=(tmp_path / "mag0", tmp_path / "mag1"))
+    arrival = station.arrival(large_data_set())
+    assert arrival.payload.spilled is not None
+    broken, real = arrival.payload.spilled.descriptor, os.fsync
+
+    def fsync(descriptor: int) -> None:
+        if descriptor == broken:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        real(descriptor)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fsync)
+        receipt = station.ingest.store(arrival)
+
+    assert receipt.device == "MAG1"
+    assert station.content() == large_data_set()
+    assert station.files() == [receipt.name]
     station.close()

@@ -17,6 +17,7 @@ from dgate.config.settings import V2Content, default_settings
 from dgate.dicom.table import ElementTable
 from dgate.dicom.uids import EXPLICIT_LE
 from dgate.errors import ConfigError, NotDicom
+from dgate.rules.session import Session
 from tests.archive.intake_kit import FixedClock, data_set
 
 
@@ -230,6 +231,7 @@ def test_syntax_that_cannot_name_files_is_a_configuration_error(syntax: str) -> 
         ("/etc/x.dcm", "etc/x.dcm"),
         ("incoming/x.dcm", "incoming_/x.dcm"),
         ("x\ny.v2", "x_y.v2"),
+        ("CT/1.2.840.7", "CT/1.2.840.7.dcm"),
         ("../x.dcm", None),
         ("a/../../x", None),
         ("  ", None),
@@ -240,11 +242,29 @@ def test_name_of_a_lua_expression_stays_below_the_device(
     found: str | None, name: str | None
 ) -> None:
     settings = default_settings(Path("/nowhere"), file_name_syntax=" LUA:x")
-    made = Naming(settings, FixedClock(), lambda table, calling, called: found)
+    made = Naming(settings, FixedClock(), lambda table, calling, called, session: found)
 
     given = made.name(ElementTable(data_set(), EXPLICIT_LE), ENTRY, "A", "B", encapsulated=False)
 
     assert given == (name_of("4") if name is None else name)
+
+
+def test_lua_expression_gets_the_session_of_who_brings_the_object() -> None:
+    settings = default_settings(Path("/nowhere"), file_name_syntax="lua:x")
+    seen: list[Session | None] = []
+
+    def evaluate(table: ElementTable, calling: str, called: str, session: Session | None) -> str:
+        seen.append(session)
+        return "a.dcm"
+
+    made = Naming(settings, FixedClock(), evaluate)
+    session = Session("A", "B")
+    table = ElementTable(data_set(), EXPLICIT_LE)
+
+    made.name(table, ENTRY, "A", "B", encapsulated=False, session=session)
+    made.name(table, ENTRY, "A", "B", encapsulated=False)
+
+    assert seen == [session, None]
 
 
 def test_names_are_those_of_syntax_4_where_there_is_no_lua() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from dgate.dicom.part10 import file_meta, read_meta
 from dgate.dicom.payload import Payload
 from dgate.dicom.table import ElementTable
 from dgate.dicom.uids import EXPLICIT_LE
+from dgate.errors import OutOfSpace
 from dgate.rules.effects import Captured, ExportPlan, Forward, ImportForward
 from tests.archive.intake_kit import CT, SOP, data_set, large_data_set
 from tests.archive.test_incoming import Desk
@@ -83,7 +85,7 @@ def test_forward_of_the_object_as_it_is_stored_owns_no_copy(bench: Bench) -> Non
     )  # fmt: skip
     assert (draft.calling, draft.called, draft.compression, draft.script) == ("US", "", "j2", "nop")
     assert draft.spool is None
-    assert (owed.folders, owed.first_copy, bench.copies()) == (frozenset(), "", [])
+    assert (owed.first_copy, bench.copies()) == ("", [])
 
 
 def test_forward_of_an_object_that_is_not_kept_owns_a_copy(bench: Bench) -> None:
@@ -94,7 +96,6 @@ def test_forward_of_an_object_that_is_not_kept_owns_a_copy(bench: Bench) -> None
     copies = {draft.spool for draft in owed.drafts}
     assert len(copies) == 1
     assert bench.copies() == [owed.first_copy]
-    assert owed.folders == {bench.spool.folder}
     [copy] = copies
     assert copy is not None
     expected = file_meta(CT, SOP, EXPLICIT_LE, "CALLER") + bytes(bench.item.payload.view())
@@ -133,7 +134,36 @@ def test_withdrawn_copies_are_gone(bench: Bench) -> None:
     owed.withdraw()
 
     assert bench.copies() == []
-    assert owed.folders == frozenset()
+
+
+def test_names_of_copies_are_made_durable_where_there_are_any(
+    tmp_path: Path, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[Path] = []
+    monkeypatch.setattr("dgate.archive.spool.sync_folder", synced.append)
+    bench.spool = Spool(bench.spool.folder, durable=True)
+    owed = bench.owed(kept=False)
+    owed.secure()
+    assert synced == []
+
+    owed.forward([forward("SINK", bench.table), forward("OTHER", bench.table)])
+    owed.secure()
+
+    assert synced == [tmp_path / "spool"]
+
+
+def test_copies_whose_names_cannot_be_made_durable_are_an_error(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(folder: Path) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr("dgate.archive.spool.sync_folder", fail)
+    bench.spool = Spool(bench.spool.folder, durable=True)
+    owed = bench.owed(kept=False)
+    owed.forward([forward("SINK", bench.table)])
+    with pytest.raises(OutOfSpace):
+        owed.secure()
 
 
 def test_rule_that_must_wait_is_a_debt_with_what_it_saw(bench: Bench) -> None:

@@ -141,6 +141,22 @@ def test_previous_file_is_removed_when_the_new_one_is_there(station: Station) ->
     assert station.content() == data_set()
 
 
+def test_removal_that_a_kill_left_without_a_sync_is_synced_before_its_note_goes(
+    station: Station, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    station.send(data_set())
+    note(station, hash_file(station.path()), station.ref().name)
+    synced: list[tuple[Path, int]] = []
+
+    def sync(folder: Path) -> None:
+        synced.append((folder, len(list(station.index.rewrites()))))
+
+    monkeypatch.setattr("dgate.archive.recovery.sync_folder", sync)
+    assert station.recover() == Recovered()
+    assert synced == [(station.path().parent, 1)]
+    assert list(station.index.rewrites()) == []
+
+
 @pytest.mark.parametrize("left", [None, b"rubbish"])
 def test_previous_file_returns_when_it_is_the_right_one(
     station: Station, left: bytes | None

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from dgate.archive.debttable import DEBT_COLUMNS
 from dgate.archive.levels import Level
-from dgate.archive.schema import DEBT_COLUMNS
 from dgate.config.layout import Layout, parse_layout
 from dgate.config.settings import Engine
 from dgate.errors import ConfigError
@@ -137,11 +137,13 @@ def test_debts_have_every_column(archive: Archive) -> None:
 def test_claims_use_the_index_over_open_debts(archive: Archive) -> None:
     plan = archive.rows(
         "EXPLAIN QUERY PLAN SELECT id FROM dgate_debts "
-        "WHERE state = 'queued' AND destination = ? AND due <= ? ORDER BY due LIMIT 8",
+        "WHERE state = 'queued' AND destination = ? AND priority = ? AND due <= ? "
+        "ORDER BY due, id LIMIT 8",
         "A",
+        1,
         1.0,
     )
-    assert "dgate_debts_open" in plan[0][3]
+    assert "dgate_debts_lanes" in plan[0][3]
 
 
 def test_opening_again_changes_nothing(tmp_path: Path) -> None:

@@ -136,6 +136,19 @@ def test_object_without_rows_in_its_beginning_is_read_whole(site: Site) -> None:
     assert table.raw(0x7FE00010) == bytes(range(32))
 
 
+def test_more_long_objects_than_there_may_be_open_files_are_refused(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in (7, 8):
+        site.add(number, PixelData=LARGE_PIXELS * 5)
+    question = query(StudyInstanceUID="1.2.3.1", SOPInstanceUID="")
+    assert len(list(site.archive.read(question))) == 5
+
+    monkeypatch.setattr("dgate.archive.scripting._MOST_LONG", 1)
+    with pytest.raises(RuleError, match="more than 1 objects of over 4 MiB"):
+        list(site.archive.read(question))
+
+
 def test_more_than_the_memory_takes_is_refused(site: Site) -> None:
     small = _with_memory(site, 300)
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dgate.archive.debttable import DEBT_COLUMNS
 from dgate.archive.levels import LEVELS, Level
-from dgate.archive.schema import DEBT_COLUMNS
 from dgate.archive.statements import compile_statements, insert_debt, joined_modalities
 from dgate.archive.writer import Transaction
 from tests.archive.database_kit import Archive, image, open_archive, setup

@@ -13,7 +13,7 @@ from dgate.archive import writer as writer_module
 from dgate.archive.database import Database
 from dgate.archive.writer import Transaction, Writer
 from dgate.config.settings import Durability
-from dgate.errors import DatabaseAway, OutOfSpace, Refused, StoreError
+from dgate.errors import DatabaseAway, OutcomeUnknown, OutOfSpace, Refused, StoreError
 from tests.archive.database_kit import ENGINES, Setup, place_of
 
 WAIT_S = 60
@@ -305,6 +305,81 @@ def test_failed_commit_publishes_nothing_for_anybody(writer: Writer, database: D
     assert not any(job.published for job in jobs)
     assert notes(database) == [0]
     assert writer.run(Note(4)) == 40
+
+
+def fail_in_commit(writer: Writer) -> None:
+    """Have the commit of the running job fail as by a disk that could not sync the log."""
+    transaction = writer._transaction
+    assert transaction is not None
+    execute = transaction.execute
+
+    def failing(sql: str, *rest: object) -> object:
+        if sql != "COMMIT":
+            return execute(sql, *rest)
+        error = sqlite3.OperationalError("disk I/O error")
+        error.sqlite_errorcode = sqlite3.SQLITE_IOERR_FSYNC
+        raise error
+
+    transaction.execute = failing  # type: ignore[assignment]
+
+
+@ON_A_FILE
+def test_outcome_of_a_commit_that_the_disk_failed_in_is_unknown(writer: Writer) -> None:
+    job = Note(1, before=lambda: fail_in_commit(writer))
+    with pytest.raises(OutcomeUnknown):
+        writer.run(job)
+    assert not job.published
+    assert writer.run(Note(2)) == 20
+
+
+@ON_A_FILE
+def test_nothing_is_written_behind_a_log_that_may_not_be_on_the_disk(
+    writer: Writer, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dgate.archive.database.BUSY_TIMEOUT_S", 0.0)
+    writer.run(Note(1))
+    reader = sqlite3.connect(str(database.path), isolation_level=None)
+    reader.execute("BEGIN")
+    reader.execute("SELECT * FROM notes").fetchall()
+    with pytest.raises(OutcomeUnknown):
+        writer.run(Note(2, before=lambda: fail_in_commit(writer)))
+    writer._disconnect()
+
+    with pytest.raises(DatabaseAway):
+        writer.run(Note(3))
+    reader.execute("ROLLBACK")
+    assert writer.run(Note(4)) == 40
+    reader.close()
+
+
+@ON_A_FILE
+def test_reader_of_the_log_does_not_keep_a_writer_from_starting(
+    writer: Writer, database: Database
+) -> None:
+    writer.run(Note(1))
+    reader = sqlite3.connect(str(database.path), isolation_level=None)
+    reader.execute("BEGIN")
+    reader.execute("SELECT * FROM notes").fetchall()
+    other = Writer(database, Durability.FULL)
+    assert other.run(Note(2)) == 20
+    other.close()
+    reader.close()
+
+
+@ON_A_FILE
+def test_first_connection_empties_the_log(writer: Writer, database: Database) -> None:
+    assert database.path is not None
+    log = database.path.with_name(database.path.name + "-wal")
+    reader = sqlite3.connect(str(database.path))
+    reader.execute("SELECT * FROM notes").fetchall()
+    writer.run(Note(1))
+    assert log.stat().st_size > 0
+    connection = database.connect()
+    assert database.empty_log(connection, wait=False)
+    assert log.stat().st_size == 0
+    assert connection.execute("PRAGMA busy_timeout").fetchone()[0] > 0
+    connection.close()
+    reader.close()
 
 
 @ON_A_FILE

@@ -165,18 +165,87 @@ def test_hold_and_release_everything(site: Site) -> None:
 
 
 def test_cancelling_many_asks_first(site: Site) -> None:
-    refused = run(site, "cancel", "--destination", "SINK", text="n\n")
+    why = ("--why", "closed for good")
+    refused = run(site, "cancel", "--destination", "SINK", *why, text="n\n")
     assert refused.exit_code == 1
+    assert "destination SINK?" in refused.output
     assert states(site)[1] == "stuck"
 
-    run(site, "cancel", "--destination", "SINK", text="y\n")
+    run(site, "cancel", "--destination", "SINK", *why, text="y\n")
     assert states(site) == {1: "cancelled", 2: "cancelled", 3: "queued", 4: "done"}
 
 
 def test_cancelling_by_number_does_not_ask(site: Site) -> None:
-    run(site, "cancel", "1")
+    run(site, "cancel", "1", "--why", "sent by hand")
 
     assert states(site)[1] == "cancelled"
+    shown = json.loads(run(site, "show", "1", "--json").output)
+    assert shown["why"] == "sent by hand"
+
+
+def test_cancelling_without_a_reason_is_refused_but_to_scripts_that_say_yes(site: Site) -> None:
+    refused = run(site, "cancel", "1", "--why", " ")
+
+    assert refused.exit_code == 2
+    assert "--why TEXT" in refused.output
+    assert states(site)[1] == "stuck"
+    assert run(site, "cancel", "1", "--yes").exit_code == 0
+    assert states(site)[1] == "cancelled"
+
+
+def test_person_at_a_terminal_is_asked_for_the_reason(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dgate.cli.queue._is_interactive", lambda: True)
+
+    result = run(site, "cancel", "1", text="sent by hand\n")
+
+    assert result.exit_code == 0
+    assert json.loads(run(site, "show", "1", "--json").output)["why"] == "sent by hand"
+
+
+def test_operations_take_the_filters_of_the_ledger(site: Site) -> None:
+    run(site, "hold", "--study", "1.2.3", "--destination", "OTHER")
+    assert states(site) == {1: "stuck", 2: "queued", 3: "held", 4: "done"}
+
+    run(site, "retry", "--state", "stuck", "--until", "2000-01-01")
+    assert states(site) == {1: "queued", 2: "queued", 3: "held", 4: "done"}
+
+    assert run(site, "hold", "--patient", "NOBODY").output == "0 held.\n"
+
+
+def test_list_takes_the_filters_of_the_ledger(site: Site) -> None:
+    output = run(site, "list", "--sop", "1.2.3.2").output
+
+    assert "1.2.3.2" in output
+    assert "1.2.3.1" not in output
+    assert run(site, "list", "--accession", "A1").output == "Nothing to show.\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (("list", "--since", "yesterday"), "2024-01-31"),
+        (("list", "--since", "1h", "--until", "2h"), "later than --until"),
+        (("retry", "--study", ""), "--study is empty"),
+        (("retry", "--state", "lost"), "stuck"),
+        (("reroute",), "new destination"),
+        (("reroute", "1", "2"), "new destination"),
+        (("reroute", "OTHER", "SINK", "1"), "only one new destination"),
+        (("reroute", "OTHER", "1", "--to", "SINK"), "only one new destination"),
+        (("reroute", "OTHER"), "--destination"),
+    ],
+)
+def test_mistakes_are_explained_and_change_nothing(
+    site: Site, arguments: tuple[str, ...], text: str
+) -> None:
+    before = states(site)
+
+    result = run(site, *arguments)
+
+    assert result.exit_code == 2
+    assert text in " ".join(result.output.split())
+    assert states(site) == before
 
 
 def test_reroute_sends_elsewhere(site: Site) -> None:
@@ -184,6 +253,18 @@ def test_reroute_sends_elsewhere(site: Site) -> None:
 
     assert result.output == "2 rerouted to OTHER.\n"
     assert "SINK" not in run(site, "list").output
+
+
+@pytest.mark.parametrize(
+    "arguments", [("OTHER", "1", "2"), ("1", "2", "OTHER"), ("1", "2", "--to", "OTHER")]
+)
+def test_reroute_takes_node_and_numbers(site: Site, arguments: tuple[str, ...]) -> None:
+    result = run(site, "reroute", *arguments, "--why", "SINK is being moved")
+
+    assert result.output == "2 rerouted to OTHER.\n"
+    shown = json.loads(run(site, "show", "1", "--json").output)
+    assert (shown["destination"], shown["origin"]) == ("OTHER", "SINK")
+    assert shown["why"] == "SINK is being moved"
 
 
 def test_reroute_to_an_unknown_node_is_refused(site: Site) -> None:

@@ -143,6 +143,8 @@ def test_archiving_to_cd_has_no_effect_and_says_why(tmp_path: Path, line: str) -
         ("MAGDeviceThreshold = 20", "counts as full at 30 already"),
         ("MAGDeviceThreshold = 99\nIgnoreMAGDeviceThreshold = 1", "MAGDeviceThreshold has no"),
         ("NightlyCleanThreshold = 9\nIgnoreMAGDeviceThreshold = 1", "NightlyCleanThreshold has"),
+        ("DiskReserve = 5%\nIgnoreMAGDeviceThreshold = 1", "DiskReserve has no effect"),
+        ("DuplicateContent = aside\nIgnoreRewrite = 1", "DuplicateContent has no effect"),
     ],
 )
 def test_check_says_what_cleaning_would_not_do(tmp_path: Path, lines: str, words: str) -> None:

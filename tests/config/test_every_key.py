@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from dgate.config.key_table import CONVERTER_FAMILIES, REGISTRY
-from dgate.config.keys import ANY_KEY, MAIN, Key, KeyType
+from dgate.config.keys import ANY_KEY, MAIN, NODE, Key, KeyType
 from dgate.config.settings import Severity, load
 from dgate.inspection import inspect
 from tests.config.kit import write
@@ -94,6 +94,9 @@ MIRRORDevices                 archive/maintenance/test_mirror  test_paying_copie
 MIRRORDeviceN                 archive/maintenance/test_mirror  test_paying_copies_the_file_byte_for_byte_under_its_name
 MAGDeviceFullThreshold        acceptance/test_trouble     test_a_device_below_its_threshold_is_full
 IgnoreMAGDeviceThreshold      archive/test_devices        test_threshold_can_be_ignored
+DiskReserve                   acceptance/test_stress      test_a_changed_reserve_counts_without_a_restart
+InodeReserve                  acceptance/test_stress      test_inodes_are_kept_in_reserve_and_used_again_when_there_are_more
+DiskWarningDays               archive/test_diskwatch      test_disk_that_is_soon_full_is_told_once_a_day
 MAGDeviceThreshold            archive/test_housekeeping   test_storing_below_the_threshold_starts_a_clean_up
 NightlyCleanThreshold         archive/test_housekeeping   test_nightly_cleaning_frees_five_megabytes_more_than_asked
 NightlyMoveThreshold          archive/test_housekeeping   test_old_patients_move_to_the_target_by_night
@@ -102,6 +105,7 @@ MaximumDelayedFetchForwardRetries acceptance/test_delayed test_operation_is_stuc
 ForwardCollectDelay           acceptance/test_delayed     test_prefetch_reads_the_files
 ChangeLog                     acceptance/test_restore     test_study_becomes_what_it_was
 ChangeLogDays                 archive/test_housekeeping   test_old_records_of_change_are_forgotten_by_night
+LedgerDays                    delivery/test_ledger_days   test_history_is_kept_for_as_many_days_as_are_wanted
 NightlyStrTimeToMove          config/test_areas           test_the_time_of_the_nightly_move
 CACHEDeviceN                  archive/test_volumes        test_an_object_on_a_volume_is_read
 JUKEBOXDeviceN                archive/test_volumes        test_an_object_on_a_volume_is_read
@@ -109,6 +113,7 @@ LRUSort                       archive/maintenance/test_clean  test_lru_sort_name
 FileNameSyntax                archive/test_naming         test_fixed_syntaxes
 MaxFileNameLength             archive/test_naming         test_long_names_lose_leading_characters_below_their_root_folder
 RenameOnRewrite               archive/test_ingest_rewrites  test_object_moves_when_its_extension_changes_or_it_is_to_be_renamed
+DuplicateContent              acceptance/test_duplicates  test_of_different_contents_the_first_stays_and_the_others_are_put_aside
 IgnoreRewrite                 archive/test_ingest_rewrites  test_known_object_is_ignored_when_asked
 UIDPrefix                     archive/test_repair         test_generated_uids_are_valid_for_any_prefix
 MissingUIDs                   archive/test_repair         test_missing_uids_can_be_refused
@@ -197,6 +202,34 @@ LuaSeconds acceptance/test_lua test_limits_can_be_changed_while_the_server_runs
 
 # 10. Sections
 [scripts]/*                   config/test_converters      test_named_scripts_are_found_in_any_letter_case
+
+# Sections of nodes: comparisons and expected counts
+[node]/Reconcile              acceptance/test_reconcile   test_comparison_by_schedule_is_told_by_the_status
+[node]/ReconcileDays          delivery/test_reconcile_schedule test_nodes_are_compared_when_their_time_comes
+[node]/ReconcileSend          acceptance/test_reconcile   test_comparison_by_schedule_is_told_by_the_status
+[node]/ReconcileFetch         delivery/test_reconcile_schedule test_nodes_are_compared_when_their_time_comes
+[node]/Priority               archive/test_provenance     test_priority_that_is_set_for_the_sender_outranks_what_it_says
+[node]/ExpectCounts           acceptance/test_expected    test_complete_study_is_due_at_once_even_after_a_kill
+
+# Sections about nodes
+[node]/Associations           delivery/test_control       test_node_has_as_many_associations_as_it_says
+[node]/ObjectsPerAssociation  delivery/test_control       test_association_ends_after_as_many_objects_as_the_node_says
+[node]/ConnectTimeOut         delivery/test_control       test_connection_is_given_up_after_the_nodes_time
+[node]/ResponseTimeOut        delivery/test_failure_table test_answer_that_comes_too_late_is_a_failure
+[node]/Deadline               delivery/test_failure_table test_peer_that_trickles_is_cut_at_the_deadline
+[node]/TransferSyntaxes       delivery/test_control       test_syntaxes_are_proposed_and_chosen_in_the_nodes_order
+[node]/Window                 delivery/test_control       test_nothing_is_sent_outside_of_the_window_until_it_opens
+[node]/BulkWindow             delivery/test_control       test_bulk_waits_for_its_own_window_and_the_rest_does_not
+[node]/Bandwidth              delivery/test_control       test_bandwidth_is_shared_by_all_associations
+[node]/RetryFirst             delivery/test_control       test_node_has_its_own_pauses
+[node]/RetryMax               delivery/test_control       test_node_has_its_own_pauses
+[node]/RetryDelay             delivery/test_control       test_node_has_its_own_pauses
+[node]/FailHoldOff            delivery/test_control       test_node_has_its_own_pauses
+[node]/MaximumExportRetries   delivery/test_control       test_node_has_its_own_limit_of_tries
+[node]/Statuses               delivery/test_failure_table test_node_gives_statuses_another_meaning
+[node]/Fallback               delivery/test_control       test_what_is_not_taken_in_time_goes_to_the_fallback
+[node]/FallbackAfter          delivery/test_control       test_what_is_not_taken_in_time_goes_to_the_fallback
+[node]/Group                  delivery/test_control       test_each_study_of_a_group_goes_to_one_member
 """
 
 # The filters of all families are one mechanism; these show it at intake and at events.
@@ -272,7 +305,8 @@ def test_setting_without_effect_gives_its_notice(key: Key, tmp_path: Path) -> No
     name = "anything" if key.name == ANY_KEY else key.spelled(0 if key.is_family else None)
     name = name.replace("<X>", "DebugLog")
     head = "[sscscp]\nMicroPACS = sscscp\nExportConverters = 1\n"
-    text = f"{head}[{key.section}]\n{name} = {other_value(key)}\n"
+    section = "node DGATE" if key.section == NODE else key.section
+    text = f"{head}[{section}]\n{name} = {other_value(key)}\n"
 
     found = inspect(load(write(tmp_path, text)))
     # Of a section that nobody reads, its header is reported.
@@ -282,7 +316,7 @@ def test_setting_without_effect_gives_its_notice(key: Key, tmp_path: Path) -> No
     if key.reason and key.section == MAIN:
         assert any(key.reason in problem.message for problem in told)
         assert {problem.severity for problem in told} == {Severity.INFO}
-    elif key.section == MAIN:
+    elif key.section in (MAIN, NODE):
         assert any(key.missing in problem.message for problem in told)
 
 

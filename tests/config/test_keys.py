@@ -8,15 +8,16 @@ import pytest
 
 import dgate
 from dgate.config.key_table import REGISTRY
-from dgate.config.keys import ANY_KEY, MAIN, Key, KeyType, Mark
+from dgate.config.keys import ANY_KEY, MAIN, NODE, Key, KeyType, Mark
 from dgate.config.model import Settings
+from dgate.config.node_settings import NodeSettings
 
 # Every key that the compatibility reference names, one of each family.
 REFERENCE = (Path(__file__).parent.parent / "data" / "reference-keys.txt").read_text().split()
 OWN = """Durability WebPort WebBind TLSPort HL7Port MaxAssociations AllowUnknown AllowSystemCommands
-    ScriptErrors LuaUnrestricted CodecThreads ChangeLog ChangeLogDays StatusCodes MissingUIDs
+    ScriptErrors LuaUnrestricted CodecThreads ChangeLog ChangeLogDays LedgerDays StatusCodes MissingUIDs
     V2Content MatchCase UnknownSOPClasses ScriptFolders RetryFirst RetryMax
-    SystemTimeout"""
+    SystemTimeout DiskReserve InodeReserve DiskWarningDays DuplicateContent"""
 KEYS = [pytest.param(key, id=f"{key.section}-{key.name}") for key in REGISTRY]
 
 
@@ -44,8 +45,16 @@ def test_row_is_complete(key: Key) -> None:
 
 def test_each_setting_is_fed_by_a_key_and_each_key_feeds_a_setting() -> None:
     fields = {field.name for field in dataclasses.fields(Settings)}
+    others = {"ini_path", "base_folder", "peers"}
 
-    assert {key.feeds for key in REGISTRY if key.feeds} == fields - {"ini_path", "base_folder"}
+    fed = {key.feeds for key in REGISTRY if key.feeds and key.section != NODE}
+    assert fed == fields - others
+
+
+def test_each_setting_of_a_node_is_fed_by_one_key() -> None:
+    fields = [field.name for field in dataclasses.fields(NodeSettings)]
+
+    assert sorted(key.feeds for key in REGISTRY if key.section == NODE) == sorted(fields)
 
 
 # Settings that the configuration itself puts to use.

@@ -89,7 +89,8 @@ def test_lines_above_the_first_header_are_reported(tmp_path: Path) -> None:
         ("[site2]\nMyACRNema = B\nTCPPort = 1\n", Severity.INFO, "profile that is not selected"),
         ("[script]\na = nop\n", Severity.WARNING, "[script] is not known"),
         ("[node CT1]\nTLS = 1\n", Severity.WARNING, "[node CT1] names a node"),
-        ("[node DGATE]\nTLS = 1\n", Severity.WARNING, "[node DGATE] has no effect"),
+        ("[node]\nTLS = 1\n", Severity.WARNING, "[node] names no node"),
+        ("[node CT*]\nWindow = 1:00-2:00\n", Severity.WARNING, "[node CT*] names a node"),
     ],
 )
 def test_other_section_is_reported_once(

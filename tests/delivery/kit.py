@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from dgate.archive.records import DebtDraft, DebtKind, InstanceRef
+from dgate.config.settings import Engine
 from dgate.delivery.desk import Desk
 from dgate.delivery.ledger import Ledger
 from dgate.delivery.records import Debt, Settlement, State
@@ -126,7 +127,8 @@ class ServersClock(StillClock):
         self._database = database
         server.administer("CREATE TABLE still_clock (at double precision)", database)
         server.administer(f"INSERT INTO still_clock VALUES ({now})", database)
-        server.administer(f"GRANT SELECT ON still_clock TO {USER}", database)
+        account = f"{USER}@'127.0.0.1'" if server.engine is Engine.MYSQL else USER
+        server.administer(f"GRANT SELECT ON still_clock TO {account}", database)
 
     @property
     def time(self) -> float:  # type: ignore[override]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from dgate.delivery.commands import QueueAccess, RemoteDesk, queue_commands
-from dgate.delivery.records import Selection, State
+from dgate.delivery.records import Order, Selection, State
 from dgate.errors import DgateError
 from dgate.ops.control import ControlClient, ControlServer
 from tests.delivery.kit import Books, draft, open_books
@@ -122,6 +122,13 @@ def test_dispatcher_hears_only_of_what_it_may_try_now(tmp_path: Path) -> None:
         ("queue.hold", {"selection": {"ids": ["x"]}}),
         ("queue.hold", {"selection": {"states": ["no such state"]}}),
         ("queue.hold", {"selection": None}),
+        ("queue.hold", {"selection": {}, "order": {"when": 1}}),
+        ("queue.hold", {"selection": {}, "order": {"who": 1}}),
+        ("queue.hold", {"selection": {"study": 1}}),
+        ("queue.hold", {"selection": {"since": "x"}}),
+        ("ledger.find", {"selection": {"nothing": 1}}),
+        ("ledger.find", {"selection": {}, "limit": "x"}),
+        ("ledger.lives", {}),
         ("queue.reroute", {"selection": {}}),
     ],
 )
@@ -132,3 +139,29 @@ def test_arguments_of_the_wrong_kind_are_the_callers_error(
     with pytest.raises(DgateError, match="cannot be understood"):
         queue_commands(books.desk, lambda _: None)[name](arguments)
     books.archive.close()
+
+
+def test_the_ledger_is_searched_here_and_through_the_socket(counter: Counter) -> None:
+    counter.access.reroute(Selection(destination="OTHER"), "SINK", Order("anna", "moved"))
+
+    lives = list(counter.access.find(Selection(destination="SINK"), 2, newest_first=True))
+
+    assert [life.entry.id for life in lives] == [3, 2]
+    [decision] = lives[0].decisions
+    assert (decision.who, decision.why, decision.destination) == ("anna", "moved", "OTHER")
+    assert counter.access.lives("3") == lives[:1]
+    assert list(counter.access.find(Selection(accession="A1"))) == []
+    with pytest.raises(DgateError, match=r"1\.9\.9"):
+        counter.access.lives("1.9.9")
+
+
+def test_a_long_search_comes_through_the_socket_whole(counter: Counter) -> None:
+    counter.books.owe(*[draft()] * 450)
+
+    assert len(list(counter.access.find(Selection()))) == 453
+
+
+def test_reasons_go_through_the_socket(counter: Counter) -> None:
+    counter.access.cancel(Selection(ids=(1,)), Order("anna", "sent by hand"))
+
+    assert counter.access.show(1).why == "sent by hand"

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from dgate.archive.records import DebtKind
-from dgate.delivery import worker as worker_module
+from dgate.delivery import outcomes as outcomes_module
 from dgate.errors import Deferred
 from dgate.rules.effects import Forward
 from tests.delivery.kit import Books, draft, ref
@@ -93,7 +93,7 @@ def test_other_debts_of_the_lane_go_on(books: Books, tmp_path: Path) -> None:
 def test_what_a_lane_remembers_is_bounded(
     books: Books, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker_module, "MOST_DEFERRALS", 2)
+    monkeypatch.setattr(outcomes_module, "MOST_DEFERRALS", 2)
     shop = Workshop(books, tmp_path)
     owe(shop, 5)
     shop.expansions = defer

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from dgate.archive.records import DebtKind
-from dgate.delivery.records import Changed, Count, Selection, Settlement, State
+from dgate.delivery.records import Changed, Count, Order, Selection, Settlement, State
 from dgate.errors import DgateError
 from tests.archive.database_kit import ENGINES
 from tests.delivery.kit import Books, done, draft, open_on, ref
@@ -204,3 +205,93 @@ def test_selection_and_result_survive_json() -> None:
     assert Selection.of(selection.as_dict()) == selection
     assert Selection.of(EVERYTHING.as_dict()) == EVERYTHING
     assert Changed.of(changed.as_dict()) == changed
+
+
+def decisions(books: Books) -> list[tuple[object, ...]]:
+    columns = "debt, at, decision, who, why, destination"
+    return books.archive.rows(f"SELECT {columns} FROM dgate_decisions ORDER BY id")
+
+
+def test_what_operators_do_is_written_down(mixed: Books) -> None:
+    order = Order("anna", "moved to the new archive")
+
+    mixed.desk.reroute(numbers(2), "OTHER", order)
+    mixed.desk.cancel(numbers(2), Order("root"))
+
+    assert decisions(mixed)[1:] == [
+        (2, 1000.0, "reroute", "anna", "moved to the new archive", "SINK"),
+        (2, 1000.0, "cancel", "root", "", "OTHER"),
+    ]
+    entry = mixed.desk.show(2)
+    assert (entry.why, entry.origin, entry.destination) == (order.why, "SINK", "OTHER")
+
+
+def test_a_reroute_keeps_where_the_rule_wanted_it(mixed: Books) -> None:
+    mixed.desk.reroute(numbers(5), "SECOND")
+    mixed.desk.reroute(numbers(5), "THIRD")
+
+    entry = mixed.desk.show(5)
+    assert (entry.destination, entry.origin) == ("THIRD", "SINK")
+
+
+def test_nothing_is_written_down_of_what_was_left_alone(mixed: Books) -> None:
+    mixed.desk.retry(numbers(1, 4, 99))
+
+    assert [row[2] for row in decisions(mixed)] == ["hold"]
+
+
+def test_reasons_of_operators_are_kept_on_one_line(mixed: Books) -> None:
+    mixed.desk.cancel(numbers(2), Order("x" * 100, "two\nlines\0" + "y" * 5000))
+
+    [life] = mixed.desk.lives("2")
+    assert life.decisions[-1].who == "x" * 64
+    assert life.entry.why.startswith("two linesyyy")
+    assert len(life.entry.why) == 1000
+
+
+def test_filters_choose_what_is_changed(books: Books) -> None:
+    for number, study in enumerate(("1.5", "1.6", "1.5"), start=1):
+        books.owe(to=ref(number, study=study))
+        books.clock.time += 100
+
+    assert books.desk.hold(Selection(study="1.5", since=1100.0)) == Changed(1)
+    assert books.states() == ["queued", "queued", "held"]
+    assert books.desk.cancel(Selection(study="1.5")) == Changed(2)
+    assert books.desk.retry(Selection(study="1.7")) == Changed(0)
+
+
+def test_a_filter_by_state_changes_no_other_state(mixed: Books) -> None:
+    assert mixed.desk.cancel(Selection(states=(State.STUCK, State.DONE))) == Changed(1)
+    assert mixed.states() == ["done", "cancelled", "held", "leased", "queued"]
+
+
+def test_many_debts_are_changed_in_small_transactions(
+    books: Books, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    books.owe(*[draft()] * 1201)
+    sizes: list[int] = []
+    real = books.archive.writer.transact
+
+    def counting(work: Any) -> Any:
+        def run(transaction: Any) -> Any:
+            result = work(transaction)
+            sizes.append(len(result[0]))
+            return result
+
+        return real(run)
+
+    monkeypatch.setattr(books.archive.writer, "transact", counting)
+
+    assert books.desk.retry(Selection()) == Changed(1201)
+
+    assert sizes == [500, 500, 201]
+
+
+def test_what_waits_for_a_commitment_can_be_given_up(books: Books) -> None:
+    books.owe()
+    [debt] = books.claim()
+    books.settle(Settlement(debt, State.COMMITTING, 0))
+
+    assert books.desk.retry(numbers(1)).skipped == ((1, "it is committing"),)
+    assert books.desk.cancel(numbers(1)) == Changed(1)
+    assert books.desk.show(1).state == "cancelled"

@@ -390,7 +390,7 @@ def test_old_history_is_forgotten_at_start(floor: Floor, caplog: pytest.LogCaptu
 def test_claims_of_a_worker_that_died_are_taken_up_by_another(
     floor: Floor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dgate.delivery.worker.fate_of_status", lambda status: 1 // 0)
+    monkeypatch.setattr("dgate.delivery.outcomes.fate_of_status", lambda *status: 1 // 0)
     floor.owe("SINK")
     floor.dispatcher.start()
     _await(lambda: [lane.working for lane in floor.dispatcher.status()] == [False])

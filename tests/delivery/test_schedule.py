@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dgate.config.node_settings import NodeSettings, NodeTable
 from dgate.config.settings import default_settings
 from dgate.delivery.schedule import RetryPolicy
 
@@ -78,3 +79,28 @@ def test_policy_is_taken_from_the_settings(tmp_path: Path) -> None:
 
     assert RetryPolicy.of(settings) == RetryPolicy(0.1, 0.2, 1.0, 2.0, 3)
     assert RetryPolicy.of(default_settings(tmp_path)) == RetryPolicy()
+
+
+@pytest.mark.parametrize(
+    ("node", "expected"),
+    [
+        ({}, RetryPolicy(fixed_s=100.0)),
+        ({"retry_first_s": 2.0}, RetryPolicy(first_s=2.0)),
+        ({"retry_max_s": 30.0}, RetryPolicy(longest_s=30.0)),
+        ({"retry_delay_s": 7.0}, RetryPolicy(fixed_s=7.0)),
+        ({"fail_hold_off_s": 9.0}, RetryPolicy(fixed_s=100.0, hold_off_s=9.0)),
+        ({"maximum_export_retries": 3}, RetryPolicy(fixed_s=100.0, most_tries=3)),
+        ({"maximum_export_retries": 0}, RetryPolicy(fixed_s=100.0)),
+    ],
+)
+def test_node_changes_what_it_names(node: dict[str, float], expected: RetryPolicy) -> None:
+    general = RetryPolicy(fixed_s=100.0)
+
+    assert general.for_node(NodeSettings(**node)) == expected  # type: ignore[arg-type]
+
+
+def test_longest_pause_is_that_of_any_node(tmp_path: Path) -> None:
+    peers = NodeTable({"sink": NodeSettings(retry_delay_s=5000.0)})
+
+    assert RetryPolicy.longest_of(default_settings(tmp_path)) == 600.0
+    assert RetryPolicy.longest_of(default_settings(tmp_path, peers=peers)) == 5000.0

@@ -271,7 +271,8 @@ def test_class_refused_in_the_objects_syntax_says_so(
     with provider(transfer=frozenset({IMPLICIT_LE})) as peer:
         sender = sender_to(peer, store, code="ub")
         sender.send(store.add(1))
-        monkeypatch.setattr(module, "can_convert", lambda source, target: source == target)
+        same = "dgate.delivery.proposals.can_convert"
+        monkeypatch.setattr(same, lambda source, target: source == target)
         with pytest.raises(NoContext, match="but not from Explicit VR Big Endian"):
             sender.send(store.add(2, syntax=EXPLICIT_BE))
         sender.close()

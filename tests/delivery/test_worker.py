@@ -525,7 +525,7 @@ def test_worker_that_dies_leaves_its_claims_to_the_next_one(
     shop: Workshop, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     owe(shop, 2)
-    monkeypatch.setattr("dgate.delivery.worker.fate_of_status", lambda status: 1 // 0)
+    monkeypatch.setattr("dgate.delivery.outcomes.fate_of_status", lambda *status: 1 // 0)
     lane = shop.work()
     assert shop.books.states() == ["leased", "leased"]
     assert lane.paused_until > shop.books.clock.time
@@ -542,7 +542,7 @@ def test_object_that_arrived_is_not_sent_again_by_the_next_worker_of_a_dead_ones
 ) -> None:
     owe(shop, 2)
     statuses = iter([Fate.DONE])
-    monkeypatch.setattr("dgate.delivery.worker.fate_of_status", lambda status: next(statuses))
+    monkeypatch.setattr("dgate.delivery.outcomes.fate_of_status", lambda *status: next(statuses))
     lane = shop.work()
     assert shop.sent() == ["1.2.3.1", "1.2.3.2"]
     monkeypatch.undo()

@@ -38,6 +38,12 @@ class TwinSender:
         self.on_cut: Callable[[], None] = lambda: None
         self._journal = journal
 
+    def join(self, line: Any) -> None:
+        """Have no use for what is shared."""
+
+    def leave(self) -> None:
+        """Have no use for what is shared."""
+
     def go_on_as(self, fresh: TwinSender) -> bool:
         """Stay where the address is the same."""
         return self.destination == fresh.destination

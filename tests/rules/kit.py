@@ -58,6 +58,9 @@ class FakeRegister:
         new = proposal or f"1.2.3.7.{len(self.rows) + 1}"
         return self.rows.setdefault((old, stage), (new, kind))[0]
 
+    def forget(self) -> None:
+        """Nothing is remembered beside the rows."""
+
     def forward_all(self, olds: Mapping[str, str], stage: str = "") -> dict[str, str]:
         return {old: self.forward(old, stage, kind) for old, kind in olds.items()}
 
@@ -80,6 +83,8 @@ class FakeFiles:
         """New values by the letter of the file and the old value in lower case."""
 
     def place(self, name: str) -> Path:
+        if not name.strip() or "\0" in name:
+            raise RuleError("the name of a file is empty or contains a NUL character")
         place = Path(os.path.normpath(Path("/base") / name))
         if not place.is_relative_to("/base") and not place.is_relative_to("/data"):
             raise RuleError(f"{name} leads out of the folders that rules may use")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -117,6 +118,16 @@ def test_what_is_no_file_name_is_an_error(files: ConfinedFiles, name: str) -> No
         files.write(name, b"x")
     with pytest.raises(RuleError):
         files.write(name, b"x", append=True)
+    (files.place("there")).write_bytes(b"x")
+    if name != ".":
+        with pytest.raises(RuleError):
+            files.copy("there", name)
+    for use in (files.remove, lambda name: files.copy(name, "there"), files.to_write):
+        with suppress(RuleError):
+            # What is no file may be there as a folder, or be absent.
+            use(name)
+    with suppress(RuleError):
+        files.rename(name, "x")
     with pytest.raises(RuleError):
         files.read(name)
 

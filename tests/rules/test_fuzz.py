@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,9 +15,10 @@ from dgate.rules.compile import Library, compile_line
 from dgate.rules.grammar import parse_line
 from dgate.rules.run import Run
 from dgate.rules.syntax import EXPORT, IMPORT, Dialect, Family, Text
-from tests.rules import fuzzing, kit
+from tests.rules import fuzzing, kit, wholepath
 
 PER_SEED = 12_500
+WHOLE_WAY = 60
 DIALECTS = (IMPORT, EXPORT, IMPORT, Dialect(Family.EXPORT, "Export", programs=True))
 RUN_EVERY = 25
 
@@ -50,6 +52,22 @@ def test_generated_lines_do_no_harm(seed: int, caplog: pytest.LogCaptureFixture)
     for number, text in enumerate(fuzzing.lines(seed, PER_SEED)):
         try:
             attempt(text, DIALECTS[number % 4], library, run=number % RUN_EVERY == 0)
+        except Exception as exc:
+            pytest.fail(f"seed {seed}, line {number}: {exc!r} for {text!r}")
+
+
+@pytest.mark.parametrize("seed", range(100, 104))
+def test_generated_lines_go_their_whole_way(
+    seed: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As converters of every kind, over odd objects, with real files."""
+    caplog.set_level(logging.CRITICAL, "dgate")
+    site = wholepath.Site(tmp_path / "site")
+    subjects = wholepath.objects()
+    for number, text in enumerate(fuzzing.lines(seed, WHOLE_WAY)):
+        subject = subjects[number % len(subjects)]
+        try:
+            wholepath.run_everywhere(text, site, subject, lenient=number % 2 == 0)
         except Exception as exc:
             pytest.fail(f"seed {seed}, line {number}: {exc!r} for {text!r}")
 

@@ -225,3 +225,24 @@ def test_rule_of_section_lua_is_one_statement(tmp_path: Path) -> None:
     assert (first.fires, third.fires) == (True, False)
     assert third.reason == "ImportConverter1 ended the rules for this object"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["acrnema.map", "dicom.ini"]
+
+
+def test_name_of_a_file_is_the_one_that_lua_makes(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    rules = (
+        "FileNameSyntax = lua:Data.Modality .. '/' .. Association.Calling .. '/x.dcm'\n"
+        'ImportConverter0 = set PatientComments to "%f"'
+    )
+    changes = traced(tmp_path, rules).changes
+
+    assert [change.after for change in changes] == [str(tmp_path / "data" / "CT/CT1/x.dcm")]
+
+
+def test_name_of_a_file_is_the_default_where_lua_makes_none(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    rules = 'FileNameSyntax = lua:nosuch()\nImportConverter0 = set PatientComments to "%f"'
+
+    (change,) = traced(tmp_path, rules).changes
+
+    assert str(change.after).startswith(str(tmp_path / "data"))
+    assert str(change.after).endswith(".dcm")

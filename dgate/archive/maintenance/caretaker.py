@@ -29,7 +29,8 @@ from dgate.archive.maintenance.relocate import Relocator
 from dgate.archive.maintenance.removals import Removals
 from dgate.archive.maintenance.restore import Restorer
 from dgate.archive.maintenance.stored_rules import StoredRules
-from dgate.archive.naming import Naming
+from dgate.archive.maintenance.uncommitted import Uncommitted
+from dgate.archive.naming import EvaluateName, Naming
 from dgate.archive.writer import Writer
 from dgate.clock import Clock
 from dgate.config.settings import Configuration, Durability, Settings
@@ -65,8 +66,10 @@ class Caretaker:
         clock: Clock,
         wake: Callable[[], None],
         rules: StoredRules | None = None,
+        name: EvaluateName | None = None,
     ) -> Self:
-        """Put the tools together; `rules` see objects that move or are merged.
+        """Put the tools together; `rules` see objects that move or are merged, `name` makes the
+        names of a `lua:` FileNameSyntax.
 
         Raises:
             DgateError: no index is kept.
@@ -79,38 +82,16 @@ class Caretaker:
         )
         relocator = Relocator(writer, removals, traffic.names, traffic.turns)
         journal = Journal(settings.base_folder / "dgate" / JOURNAL_NAME, clock)
-        deleter = Deleter(holdings, removals, writer, devices, journal, clock)
+        uncommitted = Uncommitted(database, settings.peers)
+        deleter = Deleter(holdings, removals, writer, devices, journal, clock, uncommitted)
         lru = Lru(database, schema, settings.lru_sort)
         uids = UidGenerator(settings.uid_prefix, clock)
-        naming = Naming(settings, clock)
+        naming = Naming(settings, clock, name)
         changes = ChangeLog(database)
-        mover = Mover(
-            database,
-            schema,
-            index,
-            writer,
-            holdings,
-            relocator,
-            devices,
-            Recaster(settings, index, exporter, naming, rules),
-            clock,
-            wake,
-            changes,
-        )
+        recaster = Recaster(settings, index, exporter, naming, rules)
+        stored = (holdings, relocator, devices)
         corrector = Corrector(
-            settings,
-            database,
-            index,
-            holdings,
-            relocator,
-            devices,
-            naming,
-            uids,
-            journal,
-            clock,
-            wake,
-            changes,
-            rules,
+            settings, database, index, *stored, naming, uids, journal, clock, wake, changes, rules
         )
         return cls(
             settings,
@@ -119,7 +100,7 @@ class Caretaker:
             lru,
             deleter,
             Cleaner(lru, holdings, deleter, devices, clock),
-            mover,
+            Mover(database, schema, index, writer, *stored, recaster, clock, wake, changes),
             Planner(holdings, corrector, uids),
             corrector,
             Restorer(holdings, corrector, exporter, changes, writer, clock),

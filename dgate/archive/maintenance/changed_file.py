@@ -22,7 +22,7 @@ _SOP_CLASS = 0x00080016
 def table_of(ref: InstanceRef, reader: Reader, meta: FileMeta) -> ElementTable:
     """Return the elements of an open file; raises StoreError when it cannot be read."""
     try:
-        return ElementTable(reader.view()[meta.data_offset :], meta.syntax)
+        return ElementTable(reader.data(meta.data_offset), meta.syntax)
     except OSError as exc:
         raise unreadable(ref, exc) from exc
 

@@ -237,6 +237,8 @@ class Cleaner:
         """Return why a patient with these objects has to stay; empty when nothing speaks for it."""
         if extent.owed:
             return f"{extent.owed} deliveries are still open"
+        if extent.uncommitted:
+            return f"{extent.uncommitted} objects are not committed to (CommitBeforeDelete)"
         if self._holdings.newest(refs) > self._clock.now() - RECENT_S:
             return "an object was stored within the last hour"
         if extent.unreachable:

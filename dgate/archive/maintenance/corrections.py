@@ -11,9 +11,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from dgate.archive.levels import PATIENT_NAME, Level
+from dgate.archive.maintenance.correction import Correction
 from dgate.archive.maintenance.delete import check_key
 from dgate.archive.maintenance.holdings import Holdings
-from dgate.archive.maintenance.identity import Correction, Corrector
+from dgate.archive.maintenance.identity import Corrector
 from dgate.archive.records import InstanceRef
 from dgate.config.layout import ACCESSION_NUMBER, PATIENT_ID
 from dgate.dicom.uids import UidGenerator, is_uid

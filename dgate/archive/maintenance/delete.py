@@ -18,6 +18,7 @@ from dgate.archive.levels import Level
 from dgate.archive.maintenance.holdings import Holdings, by_study
 from dgate.archive.maintenance.journal import Journal
 from dgate.archive.maintenance.removals import Removal, Removals
+from dgate.archive.maintenance.uncommitted import Uncommitted
 from dgate.archive.records import InstanceRef
 from dgate.archive.writer import Transaction, Writer
 from dgate.clock import Clock
@@ -40,6 +41,10 @@ class StillArriving(DgateError):
     """An object was stored after the time that was given."""
 
 
+class NotThere(DgateError):
+    """There is no such patient, study, series or object."""
+
+
 @dataclass(frozen=True, slots=True)
 class Extent:
     """How much an entity is."""
@@ -56,6 +61,8 @@ class Extent:
     """Objects on devices that are not configured, or are only read."""
     missing: int = 0
     """Objects whose files are not there."""
+    uncommitted: int = 0
+    """Objects that a node with `CommitBeforeDelete` has taken and not committed to."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return the numbers by name, for JSON."""
@@ -85,7 +92,9 @@ class Deleter:
         devices: Devices,
         journal: Journal,
         clock: Clock,
+        uncommitted: Uncommitted,
     ) -> None:
+        self._uncommitted = uncommitted
         self._holdings = holdings
         self._removals = removals
         self._writer = writer
@@ -97,12 +106,13 @@ class Deleter:
         """Return the objects of an entity.
 
         Raises:
-            DgateError: the key cannot be one, or nothing has it.
+            NotThere: nothing has the key.
+            DgateError: it cannot be one.
         """
         check_key(level, key)
         refs = self._holdings.select(level, key)
         if not refs and not self._holdings.knows(level, key):
-            raise DgateError(
+            raise NotThere(
                 f"there is no {level.value.lower()} {key[:80]!r}",
                 remedy="the whole key is needed, and letter case counts; see `dgate find`",
             )
@@ -128,6 +138,7 @@ class Deleter:
             self._holdings.owed_now(level, key, refs),
             unreachable,
             missing,
+            self._uncommitted.count(refs),
         )
 
     def delete(
@@ -156,7 +167,8 @@ class Deleter:
         refs = self.find(level, key)
         if not even_owed:
             # All of it before any of it; each study asks once more in its own transaction.
-            _refuse(self._holdings.owed_now(level, key, refs), f"this {level.value.lower()}")
+            what = f"this {level.value.lower()}"
+            _refuse(self._holdings.owed_now(level, key, refs), self._uncommitted.count(refs), what)
         for study in by_study(refs):
             with self._written_down(study, who, why) as result:
                 taken, notes = self._take_out(study, level, key, even_owed, older_than)
@@ -188,10 +200,12 @@ class Deleter:
         scope = (Level.STUDY, refs[0].study) if level is Level.PATIENT else (level, key)
 
         def work(transaction: Transaction) -> tuple[list[InstanceRef], list[Removal]]:
-            owed = 0 if even_owed else holdings.owed(transaction, *scope)
-            _refuse(owed, f"study {refs[0].study}")
             # Once more inside: what arrived meanwhile in the study goes too.
             present = holdings.select(*scope, transaction)
+            if not even_owed:
+                owed = holdings.owed(transaction, *scope)
+                uncommitted = self._uncommitted.count(present, transaction)
+                _refuse(owed, uncommitted, f"study {refs[0].study}")
             if older_than is not None and holdings.newest(present, transaction) > older_than:
                 raise StillArriving("an object has just been stored")
             taken = holdings.take_out(transaction, present)
@@ -222,7 +236,13 @@ class Deleter:
         )
 
 
-def _refuse(owed: int, what: str) -> None:
+def _refuse(owed: int, uncommitted: int, what: str) -> None:
+    if uncommitted:
+        raise StillOwed(
+            f"{uncommitted} objects of {what} are delivered to a node that has not committed to "
+            "them (CommitBeforeDelete)",
+            remedy="send them again to a node with Commit = yes, or use --even-owed",
+        )
     if owed:
         raise StillOwed(
             f"{owed} deliveries of {what} are still open",

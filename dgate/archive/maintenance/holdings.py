@@ -13,6 +13,7 @@ from operator import attrgetter
 
 from dgate.archive.connection import Connection, Row
 from dgate.archive.database import Database
+from dgate.archive.debttable import FORGET_SENT, OPEN_SQL
 from dgate.archive.index import Index
 from dgate.archive.jobs import reference
 from dgate.archive.levels import Level, Schema
@@ -27,7 +28,7 @@ from dgate.errors import DgateError
 
 log = logging.getLogger(__name__)
 
-OPEN = "state IN ('queued', 'leased', 'held', 'stuck')"
+OPEN = OPEN_SQL
 """Literal states, or the partial index could not serve."""
 # A request that deletes, merges or reads ahead owes nobody anything, nor does a script at work,
 # which may want to delete what it has worked on.
@@ -36,7 +37,7 @@ _NOT_OWED = (
     "OR (destination = 'delayed process' AND state = 'leased')"
 )
 _OWED = (
-    f"SELECT COUNT(*) FROM dgate_debts WHERE {OPEN} AND kind <> 'mirror' AND NOT ({_NOT_OWED}) AND "
+    f"SELECT COUNT(*) FROM dgate_debts WHERE {OPEN} AND kind NOT IN ('mirror', 'commit', 'report') AND NOT ({_NOT_OWED}) AND "
 )
 _END = (
     "UPDATE dgate_debts SET state = 'cancelled', finished = ?, last_error = ?, owner = NULL, "
@@ -184,6 +185,8 @@ class Holdings:
             parents[series] = None
         if taken:
             self._index.forget(transaction)
+            sent = [(ref.sop_instance,) for ref in taken]
+            transaction.executemany(self._database.sql(FORGET_SENT), sent)
             self._remove_empty(transaction, parents)
         return taken
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
 from typing import Any
 
 from dgate.archive.changes import ChangeLog, ChangeRecord, record_of
@@ -22,7 +21,9 @@ from dgate.archive.incoming import check_identity
 from dgate.archive.index import Index
 from dgate.archive.levels import Level
 from dgate.archive.maintenance.changed_file import changed_parts, replace_uids, table_of, unreadable
+from dgate.archive.maintenance.correction import Corrected, Correction
 from dgate.archive.maintenance.delete import StillOwed
+from dgate.archive.maintenance.following import Followers
 from dgate.archive.maintenance.holdings import Holdings
 from dgate.archive.maintenance.journal import Journal
 from dgate.archive.maintenance.relocate import Relocation, Relocator
@@ -41,7 +42,6 @@ from dgate.dicom.part10 import FileMeta, read_meta
 from dgate.dicom.table import ElementTable
 from dgate.dicom.uids import UidGenerator, transfer_syntax
 from dgate.errors import Missing, OutOfSpace, Refused, StoreError
-from dgate.rules.events import Event
 
 log = logging.getLogger(__name__)
 
@@ -53,40 +53,6 @@ _REGISTER = (
     "INSERT INTO UIDMODS (MODTime, OldUID, MODType, NewUID, Stage, Annotation) "
     "VALUES (?, ?, ?, ?, ?, ?)"
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Correction:
-    """What changes in the objects of one study."""
-
-    study: str
-    texts: Mapping[int, str] = field(default_factory=dict)
-    """Elements to set, by tag."""
-    series: frozenset[str] | None = None
-    """Only the objects of these series; None = all."""
-    into: str = ""
-    """The Study Instance UID that they get; empty = theirs."""
-    into_series: str = ""
-    """The Series Instance UID that they get; empty = theirs. Only with `series`."""
-    new_uids: bool = False
-    """Study, series and objects get new UIDs, which are registered in UIDMODS."""
-    event: Event | None = None
-    """The converter that sees each object when all this is done to it."""
-    alter: Callable[[ElementTable, InstanceRef], bool] | None = None
-    """Changes an object in a way of its own; False leaves it out."""
-
-
-@dataclass(frozen=True, slots=True)
-class Corrected:
-    """How far a correction is."""
-
-    study: str
-    objects: int
-    """Objects corrected so far."""
-    committed: bool = False
-    """The study is complete."""
-    left_out: tuple[str, ...] = ()
-    """Objects that a converter wanted left as they are."""
 
 
 class _Changed(Exception):
@@ -133,6 +99,7 @@ class Corrector:
         self._clock = clock
         self._wake = wake
         self._rules = rules
+        self._followers = Followers(database, index, holdings)
 
     def objects(self, correction: Correction) -> list[InstanceRef]:
         """Return the objects that a correction changes."""
@@ -169,7 +136,7 @@ class Corrector:
             staying: set[str] = set()
             for _ in range(_ATTEMPTS):
                 try:
-                    yield from self._attempt(correction, refs, staying, even_owed, result)
+                    yield from self._attempt(correction, refs, staying, even_owed, why, result)
                 except _LeftOut as exc:
                     staying = exc.sop_instances
                     continue
@@ -199,6 +166,7 @@ class Corrector:
         refs: list[InstanceRef],
         staying: set[str],
         even_owed: bool,
+        why: str,
         result: dict[str, Any],
     ) -> Iterator[Corrected]:
         """Correct the study once; `staying` are the objects that are known to be left out."""
@@ -212,7 +180,7 @@ class Corrector:
             try:
                 self._check_room(refs)
                 for ref in refs:
-                    done = self._stage(ref, correction, mapping)
+                    done = self._stage(ref, correction, mapping, why)
                     if done is None:
                         left_out.append(ref)
                     else:
@@ -276,13 +244,14 @@ class Corrector:
                 )
 
     def _stage(
-        self, ref: InstanceRef, correction: Correction, mapping: Mapping[str, str]
+        self, ref: InstanceRef, correction: Correction, mapping: Mapping[str, str], why: str
     ) -> tuple[Relocation, Entry, list[ChangeRecord]] | None:
-        """Write a corrected object, with what the converter changed; None when it is left out."""
+        """Write a corrected object, with its record of change; None when it is left out."""
         device = self._device(ref)
         reader, meta = self._open(ref)
         try:
             table = table_of(ref, reader, meta)
+            original, record = table.snapshot(), None
             if correction.alter is not None and not correction.alter(table, ref):
                 return None
             for tag, text in correction.texts.items():
@@ -291,11 +260,10 @@ class Corrector:
                 table.set_text(STUDY_UID, correction.into)
             if mapping:
                 replace_uids(table, mapping)
-            original, record = table.snapshot(), None
             if not self._is_wanted(ref, correction, table, device):
                 return None
-            if self._settings.change_log and correction.event is not None:
-                record = record_of(original, table, [f"{correction.event.value}Converter0"])
+            if self._settings.change_log and not correction.takes_back:
+                record = record_of(original, table, self._causes(correction, why))
             entry = self._index.entry(table, repair(table, self._settings))
             self._check_entry(entry, correction)
             parts = changed_parts(reader, meta, table, same=entry.sop_instance == ref.sop_instance)
@@ -309,6 +277,12 @@ class Corrector:
         finally:
             reader.close()
         return relocation, entry, [] if record is None else [record]
+
+    def _causes(self, correction: Correction, why: str) -> list[str]:
+        """Return what the record of change names: the correction, and the converter that saw it."""
+        event = correction.event
+        ruled = event is not None and self._rules is not None and self._rules.has(event)
+        return [why, f"{event.value}Converter0"] if event is not None and ruled else [why]
 
     def _is_wanted(
         self, ref: InstanceRef, correction: Correction, table: ElementTable, device: Device
@@ -397,15 +371,20 @@ class Corrector:
                 remedy="wait for them, cancel them (`dgate queue`), or use --even-owed",
             )
         holdings.take_out(transaction, refs)
+        moved = []
         for each, entry in entries.items():
             device = each.device.name
             index.enter(transaction, entry, device, each.name, None, now)
             ref = holdings.follow(transaction, each.ref, entry, device, each.name)
+            moved.append((each.ref, ref))
             debts = mirror_debts(self._devices, device)
             if debts:
                 index.add_debts(transaction, ref, debts, now)
+        self._followers.follow(transaction, moved, now)
         for record in records:
             self._changes.add(record, transaction, now)
+        if correction.also is not None:
+            correction.also(transaction, refs)
         if correction.new_uids:
             self._register(transaction, refs, correction, mapping, now)
 

@@ -19,6 +19,7 @@ from dgate.archive.files import Part
 from dgate.archive.incoming import check_arrived, whole_data
 from dgate.archive.index import Index
 from dgate.archive.levels import Level, Schema
+from dgate.archive.maintenance.following import Followers
 from dgate.archive.maintenance.holdings import Holdings
 from dgate.archive.maintenance.recast import Recaster
 from dgate.archive.maintenance.relocate import Relocation, Relocator, whole_file
@@ -110,6 +111,7 @@ class Mover:
         self._database = database
         self._index = index
         self._writer = writer
+        self._followers = Followers(database, index, holdings)
         self._holdings = holdings
         self._relocator = relocator
         self._devices = devices
@@ -360,6 +362,7 @@ class Mover:
             held.append((each, entry, _identity(entry) == _identity(found)))
         # All of them before any of them: as long as one is left, the study has its old patient.
         holdings.take_out(transaction, [each.ref for each, _, is_same in held if not is_same])
+        moved = []
         for each, entry, is_same in held:
             device = each.device.name
             stored = index.stored(transaction, entry) if is_same else None
@@ -368,9 +371,11 @@ class Mover:
             if each in records:
                 self._changes.add(records[each], transaction, now)
             place = holdings.follow(transaction, each.ref, entry, device, each.name)
+            moved.append((each.ref, place))
             debts = mirror_debts(self._devices, device)
             if debts:
                 index.add_debts(transaction, place, debts, now)
+        self._followers.follow(transaction, moved, now)
         return [each for each, _, _ in held], taken
 
     def _enter_renamed(

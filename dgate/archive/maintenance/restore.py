@@ -6,16 +6,17 @@ Objects of one study are restored together in one transaction, as other correcti
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from dgate.archive.changes import ChangeLog, ChangeRecord, revert
 from dgate.archive.export import Exporter
 from dgate.archive.levels import Level
+from dgate.archive.maintenance.correction import Corrected, Correction
 from dgate.archive.maintenance.delete import check_key
 from dgate.archive.maintenance.holdings import Holdings
-from dgate.archive.maintenance.identity import Corrected, Correction, Corrector
+from dgate.archive.maintenance.identity import Corrector
 from dgate.archive.records import InstanceRef
 from dgate.archive.writer import Transaction, Writer
 from dgate.clock import Clock
@@ -34,8 +35,8 @@ class Restoration:
     records: Mapping[str, ChangeRecord]
     """By SOP Instance UID as it is now."""
 
-    def corrections(self) -> list[Correction]:
-        """Return one correction for each study."""
+    def corrections(self, forget: Callable[[Transaction, ChangeRecord], None]) -> list[Correction]:
+        """Return one correction for each study; what is taken back is forgotten with it."""
         records = self.records
 
         def alter(table: ElementTable, ref: InstanceRef) -> bool:
@@ -44,8 +45,13 @@ class Restoration:
                 revert(record, table)
             return record is not None
 
+        def settle(transaction: Transaction, refs: Sequence[InstanceRef]) -> None:
+            for ref in refs:
+                if ref.sop_instance in records:
+                    forget(transaction, records[ref.sop_instance])
+
         studies = dict.fromkeys(ref.study for ref in self.refs)
-        return [Correction(study, alter=alter) for study in studies]
+        return [Correction(study, alter=alter, also=settle, takes_back=True) for study in studies]
 
 
 class Restorer:
@@ -121,22 +127,18 @@ class Restorer:
     ) -> Iterator[Corrected]:
         """Restore the objects and yield while that goes on; each study as a whole or not at all.
 
-        A crash between the commit of a study and the end leaves records of what was taken back;
-        they do no harm, as the objects no longer have the values that they name.
+        The records of what was taken back go in the transaction that takes it back: a crash leaves
+        a study as it was with its records, or restored without them.
 
         Raises:
             StoreError: an object cannot be read or written or was changed since, another one has
                 the identity, or deliveries are open that the former UIDs would break.
         """
         self._demand_no_debts(plan, even_owed=even_owed)
-        for correction in plan.corrections():
-            restored = [ref for ref in plan.refs if ref.study == correction.study]
-            for step in self._corrector.correct(
+        for correction in plan.corrections(self._changes.forget):
+            yield from self._corrector.correct(
                 correction, who=who, why="dgate restore", even_owed=even_owed
-            ):
-                if step.committed:
-                    self._forget(plan, restored)
-                yield step
+            )
 
     def prune(self, days: int) -> int:
         """Forget the records that are older than so many days; return how many."""
@@ -154,10 +156,3 @@ class Restorer:
                     f"{owed} deliveries of {ref.sop_instance} are still open, and its UID changes",
                     remedy="wait for them, cancel them (`dgate queue`), or use --even-owed",
                 )
-
-    def _forget(self, plan: Restoration, refs: list[InstanceRef]) -> None:
-        def forget(transaction: Transaction) -> None:
-            for ref in refs:
-                self._changes.forget(transaction, plan.records[ref.sop_instance])
-
-        self._writer.transact(forget)

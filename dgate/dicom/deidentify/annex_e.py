@@ -283,9 +283,22 @@ ALSO = {
     "Z": """\
 0042 0010
 """,
+    "X": """\
+0018 1010
+003A 0020 0203 020C
+""",
 }
-"""Free text that the table leaves to the sequence around it, and that may stand elsewhere too:
-values of content items, texts of annotations, titles of documents."""
+"""Text that the table leaves to the sequence around it, and that may stand elsewhere too: values of
+content items, texts of annotations, titles of documents. And what later editions remove (2026c):
+the identifier of a capturing device, labels of waveforms."""
+
+ALSO_DEVICE = """\
+0018 1010
+"""
+ALSO_DESCRIPTORS = """\
+003A 0020 0203 020C
+"""
+"""What the options do to these, by the later editions."""
 
 NOT_INSTANCES = """\
 0008 0016 001A 001B 0062 010C 010D 0117 0118 1150 115A 3002

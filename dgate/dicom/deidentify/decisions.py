@@ -101,7 +101,7 @@ class Decisions:
 
 def _clean(actions: dict[int, Action], profile: Profile) -> None:
     tables = {
-        Clean.DESCRIPTORS: annex_e.DESCRIPTORS,
+        Clean.DESCRIPTORS: annex_e.DESCRIPTORS + annex_e.ALSO_DESCRIPTORS,
         Clean.STRUCTURED: annex_e.STRUCTURED,
         Clean.GRAPHICS: annex_e.GRAPHICS,
     }
@@ -130,7 +130,7 @@ def _keep(actions: dict[int, Action], profile: Profile) -> None:
     tables = {
         Retain.FULL_DATES: annex_e.DATES,
         Retain.UIDS: annex_e.UIDS,
-        Retain.DEVICE: annex_e.DEVICE_KEPT,
+        Retain.DEVICE: annex_e.DEVICE_KEPT + annex_e.ALSO_DEVICE,
         Retain.PATIENT: annex_e.PATIENT_KEPT,
         Retain.INSTITUTION: annex_e.INSTITUTION,
     }

@@ -15,8 +15,9 @@ from dgate.dicom.scan import LONG_VRS, SHORT_VRS
 
 SHIPPED = """\
 # creator                    | element   | VR
+ELSCINT1                     | 00E1,xx21 | DS
+ELSCINT1                     | 00E1,xx50 | DS
 ELSCINT1                     | 01E1,xx26 | CS
-ELSCINT1                     | 01E1,xx50 | DS
 ELSCINT1                     | 01F1,xx01 | CS
 ELSCINT1                     | 01F1,xx07 | DS
 ELSCINT1                     | 01F1,xx26 | DS
@@ -24,9 +25,11 @@ ELSCINT1                     | 01F1,xx27 | DS
 GEMS_ACQU_01                 | 0019,xx23 | DS
 GEMS_ACQU_01                 | 0019,xx24 | DS
 GEMS_ACQU_01                 | 0019,xx27 | DS
+GEMS_HELIOS_01               | 0045,xx01 | SS
 GEMS_HELIOS_01               | 0045,xx02 | FL
 GEMS_PARM_01                 | 0043,xx27 | SH
 GEMS_PARM_01                 | 0043,xx39 | IS
+GEMS_PARM_01                 | 0043,xx6F | DS
 GEMS_SERS_01                 | 0025,xx07 | SL
 Philips Imaging DD 001       | 2001,xx03 | FL
 Philips Imaging DD 001       | 2001,xx04 | CS

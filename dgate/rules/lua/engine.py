@@ -14,6 +14,7 @@ from typing import Final
 from dgate.rules.lua import exporting
 from dgate.rules.lua.objects import ObjectHandle
 from dgate.rules.lua.state import Frame, Limits, LuaState
+from dgate.rules.lua.watchdog import Watchdog
 from dgate.rules.run import CONTINUE, DESTROY, REJECT, Run
 from dgate.rules.session import Session
 from dgate.rules.statements.base import Library
@@ -28,8 +29,9 @@ Scalar = str | float | bool | None
 class LuaEngine:
     """Lua under one configuration."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, watchdog: Watchdog | None = None) -> None:
         self.limits = limits
+        self._watchdog = watchdog or Watchdog()
 
     def run(
         self,
@@ -98,15 +100,22 @@ class LuaEngine:
         frame.name = name[1:]
         changes = exporting.Changes(run) if run.export and not run.callers else None
         frame.changes = changes
+        watched = 0 if state.is_running else self._watch(session, state, frame.name)
         try:
             value = state.run_chunk(frame, code, name, values)
         finally:
+            if watched:
+                self._watchdog.leave(watched)
             if state.is_broken and not state.is_running:
                 state.close()
                 session.lua = None
         if changes is not None:
             changes.note()
         return frame, value
+
+    def _watch(self, session: Session, state: LuaState, name: str) -> int:
+        whose = f"{session.calling} at {session.peer}" if session.peer else session.calling
+        return self._watchdog.enter(name, whose, state.is_waiting)
 
     def _state(self, session: Session) -> LuaState:
         state = session.lua

@@ -6,21 +6,13 @@ runs the Lua state.
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Iterator
 from typing import Final
 
-from dgate.dicom.element import SOP_CLASS_UID, SOP_INSTANCE_UID
 from dgate.dicom.listing import listing
-from dgate.dicom.part10 import file_meta
-from dgate.dicom.table import ElementTable
-from dgate.dicom.transcode import convert
-from dgate.dicom.uids import IMPLICIT_LE
-from dgate.errors import RuleError, StoreError
+from dgate.errors import RuleError
 from dgate.rules.lua.api import Context, Function, Library, Method
-
-_SHELL: Final = frozenset("|&;<>`$*?()\n")
-"""What only a shell would act on, outside quotation marks."""
+from dgate.rules.objectfiles import file_parts
+from dgate.rules.statements.commands import split_command
 
 
 def _make_folder(context: Context) -> Function:
@@ -38,42 +30,6 @@ def _temporary(context: Context) -> Function:
         return str(context.env.files.temporary(end))
 
     return tempfile
-
-
-def split_command(text: str) -> list[str]:
-    """Split a command line at blanks; quotation marks hold words together.
-
-    Raises RuleError for what would need a shell, which there is none (rulings.md 11).
-    """
-    try:
-        lexer = shlex.shlex(text, posix=True)
-        lexer.whitespace_split = True
-        lexer.commenters = ""
-        lexer.escape = ""
-        words = list(lexer)
-    except ValueError as exc:
-        raise RuleError(f"the command line cannot be split: {exc}") from exc
-    bare = _outside_quotes(text)
-    found = next((char for char in bare if char in _SHELL), "")
-    if found:
-        raise RuleError(
-            f"programs run without a shell, which {found!r} would need",
-            remedy="put it in a script file and start that, with the values as its arguments",
-        )
-    return words
-
-
-def _outside_quotes(text: str) -> str:
-    kept = []
-    quote = ""
-    for char in text:
-        if quote:
-            quote = "" if char == quote else quote
-        elif char in "\"'":
-            quote = char
-        else:
-            kept.append(char)
-    return "".join(kept)
 
 
 def run_program(context: Context) -> Function:
@@ -113,23 +69,10 @@ def _write(context: Context) -> Function:
     def write(given: object, name: object = None) -> None:
         table = context.object(given).table
         file = context.text(name, "the file")
-        is_raw = file.lower().endswith(".v2")
-        context.env.files.save(file, _raw(table) if is_raw else _part10(table))
+        calling = context.run.captured.calling if table is context.run.table else ""
+        context.env.files.save(file, file_parts(table, file, calling))
 
     return write
-
-
-def _part10(table: ElementTable) -> Iterator[bytes | memoryview]:
-    yield file_meta(table.text(SOP_CLASS_UID), table.text(SOP_INSTANCE_UID), table.syntax)
-    yield from table.parts()
-
-
-def _raw(table: ElementTable) -> list[bytes | memoryview]:
-    """Return the object as the old raw format has it: implicit VR, no head."""
-    try:
-        return [convert(table.tobytes(), table.syntax, IMPLICIT_LE)]
-    except StoreError as exc:
-        raise RuleError(f"the object cannot be written as .v2: {exc}") from exc
 
 
 def _dump(context: Context) -> Function:

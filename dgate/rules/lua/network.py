@@ -10,7 +10,6 @@ from typing import Final
 
 from dgate.dicom.element import tag_of
 from dgate.dicom.table import ElementTable
-from dgate.errors import RuleError
 from dgate.rules.actions import MoveProgress, StoreAnswer
 from dgate.rules.lua.api import Context, Factory, Function, Library, ObjectHandle
 from dgate.rules.lua.objects import new_table
@@ -126,13 +125,31 @@ def _echo(context: Context) -> Function:
 
 
 def _print(context: Context) -> Function:
-    def dicomprint(*_: object) -> None:
-        raise RuleError(
-            "dicomprint is not offered: dgate has no print client",
-            remedy="send the images to a node that prints, with dicomstore or a forward",
-        )
+    def dicomprint(
+        objects: object,
+        node: object,
+        annotation: object = "",
+        options: object = "",
+        callback: object = None,
+    ) -> str | None:
+        """Code in `callback` runs after each image; a function is accepted and never called."""
+        images = context.tables(objects, "the images")
+        code = context.raw(callback) if isinstance(callback, str) else b""
+        with context.waiting():
+            done = context.env.peers.print_films(
+                context.text(node, "the AE title"),
+                images,
+                "" if annotation is None else context.text(annotation, "the annotation"),
+                "" if options is None else context.text(options, "the options"),
+                (lambda: _run(context, code)) if code else None,
+            )
+        return None if done else "Failed to print DICOM image(s)"
 
     return dicomprint
+
+
+def _run(context: Context, code: bytes) -> None:
+    context.execute(code, "dicomprint")
 
 
 def _delete(context: Context) -> Function:

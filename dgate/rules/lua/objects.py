@@ -184,6 +184,10 @@ class ObjectHandle:
         if table.is_sequence(tag):
             return self.sequence(tag)
         vr = table.reading_vr(tag)
+        if vr == "UN":
+            # Nobody knows what it is; the original takes it for text (spec lua-api.md 4.4).
+            raw = table.raw(tag) or b""
+            return raw.rstrip(b" \0") or raw[:1].strip(b"\0")
         if vr in _BULK:
             return table.raw(tag)
         text = table.text(tag)

@@ -10,11 +10,11 @@ from typing import Final
 
 SOURCE: Final = r"""
 local kit = ...
-local native, methods, fail = kit.native, kit.methods, kit.fail
-local byte, char, sub = string.byte, string.char, string.sub
+local native, methods, fail, favour = kit.native, kit.methods, kit.fail, kit.favour
+local byte, char = string.byte, string.char
 local concat, sort = table.concat, table.sort
 local floor = math.floor
-local type, tonumber, pairs, select = type, tonumber, pairs, select
+local type, tonumber, pairs = type, tonumber, pairs
 local setmetatable, rawget, rawset, globals = setmetatable, rawget, rawset, _G
 
 local CHUNK = 4000    -- bytes that string.byte may return at once
@@ -29,6 +29,7 @@ local data, kept, told
 local known, fits = { {}, {}, {}, {} }, {}
 
 local function forget()
+  if cur then favour(nil) end
   cur, rows, mono, dirty, dirty_row, packed, data = nil, nil, nil, nil, nil, nil, nil
 end
 
@@ -52,34 +53,61 @@ local function four(v)
   return char(b0, b1, b2, (v - b2) / 256)
 end
 
+-- Eight values at a time: a call for each, or a string, would take most of the time.
 local function pack(row, count)
-  local parts = {}
-  if size == 2 then
-    for i = 1, count do parts[i] = two[row[i - 1]] end
-  elseif size == 1 then
-    for i = 1, count do parts[i] = one[row[i - 1]] end
-  else
-    for i = 1, count do parts[i] = four(row[i - 1]) end
+  local parts, n, i = {}, 0, 0
+  while size < 4 and i <= count - 8 do
+    local a, b, c, d, e, f, g, h = row[i], row[i + 1], row[i + 2], row[i + 3],
+      row[i + 4], row[i + 5], row[i + 6], row[i + 7]
+    n = n + 1
+    if size == 2 then
+      parts[n] = two[a] .. two[b] .. two[c] .. two[d] .. two[e] .. two[f] .. two[g] .. two[h]
+    else
+      parts[n] = char(a, b, c, d, e, f, g, h)
+    end
+    i = i + 8
+  end
+  local text = size == 2 and two or one
+  for k = i, count - 1 do
+    n = n + 1
+    parts[n] = size == 4 and four(row[k]) or text[row[k]]
   end
   return concat(parts)
 end
 
-local function unpacked(text, count)
-  local row, k = {}, 0
-  for at = 1, count * size, CHUNK do
-    local last = at + CHUNK - 1
-    if last > count * size then last = count * size end
-    local b = { byte(text, at, last) }
-    if size == 2 then
-      for j = 1, last - at + 1, 2 do row[k] = b[j] + 256 * b[j + 1]; k = k + 1 end
-    elseif size == 1 then
-      for j = 1, last - at + 1 do row[k] = b[j]; k = k + 1 end
-    else
-      for j = 1, last - at + 1, 4 do
-        local v = b[j] + 256 * b[j + 1] + 65536 * b[j + 2] + 16777216 * b[j + 3]
-        if v >= 2147483648 then v = v - 4294967296 end
-        row[k] = v; k = k + 1
-      end
+-- Returns the values that lie from a byte on, from index 0. The table begins with room for them:
+-- one that grows with each value would be copied again and again.
+local function unpacked(text, first, count)
+  local row, at, k = {}, first, 0
+  if count > 1 and count <= CHUNK then row = { byte(text, at, at + count - 2) } end
+  if size == 2 then
+    while k <= count - 8 do
+      local a, b, c, d, e, f, g, h, i, j, l, m, n, o, p, q = byte(text, at, at + 15)
+      row[k], row[k + 1], row[k + 2], row[k + 3] =
+        a + 256 * b, c + 256 * d, e + 256 * f, g + 256 * h
+      row[k + 4], row[k + 5], row[k + 6], row[k + 7] =
+        i + 256 * j, l + 256 * m, n + 256 * o, p + 256 * q
+      k, at = k + 8, at + 16
+    end
+    for place = k, count - 1 do
+      local low, high = byte(text, at, at + 1)
+      row[place] = low + 256 * high
+      at = at + 2
+    end
+  elseif size == 1 then
+    while k <= count - 8 do
+      row[k], row[k + 1], row[k + 2], row[k + 3], row[k + 4], row[k + 5], row[k + 6], row[k + 7] =
+        byte(text, at, at + 7)
+      k, at = k + 8, at + 8
+    end
+    for place = k, count - 1 do row[place] = byte(text, first + place) end
+  else
+    for place = 0, count - 1 do
+      local a, b, c, d = byte(text, at, at + 3)
+      local v = a + 256 * b + 65536 * c + 16777216 * d
+      if v >= 2147483648 then v = v - 4294967296 end
+      row[place] = v
+      at = at + 4
     end
   end
   return row
@@ -100,8 +128,7 @@ local function load_row(t, y)
   if kept + count > MOST then make_room() end
   kept = kept + count
   local text = packed[y]
-  if not text then text = sub(data, y * count * size + 1, (y + 1) * count * size) end
-  local row = unpacked(text, count)
+  local row = text and unpacked(text, 1, count) or unpacked(data, y * count * size + 1, count)
   rawset(t, y, row)
   return row
 end
@@ -148,6 +175,7 @@ local function open(object, number)
   rows = setmetatable({}, lazy)
   mono = samples == 1 and rows or {}
   native.arm(object, flush)
+  favour(object)
   return true
 end
 
@@ -187,7 +215,8 @@ local function GetPixel(object, x, y, number)
   return row[at], row[at + 1], row[at + 2], row[at + 3]
 end
 
-local function SetPixel(object, x, y, number, value, ...)
+-- Not `...`: a call that takes any number of values costs half as much again.
+local function SetPixel(object, x, y, number, value, second, third, fourth)
   if object == cur and number == frame and fits[value] then
     local row = mono[y]
     if row and row[x] then
@@ -203,9 +232,9 @@ local function SetPixel(object, x, y, number, value, ...)
   local kept_as = cell(value)
   if size < 4 and kept_as == value then fits[value] = true end
   row[x * samples] = kept_as
+  local others = { second, third, fourth }
   for n = 1, samples - 1 do
-    local given = select(n, ...)
-    if given ~= nil then row[x * samples + n] = cell(given) end
+    if others[n] ~= nil then row[x * samples + n] = cell(others[n]) end
   end
   written(y, row)
 end

@@ -13,6 +13,7 @@ local gsub, find, match, gmatch, rep, byte, format =
   string.gsub, string.find, string.match, string.gmatch, string.rep, string.byte, string.format
 local concat, insert, floor = table.concat, table.insert, math.floor
 local sethook, getinfo, metatable_of = debug.sethook, debug.getinfo, debug.getmetatable
+local give_metatable = debug.setmetatable
 local co_create, co_resume = coroutine.create, coroutine.resume
 local globals = _G
 local MINE = '=prelude'
@@ -224,6 +225,8 @@ end
 local handles = setmetatable({}, { __mode = 'k' })
 local object_kind, array_kind = newproxy(true), newproxy(true)
 local object_meta, array_meta = getmetatable(object_kind), getmetatable(array_kind)
+-- What the object whose pixels are being worked on has in the place of object_meta.
+local pixels_meta = {}
 local methods, array_methods = {}, {}
 local data
 
@@ -259,7 +262,9 @@ local function wrapped(f)
 end
 
 local function is_object(value)
-  return value ~= nil and handles[value] ~= nil and metatable_of(value) == object_meta
+  if value == nil or handles[value] == nil then return false end
+  local meta = metatable_of(value)
+  return meta == object_meta or meta == pixels_meta
 end
 
 -- Returns the function form of a method: Data where the first argument is no object.
@@ -311,6 +316,26 @@ object_meta.__newindex = function(self, key, value) assign(handles[self], key, v
 object_meta.__len = function() return 1 end
 object_meta.__tostring = function() return 'Dicom Data Object' end
 object_meta.__metatable = false
+
+-- A loop over pixels finds a method for each of them. Where __index is a table that is a look-up,
+-- where it is a function a call; but what a table does not have is asked for without saying for
+-- whom, so that one object at a time can have it so.
+local favoured
+for name, part in pairs(object_meta) do pixels_meta[name] = part end
+
+local function favour(object)
+  if favoured ~= nil then give_metatable(favoured, object_meta) end
+  favoured = object
+  if object == nil then return end
+  if pixels_meta.__index == object_meta.__index then
+    local known = {}
+    for name, method in pairs(methods) do known[name] = method end
+    pixels_meta.__index = setmetatable(known, {
+      __index = function(_, key) return object_meta.__index(favoured, key) end,
+    })
+  end
+  give_metatable(object, pixels_meta)
+end
 
 -- A key that begins with a digit is an item number; what is no number counts as 0.
 local function number_of(key)
@@ -424,6 +449,7 @@ local function extend(code, natives)
     array_methods = array_methods,
     optional = optional,
     is_object = is_object,
+    favour = favour,
     fail = fail,
     compile = compile,
     base_folder = native.base_folder,

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Final
 
 from dgate.errors import RuleError
+from dgate.rules.actions import APART
 from dgate.rules.lua.api import Context, Factory, Function, Library
 
 _WEB: Final = frozenset(("cgi", "cgibinary", "cgihtml"))
@@ -15,7 +16,7 @@ _WEB: Final = frozenset(("cgi", "cgibinary", "cgihtml"))
 
 def _server_command(context: Context) -> Function:
     def servercommand(command: object, mode: object = None) -> bytes | None:
-        text = context.text(command, "the command")
+        text = _command_of(context, command)
         how = "" if mode is None else context.text(mode, "the mode").strip()
         if how in _WEB:
             raise RuleError(
@@ -35,6 +36,24 @@ def _server_command(context: Context) -> Function:
         return response
 
     return servercommand
+
+
+def _command_of(context: Context, command: object) -> str:
+    """Return a command as the server takes it: a text, or a table of its name and its arguments.
+
+    Only in the table a value stays one argument, whatever commas and colons it has.
+    """
+    if not context.is_table(command):
+        text = context.text(command, "the command")
+        if APART in text:
+            raise RuleError("the command has a control character", remedy="give it as a table")
+        return text
+    name, *arguments = [context.text(each, "an argument") for each in context.values(command)] or [
+        ""
+    ]
+    if any(APART in each for each in arguments):
+        raise RuleError("an argument of the command has a control character")
+    return f"{name}:" + "".join(f"{APART}{each}" for each in arguments)
 
 
 def _node(context: Context) -> Function:

@@ -98,6 +98,7 @@ class LuaState(Arguments):
         """A limit was exceeded: nothing may run here any more."""
         self._exceeded = ""
         self._waited_s = 0.0
+        self._is_waiting = False
         self._deadline = 0.0
         self._charged = 0
         self._chunks: dict[tuple[bytes, str], Any] = {}
@@ -339,10 +340,16 @@ class LuaState(Arguments):
     @contextmanager
     def waiting(self) -> Iterator[None]:
         start = time.monotonic()
+        self._is_waiting = True
         try:
             yield
         finally:
+            self._is_waiting = False
             self._waited_s += time.monotonic() - start
+
+    def is_waiting(self) -> bool:
+        """Tell, to whatever thread asks, whether code waits for another node or program."""
+        return self._is_waiting
 
     def clock(self) -> float:
         """Return the seconds that count for LuaSeconds."""

@@ -21,6 +21,8 @@ from dgate.rules.values import compile_template
 _SHELL = frozenset("|&<>`$*?[](){}\\\n#~!")
 """Characters that a shell would act on; `#` and `~` only at the begin of a word."""
 _SHELL_IN_QUOTES = frozenset("`$\\")
+_SHELL_IN_LUA = frozenset("|&;<>`$*?()\n")
+"""The same for `system` and `os.execute`, whose quotes have always kept everything."""
 _ONLY_AT_BEGIN = frozenset("#~!")
 _NUMBER = re.compile(r"-[0-9]*\.?[0-9]+(?:[eE][+-]?[0-9]+)?")
 _SCRIPT_FILE = "put it in a script file and start that, with the values as its arguments"
@@ -70,6 +72,10 @@ class _Splitter:
     """Where the quote that is open stands."""
     inside: bool = False
     """In the middle of a word."""
+    shell: frozenset[str] = _SHELL
+    """What is refused outside of quotes."""
+    shell_in_quotes: frozenset[str] = _SHELL_IN_QUOTES
+    """What is refused in double quotes."""
 
     def literal(self, source: Text) -> None:
         """Take text as it is written."""
@@ -81,7 +87,7 @@ class _Splitter:
             elif char in "\"'":
                 self.quote, self.opened = char, source.columns[at]
                 self._add("", source.columns[at])
-            elif char in _SHELL and not (self.inside and char in _ONLY_AT_BEGIN):
+            elif char in self.shell and not (self.inside and char in _ONLY_AT_BEGIN):
                 raise _needs_shell(source, at)
             else:
                 self._add(char, source.columns[at])
@@ -89,7 +95,7 @@ class _Splitter:
     def _quoted(self, source: Text, at: int, char: str) -> None:
         if char == self.quote:
             self.quote = ""
-        elif self.quote == '"' and char in _SHELL_IN_QUOTES:
+        elif self.quote == '"' and char in self.shell_in_quotes:
             raise _needs_shell(source, at)
         else:
             self._add(char, source.columns[at])
@@ -140,6 +146,21 @@ def parse_arguments(text: Text, what: str, reading: Reading) -> tuple[Template, 
     if not arguments or arguments[0].constant is None:
         raise text.fail("the name of a program must not contain %-tokens")
     return arguments
+
+
+def split_command(text: str) -> list[str]:
+    """Split a command line that Lua code has put together; raises RuleError.
+
+    Quotes hold words together, whatever is in them; a backslash is a character like others.
+    """
+    splitter = _Splitter(shell=_SHELL_IN_LUA, shell_in_quotes=frozenset())
+    try:
+        splitter.literal(Text.whole(text))
+    except ParseError as exc:
+        raise RuleError(exc.what, remedy=exc.remedy) from exc
+    if splitter.quote:
+        raise RuleError(f"the quote {splitter.quote} of the command line is not closed")
+    return ["".join(map(str, word.parts)) for word in splitter.words]
 
 
 def compile_arguments(arguments: Sequence[Template]) -> list[Value]:

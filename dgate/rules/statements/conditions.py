@@ -97,6 +97,14 @@ def _single(text: Text, rest: Text, reading: Reading) -> Statement:
 def _pair(text: Text, rest: Text, reading: Reading) -> Statement:
     word = text.value[: text.value.index(" ")].lower()
     left, right = quoted_pair(rest)
+    quote = right.value.find('"')
+    if quote >= 0:
+        reading.note(
+            f"the second argument of {word} goes on behind this double quote: it compares with "
+            f"{right.value[:40]!r}",
+            right.columns[quote],
+            "there is no and, or, list: write one test after the other; %' is a double quote",
+        )
     return Condition(
         text.column, word, parse_template(left, reading), parse_template(right, reading)
     )

@@ -117,11 +117,12 @@ class Delayed(Executable):
             for name, form in _FORMS.items():
                 if texts.get(name) and not form.fullmatch(texts[name]):
                     raise RuleError(f"{name} cannot be followed by {texts[name][:40]!r}")
+            subject, own = _scope(run, operation, level, texts)
             run.requests.append(
                 Request(
                     operation,
                     level,
-                    _scope(run, operation, level, texts),
+                    subject,
                     f"{run.name}.{number}",
                     _delay(texts),
                     peer=_peer(operation, texts),
@@ -131,6 +132,7 @@ class Delayed(Executable):
                     arguments=tuple([argument(run) for argument in arguments]),
                     lua_file=lua_file,
                     password=texts.get("password", ""),
+                    own=own,
                 )
             )
             return CONTINUE
@@ -158,7 +160,13 @@ class Fetch(Executable):
             # Fetching before somebody asks cannot wait; reading ahead can (spec 8.7).
             delay = None if source is None else 0.0
             request = Request(
-                operation, "patient", subject, f"{run.name}.{number}", delay, peer=node
+                operation,
+                "patient",
+                subject,
+                f"{run.name}.{number}",
+                delay,
+                peer=node,
+                own=("patient_id",),
             )
             run.requests.append(request)
             return CONTINUE
@@ -166,8 +174,11 @@ class Fetch(Executable):
         return step
 
 
-def _scope(run: Run, operation: str, level: str, texts: Mapping[str, str]) -> ObjectScope:
-    """Return what the statement is about; which clauses widen it: the table of spec 8.6."""
+def _scope(
+    run: Run, operation: str, level: str, texts: Mapping[str, str]
+) -> tuple[ObjectScope, tuple[str, ...]]:
+    """Return what the statement is about, and which of its fields are the object's own IDs; which
+    clauses widen it: the table of spec 8.6."""
     explicit = any(texts.get(name) for name in ("study", "series", "sop"))
     by_filter = any(texts.get(name) for name in _WIDENING)
     of_study = bool(texts.get("imagetype") or texts.get("seriesdesc"))
@@ -179,17 +190,24 @@ def _scope(run: Run, operation: str, level: str, texts: Mapping[str, str]) -> Ob
         depth = 0
     elif of_study:
         depth = 1
-    identity = {name: _identity(run, tag, what) for name, tag, what in (*_IDENTITIES,)[: depth + 1]}
+    identity = {}
+    for name, tag, what in (*_IDENTITIES,)[: depth + 1]:
+        # Beside a UID the patient ID may be missing: the index has one of its own then.
+        is_needed = depth == 0 or name != "patient_id"
+        identity[name] = _identity(run, tag, what) if is_needed or run.table.text(tag) else ""
+    own = set(identity)
     for clause, name in (("study", "study"), ("series", "series"), ("sop", "sop_instance")):
         if texts.get(clause):
             identity[name] = texts[clause]
-    return ObjectScope(
+            own.discard(name)
+    scope = ObjectScope(
         **identity,
         date=_dates(run, texts),
         modality=texts.get("modality", ""),
         image_type=texts.get("imagetype", ""),
         series_description=texts.get("seriesdesc", ""),
     )
+    return scope, tuple(name for name in identity if name in own)
 
 
 def _identity(run: Run, tag: int, what: str) -> str:

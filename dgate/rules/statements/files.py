@@ -7,14 +7,11 @@ never leads into another folder (`compile_path`).
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-from dgate.dicom.element import SOP_CLASS_UID, SOP_INSTANCE_UID
-from dgate.dicom.part10 import file_meta
-from dgate.dicom.transcode import convert
-from dgate.dicom.uids import IMPLICIT_LE
-from dgate.errors import RuleError, StoreError
+from dgate.errors import RuleError
+from dgate.rules.objectfiles import file_parts
 from dgate.rules.run import CONTINUE, Run, Step
 from dgate.rules.statements.base import Executable, Keyword, Scope, Statement
 from dgate.rules.statements.pictures import FORMS, parse_frame, parse_picture
@@ -63,7 +60,7 @@ class Copy(Executable):
 
         def step(run: Run) -> int:
             name = source(run)
-            if names_object and not run.export and not run.env.files.place(name).exists():
+            if names_object and not run.export and not _is_there(run.env.files.place(name)):
                 raise RuleError(
                     "the object's own file does not exist yet while import rules run",
                     remedy="copy it in an export line, or use save to FILE",
@@ -72,6 +69,14 @@ class Copy(Executable):
             return CONTINUE
 
         return step
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:
+        # Too long a name, for one: what reads it then says so.
+        return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,27 +91,11 @@ class Save(Executable):
 
         def step(run: Run) -> int:
             name = file(run)
-            parts = raw_parts(run) if name.lower().endswith(".v2") else part10(run)
+            parts = file_parts(run.table, name, run.captured.calling)
             run.env.files.save(name + run.name_suffix, parts)
             return CONTINUE
 
         return step
-
-
-def part10(run: Run) -> Iterator[bytes | memoryview]:
-    """Yield the object as it is now as a Part 10 file."""
-    table = run.table
-    uids = table.text(SOP_CLASS_UID), table.text(SOP_INSTANCE_UID)
-    yield file_meta(*uids, table.syntax, run.captured.calling)
-    yield from table.parts()
-
-
-def raw_parts(run: Run) -> Sequence[bytes]:
-    """Return the object as the old raw format has it; raises RuleError where it has no way."""
-    try:
-        return (convert(run.table.tobytes(), run.table.syntax, IMPLICIT_LE),)
-    except StoreError as exc:
-        raise RuleError(f"the object cannot be saved as .v2: {exc}") from exc
 
 
 @dataclass(frozen=True, slots=True)

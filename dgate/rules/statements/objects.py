@@ -13,6 +13,7 @@ from dgate.dicom.table import ElementTable
 from dgate.dicom.uids import is_uid
 from dgate.errors import NotDicom, RuleError, StoreError
 from dgate.rules.files import private_copy, temporary_file
+from dgate.rules.objectfiles import part10
 from dgate.rules.run import CONTINUE, Run, Step, log
 from dgate.rules.statements.base import (
     IMPORT_ONLY,
@@ -22,7 +23,6 @@ from dgate.rules.statements.base import (
     Statement,
 )
 from dgate.rules.statements.commands import compile_arguments, parse_arguments
-from dgate.rules.statements.files import part10
 from dgate.rules.statements.pixels import COMPRESSION, CROP, TO_MONO
 from dgate.rules.syntax import Text
 from dgate.rules.tokens import Reading, Template, element_tag, parse_template
@@ -185,7 +185,8 @@ class ProcessWith(Executable):
 
         def step(run: Run) -> int:
             values = [argument(run) for argument in arguments]
-            with temporary_file(run.env.files.temporary(".dcm"), part10(run)) as path:
+            content = part10(run.table, run.captured.calling)
+            with temporary_file(run.env.files.temporary(".dcm"), content) as path:
                 status = run.env.programs.run([*values, str(path)])
                 if status:
                     raise RuleError(

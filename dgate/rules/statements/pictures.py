@@ -6,20 +6,17 @@ The object is only read. Which files may be written: `dgate.rules.files`.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from dgate.dicom.element import SOP_CLASS_UID, SOP_INSTANCE_UID
 from dgate.dicom.extract import single_frame
 from dgate.dicom.frames import Frames
-from dgate.dicom.part10 import file_meta
 from dgate.dicom.picture import bmp, can_write, gif, jpg
 from dgate.dicom.render import View, render
 from dgate.dicom.table import ElementTable
-from dgate.dicom.transcode import convert
-from dgate.dicom.uids import IMPLICIT_LE
-from dgate.errors import CannotTranscode, NotDicom, RuleError, StoreError
+from dgate.errors import CannotTranscode, NotDicom, RuleError
+from dgate.rules.objectfiles import file_parts
 from dgate.rules.run import CONTINUE, Run, Step
 from dgate.rules.statements.base import Executable, Scope, Statement
 from dgate.rules.syntax import Family, Text
@@ -50,8 +47,8 @@ class SaveFrame(Executable):
         def step(run: Run) -> int:
             name = file(run)
             copy = _read(run, lambda table: single_frame(table, _whole(frame(run), "frame")))
-            raw = name.lower().endswith(".v2")
-            run.env.files.save(name + run.name_suffix, _raw_file(copy) if raw else _file(copy, run))
+            parts = file_parts(copy, name, run.captured.calling)
+            run.env.files.save(name + run.name_suffix, parts)
             return CONTINUE
 
         return step
@@ -138,19 +135,6 @@ def _whole(text: str, what: str) -> int:
     if not text.isascii() or not text.isdigit() or len(text) > 9:
         raise RuleError(f"{text[:40]!r} is not the number of a {what}")
     return int(text)
-
-
-def _file(table: ElementTable, run: Run) -> Iterator[bytes | memoryview]:
-    uids = table.text(SOP_CLASS_UID), table.text(SOP_INSTANCE_UID)
-    yield file_meta(*uids, table.syntax, run.captured.calling)
-    yield from table.parts()
-
-
-def _raw_file(table: ElementTable) -> tuple[bytes, ...]:
-    try:
-        return (convert(table.tobytes(), table.syntax, IMPLICIT_LE),)
-    except StoreError as exc:
-        raise RuleError(f"the frame cannot be saved as .v2: {exc}") from exc
 
 
 def parse_frame(text: Text, number: Template, file: Template) -> Statement:

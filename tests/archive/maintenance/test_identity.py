@@ -12,6 +12,7 @@ from typing import Any
 import pydicom
 import pytest
 
+from dgate.archive.changes import ChangeLog
 from dgate.archive.levels import PATIENT_NAME, Level
 from dgate.archive.maintenance.corrections import BIRTH_DATE, SEX, Plan
 from dgate.archive.maintenance.delete import StillOwed
@@ -566,21 +567,99 @@ def test_a_file_that_cannot_be_read_is_named(ward: Ward, monkeypatch: pytest.Mon
 CHANGES = "SELECT sop, former, rules FROM dgate_changes ORDER BY sop"
 
 
-def test_what_a_merge_converter_changed_is_recorded_and_taken_back(tmp_path: Path) -> None:
-    """The merge itself is no rule's change: only what the converter did goes back."""
+def take_back(ward: Ward, level: Level, key: str) -> None:
+    restorer = ward.caretaker.restorer
+    for _ in restorer.restore(restorer.plan(level, key), who="tester"):
+        pass
+
+
+def test_merge_is_recorded_with_what_its_converter_changed_and_taken_back(tmp_path: Path) -> None:
     ward = open_ward(tmp_path, rules={Event.MERGE_STUDIES: DESCRIBE}, change_log=True)
     first, second = ward.add(1), ward.add(1, study=2)
+    contents = {sop: ward.content(sop) for sop in (first, second)}
 
     merge_studies(ward)
 
-    assert ward.rows(CHANGES) == [(first, first, "MergeStudiesConverter0")]
+    assert ward.rows(CHANGES) == [(first, first, "merge study, MergeStudiesConverter0")]
     assert read(ward, first).StudyDescription == "by a rule"
-    restorer = ward.caretaker.restorer
-    for _ in restorer.restore(restorer.plan(Level.IMAGE, first), who="tester"):
-        pass
-    assert read(ward, first).get("StudyDescription") == read(ward, second).get("StudyDescription")
-    assert read(ward, first).StudyInstanceUID == "1.2.801.2"
+    take_back(ward, Level.IMAGE, first)
+    assert {sop: ward.content(sop) for sop in (first, second)} == contents
+    assert ward.ref(first).study == "1.2.801.1"
     assert ward.rows(CHANGES) == []
+    ward.close()
+
+
+def test_each_correction_is_taken_back_for_itself(tmp_path: Path) -> None:
+    ward = open_ward(tmp_path, change_log=True)
+    first = ward.add(1)
+    second = ward.add(2, SeriesInstanceUID="1.2.999")
+    contents = {sop: ward.content(sop) for sop in (first, second)}
+    planner = ward.caretaker.planner
+
+    carry_out(ward, planner.correct(Level.PATIENT, "P1", {PATIENT_ID: "P9", PATIENT_NAME: "N^N"}))
+    ward.clock.seconds += 1
+    carry_out(ward, planner.split_study("1.2.801.1", ["1.2.999"]))
+    assert [row[2] for row in ward.rows(CHANGES)].count("split study") == 1
+    take_back(ward, Level.IMAGE, second)
+    assert {ward.ref(sop).study for sop in (first, second)} == {"1.2.801.1"}
+    take_back(ward, Level.STUDY, "1.2.801.1")
+
+    assert {sop: ward.content(sop) for sop in (first, second)} == contents
+    assert ward.counts() == (1, 1, 2, 2)
+    assert ward.rows(CHANGES) == []
+    ward.close()
+
+
+def test_new_uids_are_taken_back(tmp_path: Path) -> None:
+    ward = open_ward(tmp_path, change_log=True)
+    first = ward.add(1)
+    content = ward.content(first)
+    plan = ward.caretaker.planner.correct(Level.PATIENT, "P1", {PATIENT_ID: "P9"}, new_uids=True)
+    carry_out(ward, plan)
+    [ref] = ward.refs()
+    assert ref.sop_instance != first
+    take_back(ward, Level.STUDY, ref.study)
+    assert ward.content(first) == content
+    ward.close()
+
+
+@pytest.mark.parametrize("is_before", [True, False], ids=["before the commit", "after it"])
+def test_restore_that_is_broken_off_leaves_all_or_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_before: bool
+) -> None:
+    """The record goes in the very transaction that takes the change back."""
+    ward = open_ward(tmp_path, change_log=True)
+    first = ward.add(1)
+    content = ward.content(first)
+    carry_out(ward, ward.caretaker.planner.correct(Level.PATIENT, "P1", {PATIENT_ID: "P9"}))
+    ward.clock.seconds += 1
+    carry_out(ward, ward.caretaker.planner.correct(Level.PATIENT, "P9", {PATIENT_ID: "P8"}))
+    restorer = ward.caretaker.restorer
+    plan = restorer.plan(Level.IMAGE, first)
+
+    class Broken(Exception):
+        pass
+
+    def fail(*_: Any) -> None:
+        raise Broken
+
+    if is_before:
+        monkeypatch.setattr(ChangeLog, "forget", fail)
+        with pytest.raises(Broken):
+            list(restorer.restore(plan, who="tester"))
+        monkeypatch.undo()
+        assert (ward.ref(first).patient_id, len(ward.rows(CHANGES))) == ("P8", 2)
+    else:
+        # As a kill just after the commit: the caller gets no further.
+        steps = restorer.restore(plan, who="tester")
+        while not next(steps).committed:
+            pass
+        steps.close()
+        assert (ward.ref(first).patient_id, len(ward.rows(CHANGES))) == ("P9", 1)
+    ward.start_over()
+    while ward.rows(CHANGES):
+        take_back(ward, Level.IMAGE, first)
+    assert ward.content(first) == content
     ward.close()
 
 
@@ -599,9 +678,9 @@ def test_merge_that_comes_to_nothing_leaves_no_record(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("rule", [None, DESCRIBE])
-def test_merge_without_rule_or_setting_is_not_recorded(tmp_path: Path, rule: str | None) -> None:
+def test_merge_without_the_setting_is_not_recorded(tmp_path: Path, rule: str | None) -> None:
     rules = None if rule is None else {Event.MERGE_STUDIES: rule}
-    ward = open_ward(tmp_path, rules=rules, change_log=rule is None)
+    ward = open_ward(tmp_path, rules=rules)
     for study in (1, 2):
         ward.add(1, study=study)
 

@@ -227,6 +227,25 @@ def test_what_is_not_known_to_be_safe_goes(tag: int) -> None:
     assert tag not in deidentified(made)
 
 
+@pytest.mark.parametrize(
+    ("tag", "option"),
+    [
+        (0x00181010, "device"),
+        (0x003A0020, "descriptors"),
+        (0x003A0203, "descriptors"),
+        (0x003A020C, "descriptors"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else f"{value:08X}",
+)
+def test_what_later_editions_remove_goes_unless_their_option_keeps_it(
+    tag: int, option: str
+) -> None:
+    for found in at_both_levels(tag):
+        assert tag not in found
+    for found in at_both_levels(tag, option):
+        assert tag in found
+
+
 def test_group_lengths_go() -> None:
     data = b"\x08\0\0\0UL\4\0\x22\0\0\0" + encoded(data_set())
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,6 +36,7 @@ class FakePeers:
     problem: str = ""
     answers: Sequence[Answer] | str = ()
     echoed: ElementTable | None = None
+    prints: bool = True
 
     def find(self, node: str, level: str, query: ElementTable) -> list[ElementTable] | None:
         self.calls.append(("find", node, level, texts(query)))
@@ -71,6 +72,20 @@ class FakePeers:
     def echo(self, node: str, extra: ElementTable | None = None) -> ElementTable | None:
         self.calls.append(("echo", node, None if extra is None else texts(extra)))
         return self.echoed
+
+    def print_films(
+        self,
+        node: str,
+        images: Sequence[ElementTable],
+        annotation: str,
+        options: str,
+        after_each: Callable[[], None] | None = None,
+    ) -> bool:
+        self.calls.append(("print", node, len(images), annotation, options))
+        for _ in images:
+            if after_each is not None:
+                after_each()
+        return self.prints
 
 
 @dataclass
@@ -168,7 +183,8 @@ class Bench:
         self.archive = self.env.archive = FakeArchive()
         self.server = self.env.server = FakeServer()
         self.session = Session("SCANNER", "DGATE")
-        self.state = LuaState(self.session, limits or Limits())
+        # No wall time: a busy machine is not what is tested.
+        self.state = LuaState(self.session, limits or Limits(seconds=0))
         self._rules: Rules = rules()
 
     def run(self, code: str | bytes, *, on: ElementTable | None = None) -> Any:

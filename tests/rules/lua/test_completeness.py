@@ -22,7 +22,6 @@ METHODS = """
     SetVR GetPixel SetPixel GetRow SetRow GetColumn SetColumn GetImage SetImage DeleteFromSequence
 """
 REFUSING = {
-    "dicomprint": ("no print client", "a node that prints"),
     "HTML": ("web pages only", "return the text"),
     "CGI": ("web pages only", "return the text"),
 }

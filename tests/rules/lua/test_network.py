@@ -6,7 +6,6 @@ import pytest
 
 from dgate.dicom.table import ElementTable
 from dgate.dicom.uids import EXPLICIT_LE
-from dgate.errors import RuleError
 from tests.archive.intake_kit import data_set
 from tests.rules.lua.library_kit import Answer, Bench
 
@@ -126,9 +125,26 @@ def test_newer_operations_need_all_four_keys(bench: Bench) -> None:
     assert [call[2:] for call in bench.archive.calls[1:]] == [("nop", False), ("newuids", True)]
 
 
-def test_print_says_what_to_do_instead(bench: Bench) -> None:
-    with pytest.raises(RuleError, match="dicomprint is not offered"):
-        bench.run("dicomprint(Data, 'PRINTER', '', '')")
+def test_print_gives_nothing_and_tells_of_each_image(bench: Bench) -> None:
+    code = (
+        "images = newdicomarray() images:Add(Data) images:Add(Data) count = 0 "
+        "local said = dicomprint(images, 'PRINTER', 'A text', 'NumberOfCopies=2', "
+        "'count = count + 1') return tostring(said) .. count"
+    )
+
+    assert bench.run(code) == "nil2"
+    assert bench.peers.calls == [("print", "PRINTER", 2, "A text", "NumberOfCopies=2")]
+
+
+def test_print_of_one_object_needs_no_more_than_a_printer(bench: Bench) -> None:
+    assert bench.run("return dicomprint(Data, 'PRINTER', nil, nil, print)") is None
+    assert bench.peers.calls == [("print", "PRINTER", 1, "", "")]
+
+
+def test_print_that_fails_gives_the_text_of_old(bench: Bench) -> None:
+    bench.peers.prints = False
+
+    assert bench.run("return dicomprint(Data, 'P')") == "Failed to print DICOM image(s)"
 
 
 @pytest.mark.parametrize(

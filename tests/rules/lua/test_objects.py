@@ -138,6 +138,26 @@ def test_another_stored_object_is_read_by_a_descriptor(bench: Bench) -> None:
     assert bench.run("return Data['(StudyInstanceUID)PatientComments']") == "from the other"
 
 
+@pytest.mark.parametrize(
+    ("raw", "value"),
+    [
+        (b"text\0", "text"),
+        (b"text ", "text"),
+        (b" text \0\0", " text"),
+        (b" ", " "),
+        (b"\0\0", ""),
+        (b"", ""),
+        (b"\x01\0\x02\0", "\x01\0\x02"),
+    ],
+)
+def test_value_of_an_unknown_vr_is_read_as_text(bench: Bench, raw: bytes, value: str) -> None:
+    bench.table.set_raw(0x00091001, "UN", raw)
+    stored = bench.table.raw(0x00091001) or b""
+
+    assert bench.run("return Data['0009,1001']") == value
+    assert bench.run("return #Data:GetVR(9, 0x1001, true)") == len(stored)
+
+
 # Writing.
 
 

@@ -464,3 +464,79 @@ def test_item_of_a_sequence_has_pixels_of_its_own() -> None:
 
     assert run(table, code) == 2
     assert table.items(0x00880200)[0].raw(PIXELS) == b"\x09\x02"
+
+
+# An object whose frame is open finds its methods in another way than the others.
+
+PAIR = """
+local other = Data:Copy()
+Data:SetPixel(0, 0, 0, 7)
+other:SetPixel(1, 0, 0, 8)
+Data:SetPixel(2, 0, 0, 9)
+"""
+
+
+def test_two_objects_take_turns() -> None:
+    code = PAIR + (
+        "return Data:GetPixel(0, 0) .. ' ' .. other:GetPixel(0, 0) .. ' ' .. "
+        "other:GetPixel(1, 0) .. ' ' .. Data:GetPixel(2, 0)"
+    )
+    table = image(GREY)
+    assert run(table, code) == "7 10 8 9"
+    assert values_of(table) == [7, 20, 9, 40, 50, 65535]
+
+
+@pytest.mark.parametrize(
+    ("expression", "value"),
+    [
+        ("Data.Rows", "2"),
+        ("Data.Nope", None),
+        ("#Data", 1),
+        ("tostring(Data)", "Dicom Data Object"),
+        ("getmetatable(Data)", False),
+        ("type(Data.Write)", "function"),
+        ("other.Columns", "3"),
+        ("getpixel(Data, 0, 0)", 7),
+        ("getpixel(other, 1, 0)", 8),
+        ("#Data:GetImage()", 12),
+    ],
+)
+@pytest.mark.parametrize("last", ["Data", "other"])
+def test_object_is_what_it_was_while_its_frame_is_open(
+    expression: str, value: object, last: str
+) -> None:
+    assert run(image(GREY), f"{PAIR} {last}:GetPixel(0, 0) return {expression}") == value
+
+
+def test_elements_are_written_while_a_frame_is_open() -> None:
+    table = image(GREY)
+    run(table, PAIR + "Data.PatientName = 'A' Data:GetPixel(0, 0) Data.PatientID = 'B'")
+    assert (table.text(0x00100010), table.text(0x00100020)) == ("A", "B")
+    assert values_of(table)[:3] == [7, 20, 9]
+
+
+def test_object_that_was_freed_while_its_frame_was_open_reads_as_nil() -> None:
+    code = "local other = Data:Copy() other:GetPixel(0, 0) other:free() return other.Rows"
+    assert run(image(GREY), code) is None
+
+
+@pytest.mark.parametrize("columns", [1, 2, 7, 8, 9, 16, 17, 4001])
+@pytest.mark.parametrize(("bits", "code"), [(8, "B"), (16, "H"), (32, "i")])
+def test_rows_of_every_width_come_back(columns: int, bits: int, code: str) -> None:
+    most = (1 << min(bits, 31)) - 1
+    values = [(number * 2654435761) % (most + 1) for number in range(2 * columns)]
+    table = image(values, columns=columns, bits=bits, code=code)
+    loop = (
+        "local sum = 0 for y = 0, 1 do for x = 0, Data.Columns - 1 do "
+        "local v = Data:GetPixel(x, y) sum = sum + v Data:SetPixel(x, y, 0, v) end end return sum"
+    )
+    assert run(table, loop) == sum(values)
+    assert values_of(table, code)[: 2 * columns] == values
+    assert run(table, f"return Data:GetPixel({columns}, 0)") is None
+
+
+def test_pixels_of_three_colours_are_set_one_by_one() -> None:
+    table = image(list(range(12)), bits=8, code="B", rows=2, columns=2, SamplesPerPixel=3,
+                  PhotometricInterpretation="RGB", PlanarConfiguration=0)  # fmt: skip
+    run(table, "Data:SetPixel(1, 0, 0, 100, 101, 102) Data:SetPixel(0, 1, 0, 200)")
+    assert values_of(table, "B") == [0, 1, 2, 100, 101, 102, 200, 7, 8, 9, 10, 11]

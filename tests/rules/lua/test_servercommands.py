@@ -36,6 +36,25 @@ def test_file_goes_up_and_response_into_a_file(bench: Bench) -> None:
     assert bench.env.files.read("out.txt") == b"answer"
 
 
+def test_table_keeps_its_arguments_apart(bench: Bench) -> None:
+    bench.run("servercommand({'modifier', 'A,B:C', '', 1, 'set x'})")
+    bench.run("servercommand({'genuid'})")
+
+    assert [text for text, _ in bench.server.commands] == [
+        "modifier:\x1fA,B:C\x1f\x1f1\x1fset x",
+        "genuid:",
+    ]
+
+
+@pytest.mark.parametrize(
+    "command", ["'x:\\31'", "{'x', '\\31'}", "{'x', {}}", "{'x', true}", "true", "nil"]
+)
+def test_what_is_no_command_is_refused(bench: Bench, command: str) -> None:
+    with pytest.raises(RuleError):
+        bench.run(f"servercommand({command})")
+    assert bench.server.commands == []
+
+
 @pytest.mark.parametrize("mode", ["cgi", "cgibinary", "cgihtml"])
 def test_there_is_no_web_page(bench: Bench, mode: str) -> None:
     with pytest.raises(RuleError, match="web page"):

@@ -1,13 +1,11 @@
-"""Measure what rules cost per object: `python scripts/bench_rules.py` prints medians.
+"""What rules and Lua cost: CPU time of one thread, per object or per image (rulings, Measuring).
 
-CPU time of one thread over 10,000 objects; the scan of the object is excluded except where named.
-Not a test: the numbers depend on the machine.
+The scan of an object is excluded except where it is named.
 """
 
 from __future__ import annotations
 
 import io
-import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path, PurePath
@@ -26,8 +24,11 @@ from dgate.rules.hooks import Rules, capture
 from dgate.rules.run import Environment, Run
 from dgate.rules.session import Session
 
-ROUNDS = 7
 OBJECTS = 10_000
+
+Rounds = list[float]
+Measure = Callable[[int], Rounds]
+"""Measures so many rounds."""
 
 SETTING = 'ifequal "%m", "CT"; { set InstitutionName to "Site A"; set 0018,1030 if "%V0008,103e"; }'
 LUA = (
@@ -96,16 +97,20 @@ def rules(family: str, *lines: str, lua: bool = False, **filters: str) -> Rules:
     return Rules.build(default_settings(Path("/nonexistent"), converters=converters))
 
 
-def median_us(work: Callable[[ElementTable], object], data: bytes) -> float:
-    """Return the median time of `work` on a freshly scanned object, in microseconds."""
-    rounds = []
-    for _ in range(ROUNDS):
-        tables = [ElementTable(data, EXPLICIT_LE) for _ in range(OBJECTS)]
-        start = time.thread_time()
-        for table in tables:
-            work(table)
-        rounds.append((time.thread_time() - start) / OBJECTS)
-    return statistics.median(rounds) * 1e6
+def objects_us(work: Callable[[ElementTable], object], data: bytes) -> Measure:
+    """Return what measures a work on freshly scanned objects, in microseconds an object."""
+
+    def measure(rounds: int) -> Rounds:
+        found = []
+        for _ in range(rounds):
+            tables = [ElementTable(data, EXPLICIT_LE) for _ in range(OBJECTS)]
+            start = time.thread_time()
+            for table in tables:
+                work(table)
+            found.append((time.thread_time() - start) / OBJECTS * 1e6)
+        return found
+
+    return measure
 
 
 PIXEL_LOOP = """
@@ -117,82 +122,71 @@ for y = 0, Data.Rows - 1 do
   end
 end
 """
+_SIZE = 512
 
 
-def pixel_loop_ms() -> float:
-    """Return the median CPU time of reading and writing every pixel of a 512 x 512 image in Lua,
-    with the frame on its way into Lua and back, in milliseconds."""
-    size = 512
-    image = Dataset()
-    image.Rows = image.Columns = size
-    image.BitsAllocated, image.BitsStored, image.HighBit = 16, 12, 11
-    image.SamplesPerPixel, image.PixelRepresentation = 1, 0
-    image.PhotometricInterpretation = "MONOCHROME2"
-    values = (number * 7 % 4096 for number in range(size * size))
-    image.add_new(0x7FE00010, "OW", b"".join(value.to_bytes(2, "little") for value in values))
+def image() -> bytes:
+    """Return an object of 512 x 512 values of 16 bits."""
+    made = Dataset()
+    made.Rows = made.Columns = _SIZE
+    made.BitsAllocated, made.BitsStored, made.HighBit = 16, 12, 11
+    made.SamplesPerPixel, made.PixelRepresentation = 1, 0
+    made.PhotometricInterpretation = "MONOCHROME2"
+    values = (number * 7 % 4096 for number in range(_SIZE * _SIZE))
+    made.add_new(0x7FE00010, "OW", b"".join(value.to_bytes(2, "little") for value in values))
     buffer = io.BytesIO()
     stream = DicomIO(buffer)
     stream.is_implicit_VR, stream.is_little_endian = False, True
-    write_dataset(stream, image)
+    write_dataset(stream, made)
+    return buffer.getvalue()
+
+
+def pixel_loop_ms(rounds: int) -> Rounds:
+    """Measure reading and writing every pixel of an image in Lua, with the frame on its way into
+    Lua and back, in milliseconds an image."""
+    data = image()
     session, environment = Session(), cast(Environment, Outside())
     library = rules("Import").library
-    rounds = []
-    for _ in range(ROUNDS):
-        table = ElementTable(buffer.getvalue(), EXPLICIT_LE)
+    found = []
+    for _ in range(rounds):
+        table = ElementTable(data, EXPLICIT_LE)
         run = Run(table, capture(table, "SCANNER", "DGATE"), environment, session=session)
-        start = time.process_time()
+        start = time.thread_time()
         library.lua.run(run, library, PIXEL_LOOP.encode(), "=bench")
-        rounds.append(time.process_time() - start)
+        found.append((time.thread_time() - start) * 1e3)
     session.close()
-    return statistics.median(rounds) * 1e3
+    return found
 
 
-def main() -> None:
-    """Print the table."""
-    data = object_of_4_kb()
-    outside = Outside()
-    captured = capture(ElementTable(data, EXPLICIT_LE), "SCANNER", "DGATE")
+class Stages:
+    """The rule stages, over one object of 4 kB."""
 
-    def importing(*lines: str, **filters: str) -> Callable[[ElementTable], object]:
-        made = rules("Import", *lines, **filters)
-        return lambda table: made.run_import(table, captured, outside)
+    def __init__(self) -> None:
+        self.data = object_of_4_kb()
+        self._outside = Outside()
+        self._captured = capture(ElementTable(self.data, EXPLICIT_LE), "SCANNER", "DGATE")
+        self._session = Session("SCANNER", "DGATE")
 
-    session = Session("SCANNER", "DGATE")
-    lua_rules = rules("Import", LUA, lua=True)
+    def scan(self) -> Measure:
+        """Return what measures the scan that all others leave out."""
+        return objects_us(lambda table: ElementTable(self.data, EXPLICIT_LE), self.data)
 
-    def run_lua(table: ElementTable) -> object:
-        return lua_rules.run_import(table, captured, outside, session)
+    def importing(
+        self, *lines: str, lua: bool = False, written: bool = False, **filters: str
+    ) -> Measure:
+        """Return what measures import lines; `written`: with the changed object put together."""
+        made = rules("Import", *lines, lua=lua, **filters)
 
-    def exporting(*lines: str, **filters: str) -> Callable[[ElementTable], object]:
+        def work(table: ElementTable) -> None:
+            made.run_import(table, self._captured, self._outside, self._session)
+            if written:
+                table.tobytes()
+
+        return objects_us(work, self.data)
+
+    def exporting(self, *lines: str, **filters: str) -> Measure:
+        """Return what measures export lines when an object is stored."""
         made = rules("Export", *lines, **filters)
-        return lambda table: made.plan_exports(table, captured, outside)
-
-    other = dict(modality="MR", calling="OTHER*")
-    set_rules = rules("Import", SETTING)
-
-    def set_and_write(table: ElementTable) -> int:
-        set_rules.run_import(table, captured, outside)
-        return len(table.tobytes())
-
-    work = {
-        f"scan of {len(data)} bytes": lambda table: ElementTable(data, EXPLICIT_LE),
-        "capture": lambda table: capture(table, "SCANNER", "DGATE"),
-        "1 import line, filter does not match": importing(SETTING, **other),
-        "10 import lines, filters do not match": importing(*[SETTING] * 10, **other),
-        "1 import line, test does not match": importing('ifequal "%m", "MR"; reject'),
-        "10 import lines, tests do not match": importing(*['ifequal "%m", "MR"; reject'] * 10),
-        "import line of 3: test and two sets": importing(SETTING),
-        "the same, with the changed object written": set_and_write,
-        "Lua hook: reads five elements, sets two": run_lua,
-        "1 Lua line, test does not match": importing('ifequal "%m", "MR"; lua "destroy()"'),
-        "1 export line, filter does not match": exporting(ROUTING, **other),
-        "1 export line, test and forward": exporting(ROUTING),
-        "1 export line, deferred": exporting("call nobody"),
-    }
-    for name, run in work.items():
-        print(f"{name:45} {median_us(run, data):8.1f} us")
-    print(f"{'GetPixel and SetPixel of 512 x 512 in Lua':45} {pixel_loop_ms():8.1f} ms")
-
-
-if __name__ == "__main__":
-    main()
+        return objects_us(
+            lambda table: made.plan_exports(table, self._captured, self._outside), self.data
+        )

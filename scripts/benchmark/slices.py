@@ -1,15 +1,14 @@
-"""Measure de-identification: `python scripts/bench_deidentify.py` prints CT slices per second.
+"""What de-identification costs: CT slices per second of CPU time of one thread.
 
-CPU time of one thread for objects with 250 header elements and 512 kB of pixels (the size that the
-project's figure is for): scan, de-identify, and the whole result put together, pixels copied once.
-Not a test: the numbers depend on the machine.
+For objects with 250 header elements and 512 kB of pixels (rulings, Measuring): scan, de-identify,
+and the whole result put together, pixels copied once.
 """
 
 from __future__ import annotations
 
 import io
-import statistics
 import time
+from collections.abc import Callable
 
 from pydicom.datadict import dictionary_VR
 from pydicom.dataset import Dataset
@@ -17,13 +16,12 @@ from pydicom.filebase import DicomIO
 from pydicom.filewriter import write_dataset
 from pydicom.sequence import Sequence
 
-from dgate.dicom.deidentify import Clean, Deidentifier, Profile, Pseudonyms, Retain
+from dgate.dicom.deidentify import Deidentifier, Profile, Pseudonyms
 from dgate.dicom.deidentify.annex_e import BASIC, tags
 from dgate.dicom.deidentify.known import KNOWN
 from dgate.dicom.table import ElementTable
 from dgate.dicom.uids import EXPLICIT_LE
 
-ROUNDS = 9
 OBJECTS = 60
 ELEMENTS = 250
 _VALUES = {"DA": "20260102", "TM": "101112", "DT": "20260102101112", "CS": "VALUE", "IS": "7",
@@ -71,34 +69,20 @@ def _fill(made: Dataset, pool: list[int], size: int) -> None:
             made.add_new(tag, dictionary_VR(tag), _VALUES[dictionary_VR(tag)])
 
 
-def slices_per_second(profile: Profile, objects: list[bytes]) -> float:
-    """Return the median over the rounds."""
-    deidentifier, pseudonyms = Deidentifier(profile), Pseudonyms(bytes(range(32)), "bench")
-    rounds = []
-    for _ in range(ROUNDS):
-        start = time.thread_time()
-        for data in objects:
-            table = ElementTable(data, EXPLICIT_LE)
-            deidentifier.apply(table, pseudonyms)
-            table.tobytes()
-        rounds.append(len(objects) / (time.thread_time() - start))
-    return statistics.median(rounds)
+def slices_per_second(profile: Profile) -> Callable[[int], list[float]]:
+    """Return what measures so many rounds with a profile."""
 
+    def measure(rounds: int) -> list[float]:
+        objects = [slice_of_ct(number) for number in range(OBJECTS)]
+        deidentifier, pseudonyms = Deidentifier(profile), Pseudonyms(bytes(range(32)), "bench")
+        found = []
+        for _ in range(rounds):
+            start = time.thread_time()
+            for data in objects:
+                table = ElementTable(data, EXPLICIT_LE)
+                deidentifier.apply(table, pseudonyms)
+                table.tobytes()
+            found.append(len(objects) / (time.thread_time() - start))
+        return found
 
-def main() -> None:
-    """Print the table."""
-    objects = [slice_of_ct(number) for number in range(OBJECTS)]
-    table = ElementTable(objects[0], EXPLICIT_LE)
-    print(f"{len(table.tags()) - 1} header elements, {len(objects[0])} bytes")
-    dates = frozenset((Retain.MODIFIED_DATES,))
-    words = frozenset((Clean.DESCRIPTORS,))
-    for name, profile in {
-        "basic": Profile(),
-        "basic, retain modified-dates": Profile(retain=dates),
-        "basic, clean descriptors": Profile(clean=words),
-    }.items():
-        print(f"{name:45} {slices_per_second(profile, objects):8.0f} slices/s")
-
-
-if __name__ == "__main__":
-    main()
+    return measure

@@ -1,0 +1,169 @@
+"""`dgate reconcile`: this archive compared with a node, by the running server or directly."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+from dgate.cli.access import running_server
+from dgate.cli.options import config_option
+from dgate.cli.progress import Ticker
+from dgate.config.settings import load
+from dgate.delivery.reconcile_values import LEVELS, Options, in_words
+from dgate.delivery.reconcile_windows import date_of
+from dgate.dicom.uids import is_uid
+from dgate.errors import DgateError
+from dgate.gateway import Gateway
+from dgate.reconciling import compare
+
+EQUAL, DIFFERENT, FAILED = 0, 1, 2
+
+
+def _date(context: click.Context, parameter: click.Parameter, value: str | None) -> str:
+    if not value:
+        return ""
+    found = date_of(value)
+    if found is None:
+        raise click.BadParameter(f"{value!r} is no date; write YYYYMMDD or YYYY-MM-DD")
+    return f"{found:%Y%m%d}"
+
+
+def _uid(context: click.Context, parameter: click.Parameter, value: str | None) -> str:
+    if value and not is_uid(value):
+        raise click.BadParameter(f"{value!r} is not a UID")
+    return value or ""
+
+
+@click.command(
+    "reconcile",
+    epilog="Exit code: 0 both sides have the same, or what was missing has been fetched or is owed "
+    "now; 1 differences are left; 2 the comparison failed or is not complete.",
+)
+@click.argument("node")
+@config_option
+@click.option("--since", callback=_date, metavar="DATE", help="Studies of this day and later.")
+@click.option("--until", callback=_date, metavar="DATE", help="Studies of this day and earlier.")
+@click.option(
+    "--level",
+    type=click.Choice(LEVELS),
+    default="study",
+    show_default=True,
+    help="Compare down to this level even where the numbers of objects are equal.",
+)
+@click.option("--study", callback=_uid, metavar="UID", help="Only this study.")
+@click.option("--send", is_flag=True, help="Owe the node what it lacks, in the lane for bulk.")
+@click.option("--fetch", is_flag=True, help="Fetch what this archive lacks (needs the server).")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line, with all UIDs.")
+def reconcile_command(
+    node: str,
+    config: Path,
+    since: str,
+    until: str,
+    level: str,
+    study: str,
+    send: bool,
+    fetch: bool,
+    as_json: bool,
+) -> None:
+    """Compare this archive with NODE of acrnema.map, and say what either side lacks.
+
+    The node is asked by C-FIND. Studies are compared by the number of their objects where the node
+    tells it; where the numbers differ or are not told, series and objects are compared.
+    """
+    options = Options(node, since, until, level, study, send, fetch)
+    try:
+        summary = _follow(_answers(config, options), as_json=as_json)
+    except DgateError as exc:
+        click.echo(f"dgate: {exc}", err=True)
+        sys.exit(FAILED)
+    if summary["failed"]:
+        sys.exit(FAILED)
+    sys.exit(DIFFERENT if summary["left"] else EQUAL)
+
+
+def _answers(config: Path, options: Options) -> Iterator[dict[str, Any]]:
+    configuration = load(config)
+    server = running_server(configuration.settings)
+    if server is not None:
+        yield from server.stream("reconcile", asdict(options))
+        return
+    if options.fetch:
+        raise DgateError(
+            "objects can be fetched by a running server only, and none runs here",
+            remedy="`dgate serve`, or leave out --fetch",
+        )
+    with Gateway(configuration).offline() as gateway:
+        yield from compare(gateway.foundation, gateway.generation, options, serving=False)
+
+
+def _follow(answers: Iterator[dict[str, Any]], *, as_json: bool) -> dict[str, Any]:
+    """Show what differs, and return the summary."""
+    summary: dict[str, Any] | None = None
+    with Ticker("reconcile") as ticker:
+        for answer in answers:
+            kind = answer["kind"]
+            if kind == "progress":
+                ticker.show(
+                    f"{answer['at']}: {answer['studies']} studies, {answer['differing']} differ"
+                )
+                continue
+            if kind == "summary":
+                summary = answer
+            if as_json:
+                ticker.say(json.dumps(answer, ensure_ascii=False))
+            elif kind == "warning":
+                ticker.say(f"Warning: {answer['text']}.", err=True)
+            elif kind == "difference":
+                for line in _lines(answer):
+                    ticker.say(line)
+    if summary is None:
+        raise DgateError(
+            "the comparison was ended before it was complete", remedy="give the command again"
+        )
+    if not as_json:
+        click.echo(f"{summary['node']}: {in_words(summary)}.")
+    return summary
+
+
+def _lines(gap: dict[str, Any]) -> Iterator[str]:
+    """Yield what people see of a study that differs."""
+    who = f"{gap['patient_id'] or '-'} {gap['accession'] or '-'} {gap['date'] or '-'}"
+    there = "?" if gap["there"] is None else gap["there"]
+    yield f"{who} {gap['study']}: here {gap['here']}, there {there}; {_missing(gap)}"
+    if not gap["only"]:
+        for series in gap["series"]:
+            told = "?" if series["there"] is None else series["there"]
+            counts = {side: len(series[side]) for side in ("missing_there", "missing_here")}
+            yield f"  series {series['series']}: here {series['here']}, there {told}; " + _missing(
+                counts
+            )
+    done = [
+        f"{gap[name]} {text}"
+        for name, text in (
+            ("owed", "owed now"),
+            ("waiting", "owed already"),
+            ("came", "fetched"),
+        )
+        if gap.get(name)
+    ]
+    if done:
+        yield f"  {', '.join(done)}"
+    if gap.get("problem"):
+        yield f"  {gap['problem']}"
+
+
+def _missing(gap: dict[str, Any]) -> str:
+    said = []
+    if gap["missing_there"]:
+        said.append(f"{gap['missing_there']} missing there")
+    if gap["missing_here"] is None:
+        said.append("an unknown number missing here")
+    elif gap["missing_here"]:
+        said.append(f"{gap['missing_here']} missing here")
+    return ", ".join(said)

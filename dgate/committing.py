@@ -1,0 +1,87 @@
+"""How storage commitment is put together, in both roles; part of the composition root.
+
+Nothing of it has a state of its own: what is asked and owed is in the database. See
+`dgate.delivery.commitment` for its parts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from dgate.archive.export import Exporter
+from dgate.archive.records import DebtKind, InstanceRef
+from dgate.config.settings import Configuration, Durability
+from dgate.delivery.commitment_asking import Asker, EventReports
+from dgate.delivery.commitment_keeper import Keeper
+from dgate.delivery.commitment_ledger import Commitments
+from dgate.delivery.commitment_reporting import Reporter
+from dgate.delivery.commitment_requests import Examiner, Requests
+from dgate.delivery.errands import Errands
+from dgate.delivery.schedule import RetryPolicy
+from dgate.dicom.uids import STORAGE_COMMITMENT
+from dgate.foundation import Foundation
+from dgate.net import CommandField, Handler
+from dgate.services.commitment import CommitmentService
+
+
+@dataclass(frozen=True, slots=True)
+class Commitment:
+    """Storage commitment under one configuration."""
+
+    service: CommitmentService
+    errands: Errands
+    """What the workers of the dispatcher do for it."""
+
+    @classmethod
+    def build(
+        cls,
+        configuration: Configuration,
+        foundation: Foundation,
+        find: Callable[[str], InstanceRef | None],
+        exporter: Exporter,
+    ) -> Commitment:
+        """Put it together; `find` looks objects up in the index."""
+        settings, nodes = configuration.settings, configuration.nodes
+        listed = configuration.sop_list.abstract
+
+        def accepts(sop_class: str) -> bool:
+            anything = listed is None or settings.accept_unknown_sop_classes
+            return anything or sop_class in (listed or ())
+
+        commitments = _commitments(foundation)
+        requests = _requests(foundation)
+        durable = settings.durability is Durability.FULL
+        examiner = Examiner(find, exporter, accepts, durable=durable)
+        reports = EventReports(commitments, RetryPolicy.of(settings))
+        errands: Errands = {
+            DebtKind.COMMIT: Asker(commitments, reports, settings, nodes).ask,
+            DebtKind.REPORT: Reporter(requests, examiner, settings, nodes).report,
+        }
+        return cls(CommitmentService(requests, examiner, reports), errands)
+
+    def handlers(self) -> dict[tuple[CommandField, str], Handler]:
+        """Return what answers peers."""
+        return {
+            (CommandField.N_ACTION_RQ, STORAGE_COMMITMENT): self.service.action,
+            (CommandField.N_EVENT_REPORT_RQ, STORAGE_COMMITMENT): self.service.event,
+        }
+
+
+def keeper(foundation: Foundation) -> Keeper:
+    """Return the background worker that looks after the books."""
+    return Keeper(_commitments(foundation), _requests(foundation))
+
+
+def _commitments(foundation: Foundation) -> Commitments:
+    return Commitments(
+        foundation.database,
+        foundation.writer,
+        foundation.clock,
+        foundation.first_devices.spool.remove,
+        foundation.wake,
+    )
+
+
+def _requests(foundation: Foundation) -> Requests:
+    return Requests(foundation.database, foundation.writer, foundation.clock, foundation.wake)

@@ -1,0 +1,229 @@
+"""Storage commitment: what is said about it, as values and as data sets (PS3.4 annex J).
+
+Not for who asks (`dgate.delivery.commitment_asking`), who is asked
+(`dgate.delivery.commitment_requests`), nor what is written down of it. Pure functions.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from dgate.archive.commitmenttable import COMMITMENT_DEVICE
+from dgate.archive.records import InstanceRef
+from dgate.dicom.encode import Content, encode_data_set
+from dgate.dicom.table import ElementTable
+from dgate.dicom.uids import (
+    EXPLICIT_LE,
+    IMPLICIT_LE,
+    STORAGE_COMMITMENT,
+    STORAGE_COMMITMENT_INSTANCE,
+    is_uid,
+)
+from dgate.errors import DgateError, NotDicom
+from dgate.net import Message, Status
+
+SYNTAXES = (EXPLICIT_LE, IMPLICIT_LE)
+"""Transfer syntaxes that are proposed."""
+REQUEST_COMMITMENT = 1
+"""The one action type (PS3.4 table J.3-1)."""
+ALL_COMMITTED = 1
+FAILURES_EXIST = 2
+"""The event types (PS3.4 table J.3-2)."""
+MOST_REFERENCES = 60_000
+"""Objects in one request of a peer; each is looked for in the index and on disk."""
+
+DUPLICATE_TRANSACTION = 0x0131
+"""Failure Reason: the Transaction UID is that of another request (PS3.3 C.14.1.1)."""
+
+ASKING_LANE = "commitment by "
+"""Begins the destination of debts that ask a node; the node's name follows."""
+REPORT_LANE = "commitment for "
+"""Begins the destination of debts that report to a peer; its AE title follows."""
+
+_TRANSACTION_UID = 0x00081195
+_REFERENCED_SEQUENCE = 0x00081199
+_FAILED_SEQUENCE = 0x00081198
+_FAILURE_REASON = 0x00081197
+_REFERENCED_CLASS = 0x00081150
+_REFERENCED_INSTANCE = 0x00081155
+_RETRIEVE_AE = 0x00080054
+
+_REASONS = {
+    Status.PROCESSING_FAILURE: "it failed to look after the object",
+    Status.NO_SUCH_SOP_INSTANCE: "it does not have the object",
+    Status.RESOURCE_LIMITATION: "it has not the resources to keep it",
+    Status.SOP_CLASS_NOT_SUPPORTED: "it does not commit to the storage of this SOP class",
+    Status.CLASS_INSTANCE_CONFLICT: "it has this instance with another SOP class",
+    DUPLICATE_TRANSACTION: "the Transaction UID is in use already",
+}
+
+
+class Reference(NamedTuple):
+    """An object as it is named in a request."""
+
+    sop_class: str
+    sop_instance: str
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a data set of an N-ACTION says."""
+
+    uid: str
+    """Transaction UID."""
+    references: tuple[Reference, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a data set of an N-EVENT-REPORT says."""
+
+    uid: str
+    committed: tuple[Reference, ...]
+    failed: Mapping[Reference, int]
+    """With the Failure Reason (0008,1197) of each."""
+
+    @property
+    def event_type(self) -> int:
+        """The event type that fits."""
+        return FAILURES_EXIST if self.failed else ALL_COMMITTED
+
+
+class Fault(DgateError):
+    """What a peer sent cannot be taken; `status` is what it is answered (PS3.7 10.1)."""
+
+    def __init__(self, status: int, what: str) -> None:
+        super().__init__(what)
+        self.status = status
+
+
+def new_transaction_uid() -> str:
+    """Return a Transaction UID that nobody can guess, as a report is believed by it (PS3.5 B.2)."""
+    return f"2.25.{uuid.uuid4().int}"
+
+
+def debt_ref(name: str = "") -> InstanceRef:
+    """Return what stands in the place of an object in the debts that ask or report."""
+    return InstanceRef(STORAGE_COMMITMENT, "", "", "", "", COMMITMENT_DEVICE, name)
+
+
+def in_words(reason: int) -> str:
+    """Return what a Failure Reason means."""
+    words = _REASONS.get(reason)
+    return f"{reason:04X} ({words})" if words else f"{reason:04X}"
+
+
+def request_data(request: Request, syntax: str) -> bytes:
+    """Return the action information of a request."""
+    values: dict[int, Content] = {
+        _TRANSACTION_UID: request.uid,
+        _REFERENCED_SEQUENCE: _items(request.references),
+    }
+    return encode_data_set(values, syntax, "")
+
+
+def report_data(report: Report, retrieve_ae: str, syntax: str) -> bytes:
+    """Return the event information of a report; `retrieve_ae` is who has the objects."""
+    values: dict[int, Content] = {_TRANSACTION_UID: report.uid}
+    if retrieve_ae and report.committed:
+        values[_RETRIEVE_AE] = retrieve_ae
+    if report.committed:
+        values[_REFERENCED_SEQUENCE] = _items(report.committed)
+    if report.failed:
+        values[_FAILED_SEQUENCE] = [
+            {**item, _FAILURE_REASON: str(reason)}
+            for item, reason in zip(_items(report.failed), report.failed.values(), strict=True)
+        ]
+    return encode_data_set(values, syntax, "")
+
+
+def read_request(message: Message) -> Request:
+    """Return what an N-ACTION asks for; raises Fault."""
+    command = message.command
+    _check_names(command.requested_sop_class, command.requested_sop_instance)
+    if command.action_type != REQUEST_COMMITMENT:
+        raise Fault(Status.NO_SUCH_ACTION, f"there is no action {command.action_type}")
+    table = _table(message)
+    references = tuple(dict.fromkeys(_references(table, _REFERENCED_SEQUENCE)))
+    if not references:
+        raise Fault(Status.INVALID_ARGUMENT_VALUE, "the Referenced SOP Sequence is empty")
+    if len(references) > MOST_REFERENCES:
+        raise Fault(Status.RESOURCE_LIMITATION, f"more than {MOST_REFERENCES} objects at once")
+    return Request(_transaction_uid(table), references)
+
+
+def read_report(message: Message) -> Report:
+    """Return what an N-EVENT-REPORT says; raises Fault."""
+    command = message.command
+    _check_names(command.sop_class, command.sop_instance)
+    if command.event_type not in (ALL_COMMITTED, FAILURES_EXIST):
+        raise Fault(Status.NO_SUCH_EVENT_TYPE, f"there is no event {command.event_type}")
+    table = _table(message)
+    failed = {}
+    for item in _sequence(table, _FAILED_SEQUENCE):
+        reason = item.text(_FAILURE_REASON)
+        number = int(reason) if reason.isdecimal() else int(Status.PROCESSING_FAILURE)
+        failed[_reference(item)] = number
+    committed = tuple(
+        reference
+        for reference in dict.fromkeys(_references(table, _REFERENCED_SEQUENCE))
+        # What stands on both lists is not safe.
+        if reference not in failed
+    )
+    return Report(_transaction_uid(table), committed, failed)
+
+
+def _items(references: Iterable[Reference]) -> list[dict[int, Content]]:
+    return [
+        {_REFERENCED_CLASS: each.sop_class, _REFERENCED_INSTANCE: each.sop_instance}
+        for each in references
+    ]
+
+
+def _check_names(sop_class: str, sop_instance: str) -> None:
+    if sop_class not in ("", STORAGE_COMMITMENT):
+        raise Fault(Status.NO_SUCH_SOP_CLASS, "this context is for storage commitment")
+    if sop_instance != STORAGE_COMMITMENT_INSTANCE:
+        raise Fault(
+            Status.NO_SUCH_SOP_INSTANCE, f"the one instance is {STORAGE_COMMITMENT_INSTANCE}"
+        )
+
+
+def _table(message: Message) -> ElementTable:
+    payload = message.payload
+    if payload is None:
+        raise Fault(Status.INVALID_ARGUMENT_VALUE, "there is no data set")
+    if payload.overflowed:
+        raise Fault(Status.RESOURCE_LIMITATION, "the data set is too long")
+    try:
+        return ElementTable(bytes(payload.view()), message.context.transfer_syntax)
+    except NotDicom as exc:
+        raise Fault(Status.INVALID_ARGUMENT_VALUE, exc.what) from exc
+
+
+def _transaction_uid(table: ElementTable) -> str:
+    uid = table.text(_TRANSACTION_UID)
+    if not uid or not is_uid(uid):
+        raise Fault(Status.INVALID_ARGUMENT_VALUE, "there is no Transaction UID")
+    return uid
+
+
+def _sequence(table: ElementTable, tag: int) -> Sequence[ElementTable]:
+    try:
+        return table.items(tag)
+    except NotDicom as exc:
+        raise Fault(Status.INVALID_ARGUMENT_VALUE, exc.what) from exc
+
+
+def _references(table: ElementTable, tag: int) -> Iterable[Reference]:
+    return map(_reference, _sequence(table, tag))
+
+
+def _reference(item: ElementTable) -> Reference:
+    found = Reference(item.text(_REFERENCED_CLASS), item.text(_REFERENCED_INSTANCE))
+    if not all(map(is_uid, found)):
+        raise Fault(Status.INVALID_ARGUMENT_VALUE, "a reference lacks its UIDs")
+    return found

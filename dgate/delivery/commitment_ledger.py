@@ -1,0 +1,354 @@
+"""What is written down while peers are asked to commit to what they have accepted (PS3.4 J).
+
+A delivery that the peer accepted is `committing`. A debt of kind `commit` gathers the deliveries of
+one node, asks for them under a Transaction UID, waits for the report, and asks again when none
+comes. It is made in the transaction that makes a delivery `committing`, and closed in the one that
+writes down the report; so a crash at any point leaves either the debt, which asks again, or nothing
+to ask for. Not for talking to peers (`dgate.delivery.commitment_asking`). Any thread may call any
+method.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from dgate.archive.commitmenttable import COMMITMENT_DEVICE
+from dgate.archive.database import Database
+from dgate.archive.debttable import OPEN_SQL
+from dgate.archive.writer import Transaction, Writer
+from dgate.clock import Clock
+from dgate.delivery.commitment import Reference, Report, in_words, new_transaction_uid
+from dgate.delivery.commitment_gathering import Gathering, Group, group_of
+from dgate.delivery.leases import database_time, unowed_copies
+from dgate.delivery.records import Debt
+from dgate.delivery.texts import LONGEST_ERROR, fitting
+
+log = logging.getLogger(__name__)
+
+MOST_AT_ONCE = 500
+"""Objects in one request."""
+MOST_FAILURES = 3
+"""So often a node may say that it does not have an object before its delivery is stuck."""
+UNCOMMITTED = "uncommitted"
+"""Outcome of a try that the node accepted and did not commit to."""
+KEPT_S = 30 * 86400.0
+"""How long an ended request is remembered, for reports that come twice."""
+
+_GATHERED = (
+    "SELECT id FROM dgate_debts WHERE state = 'committing' AND commitment IS NULL "
+    f"AND destination = ? AND calling = ? AND called = ? ORDER BY id LIMIT {MOST_AT_ONCE + 1}"
+)
+_AWAITED = (
+    "SELECT d.id, COALESCE(s.sop_class, d.sop_class), COALESCE(s.sop_instance, d.sop_instance), "
+    "d.device, d.name FROM dgate_debts d LEFT JOIN dgate_sent_as s ON s.debt = d.id "
+    "WHERE d.state = 'committing' AND d.commitment = ? ORDER BY d.id"
+)
+_JOIN = "UPDATE dgate_debts SET commitment = ? WHERE id = ? AND state = 'committing'"
+_NAME = "UPDATE dgate_debts SET name = ? WHERE id = ? AND kind = 'commit'"
+_ASK = "INSERT INTO dgate_commitments (uid, debt, peer, asked) VALUES (?, ?, ?, ?)"
+_FIND = "SELECT debt, peer FROM dgate_commitments WHERE uid = ?"
+_ROUNDS = "SELECT count(*) FROM dgate_commitments WHERE debt = ? AND accepted <= ?"
+_COMMITTED = (
+    "UPDATE dgate_debts SET state = 'done', committed = ?, finished = ? "
+    "WHERE id = ? AND state = 'committing'"
+)
+_DELIVERED = (
+    "UPDATE dgate_debts SET state = 'done', finished = ?, last_error = ?, commitment = NULL "
+    "WHERE id = ? AND state = 'committing'"
+)
+_AGAIN = (
+    "UPDATE dgate_debts SET state = ?, due = ?, accepted = NULL, commitment = NULL, "
+    "last_status = ?, last_error = ? WHERE id = ? AND state = 'committing'"
+)
+_STUCK = (
+    "UPDATE dgate_debts SET state = 'stuck', commitment = NULL, last_error = ? "
+    "WHERE id = ? AND state = 'committing'"
+)
+_FAILURES = f"SELECT count(*) FROM dgate_tries WHERE debt = ? AND outcome = '{UNCOMMITTED}'"
+_TRY = (
+    "INSERT INTO dgate_tries (debt, at, destination, outcome, status, error) "
+    "VALUES (?, ?, ?, ?, ?, ?)"
+)
+_CLOSE = (
+    "UPDATE dgate_debts SET state = 'done', finished = ?, last_error = ?, owner = NULL, "
+    f"lease_until = NULL WHERE id = ? AND kind = 'commit' AND {OPEN_SQL}"
+)
+_END = "UPDATE dgate_commitments SET ended = ?, apart = ? WHERE uid = ? AND ended IS NULL"
+_WITHOUT_DEBT = (
+    "SELECT DISTINCT destination, calling, called FROM dgate_debts "
+    "WHERE state = 'committing' AND commitment IS NULL"
+)
+_GROUPS = (
+    "SELECT DISTINCT destination, calling, called FROM dgate_debts "
+    "WHERE state = 'committing' AND commitment = ?"
+)
+_RUNNING = (
+    "SELECT DISTINCT commitment FROM dgate_debts "
+    "WHERE state = 'committing' AND commitment IS NOT NULL"
+)
+_HAS_DEBT = (
+    f"SELECT 1 FROM dgate_debts WHERE device = '{COMMITMENT_DEVICE}' AND name = ? AND {OPEN_SQL}"
+)
+_LOST = "UPDATE dgate_debts SET commitment = NULL WHERE state = 'committing' AND commitment = ?"
+_FORGET_ASKED = "DELETE FROM dgate_commitments WHERE ended < ? OR asked < ?"
+_FORGET_SENT = (
+    "DELETE FROM dgate_sent_as WHERE NOT EXISTS (SELECT 1 FROM dgate_debts d "
+    "WHERE d.id = dgate_sent_as.debt AND d.state = 'committing')"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request that is to be sent."""
+
+    uid: str
+    references: tuple[Reference, ...]
+
+
+class Commitments:
+    """What is asked of nodes, and what they say."""
+
+    def __init__(
+        self,
+        database: Database,
+        writer: Writer,
+        clock: Clock,
+        release_spool: Callable[[str], None],
+        wake: Callable[[], None],
+    ) -> None:
+        self._database = database
+        self._writer = writer
+        self._clock = clock
+        self._release_spool = release_spool
+        self._wake = wake
+        self._gathering = Gathering(database)
+
+    def begin(self, debt: Debt) -> Asked | None:
+        """Give what a `commit` debt asks for a Transaction UID; None when there is nothing.
+
+        Everything is durable before it is asked, so that a report is understood after a crash.
+        """
+
+        def work(transaction: Transaction) -> Asked | None:
+            now = self._time(transaction)
+            group = group_of(debt)
+            former = self._current(transaction, debt)
+            if former:
+                ids = [row[0] for row in self._awaited(transaction, former)]
+            else:
+                statement = self._sql(_GATHERED)
+                ids = [row[0] for row in transaction.execute(statement, group).fetchall()]
+                if len(ids) > MOST_AT_ONCE:
+                    del ids[MOST_AT_ONCE:]
+                    # This one is leased: what it leaves is for another.
+                    self._gathering.ask(transaction, group, now, now)
+            if not ids:
+                return None
+            uid = new_transaction_uid()
+            transaction.executemany(self._sql(_JOIN), [(uid, number) for number in ids])
+            transaction.execute(self._sql(_NAME), (uid, debt.id))
+            transaction.execute(self._sql(_ASK), (uid, debt.id, group.node, now))
+            found = self._awaited(transaction, uid)
+            return Asked(uid, tuple(dict.fromkeys(Reference(row[1], row[2]) for row in found)))
+
+        return self._writer.transact(work)
+
+    def accepted(self, uid: str) -> None:
+        """Note that the node has taken a request and will report."""
+
+        def work(transaction: Transaction) -> None:
+            statement = self._sql("UPDATE dgate_commitments SET accepted = ? WHERE uid = ?")
+            transaction.execute(statement, (self._time(transaction), uid))
+
+        self._writer.transact(work)
+
+    def rounds(self, debt: Debt, timeout_s: float) -> int:
+        """Return how often the node has taken the request of a debt and not reported in time."""
+
+        def work(transaction: Transaction) -> int:
+            latest = self._time(transaction) - timeout_s
+            found = transaction.execute(self._sql(_ROUNDS), (debt.id, latest)).fetchone()
+            return int(found[0])
+
+        return self._writer.transact(work)
+
+    def reports_apart(self, node: str) -> bool | None:
+        """Return whether the node's last report came on an association that it opened; None when
+        it has never reported."""
+        statement = self._sql(
+            "SELECT apart FROM dgate_commitments WHERE peer = ? AND ended IS NOT NULL "
+            "ORDER BY ended DESC LIMIT 1"
+        )
+        with self._database.reader() as connection:
+            found = connection.execute(statement, (node,)).fetchone()
+        return None if found is None else bool(found[0])
+
+    def give_up(self, debt: Debt, reason: str) -> int:
+        """Make the deliveries of a `commit` debt stuck; return how many."""
+        return self._end_all(
+            debt, lambda now, number: (self._sql(_STUCK), (fitting(reason, LONGEST_ERROR), number))
+        )
+
+    def do_without(self, debt: Debt, text: str) -> int:
+        """Let the deliveries of a `commit` debt count as they are, since nobody wants the
+        commitment any more; return how many."""
+        return self._end_all(debt, lambda now, number: (self._sql(_DELIVERED), (now, text, number)))
+
+    def take(self, report: Report, *, apart: bool, pause_s: float) -> int | None:
+        """Write down what a node reports and return how many objects are not committed; None when
+        nobody knows the transaction.
+
+        What failed is owed again after `pause_s`. A report that comes twice changes nothing. One to
+        an earlier request of the same objects counts as far as it is good news.
+        """
+
+        def work(transaction: Transaction) -> tuple[int | None, list[str]]:
+            found = transaction.execute(self._sql(_FIND), (report.uid,)).fetchone()
+            if found is None:
+                return None, []
+            return self._write_down(transaction, report, int(found[0]), apart, pause_s)
+
+        failed, spool = self._writer.transact(work)
+        for name in spool:
+            self._release_spool(name)
+        if failed:
+            self._wake()
+        return failed
+
+    def adopt(self) -> int:
+        """Have a debt for all that waits without one, as after `queue cancel`; forget old requests.
+
+        Returns how many groups were adopted.
+        """
+        with self._database.reader() as connection:
+            running = [row[0] for row in connection.execute(_RUNNING).fetchall()]
+            # Not inside the transaction, for which intake would have to wait: both look at all
+            # that is open.
+            groups = {Group(*row) for row in connection.execute(_WITHOUT_DEBT).fetchall()}
+        lost = [uid for uid in running if not self._is_running(uid)]
+
+        def work(transaction: Transaction) -> int:
+            now = self._time(transaction)
+            found = set(groups)
+            for uid in lost:
+                rows = transaction.execute(self._sql(_GROUPS), (uid,)).fetchall()
+                found.update(Group(*row) for row in rows)
+                transaction.execute(self._sql(_LOST), (uid,))
+            adopted = sum(
+                self._gathering.ask(transaction, group, now, now) for group in sorted(found)
+            )
+            transaction.execute(self._sql(_FORGET_ASKED), (now - KEPT_S, now - 3 * KEPT_S))
+            transaction.execute(_FORGET_SENT)
+            return adopted
+
+        adopted = self._writer.transact(work)
+        if adopted:
+            self._wake()
+        return adopted
+
+    # Inside a transaction.
+
+    def _write_down(
+        self,
+        transaction: Transaction,
+        report: Report,
+        debt_id: int,
+        apart: bool,
+        pause_s: float,
+    ) -> tuple[int, list[str]]:
+        now = self._time(transaction)
+        row = transaction.execute(
+            self._sql("SELECT name, context FROM dgate_debts WHERE id = ?"), (debt_id,)
+        ).fetchone()
+        if row is None:
+            return 0, []
+        current, node = row
+        committed = {each.sop_instance for each in report.committed}
+        failed = {each.sop_instance: reason for each, reason in report.failed.items()}
+        good: list[tuple[float, float, int]] = []
+        spool: dict[str, None] = {}
+        bad = left = 0
+        for number, _, instance, device, name in self._awaited(transaction, current):
+            if instance in committed:
+                good.append((now, now, number))
+                if device == "SPOOL":
+                    spool[name] = None
+            elif instance in failed and current == report.uid:
+                self._owe_again(transaction, number, node, failed[instance], now, pause_s)
+                bad += 1
+            else:
+                left += 1
+        transaction.executemany(self._sql(_COMMITTED), good)
+        if not left:
+            text = f"committed {len(good)} object(s), {bad} failed"
+            transaction.execute(self._sql(_CLOSE), (now, text, debt_id))
+        else:
+            log.warning("%s left %d object(s) out of its report.", node, left)
+        transaction.execute(self._sql(_END), (now, int(apart), report.uid))
+        return bad, unowed_copies(self._database, transaction, spool)
+
+    def _owe_again(
+        self,
+        transaction: Transaction,
+        debt_id: int,
+        node: str,
+        reason: int,
+        now: float,
+        pause_s: float,
+    ) -> None:
+        """Owe a delivery again that the node accepted and does not commit to."""
+        text = f"{node} accepted it, but did not commit to its storage: {in_words(reason)}"
+        count = transaction.execute(self._sql(_FAILURES), (debt_id,)).fetchone()[0] + 1
+        # Every third time, so that `queue retry` gives it three more.
+        state = "queued" if count % MOST_FAILURES else "stuck"
+        values = (state, now + pause_s, reason, fitting(text, LONGEST_ERROR), debt_id)
+        transaction.execute(self._sql(_AGAIN), values)
+        transaction.execute(
+            self._sql(_TRY), (debt_id, now, node, UNCOMMITTED, reason, fitting(text, LONGEST_ERROR))
+        )
+
+    def _end_all(
+        self, debt: Debt, ending: Callable[[float, int], tuple[str, Sequence[Any]]]
+    ) -> int:
+        def work(transaction: Transaction) -> tuple[int, list[str]]:
+            now = self._time(transaction)
+            rows = self._awaited(transaction, self._current(transaction, debt))
+            spool: dict[str, None] = {}
+            for row in rows:
+                transaction.execute(*ending(now, row[0]))
+                if row[3] == "SPOOL":
+                    spool[row[4]] = None
+            return len(rows), unowed_copies(self._database, transaction, spool)
+
+        count, spool = self._writer.transact(work)
+        for name in spool:
+            self._release_spool(name)
+        return count
+
+    def _current(self, transaction: Transaction, debt: Debt) -> str:
+        """Return the Transaction UID under which a debt has asked last, empty for none.
+
+        Not that of the claimed row: a try may have come as far as giving another one.
+        """
+        row = transaction.execute(
+            self._sql("SELECT name FROM dgate_debts WHERE id = ?"), (debt.id,)
+        ).fetchone()
+        return row[0] if row is not None else ""
+
+    def _awaited(self, transaction: Transaction, uid: str) -> list[Any]:
+        if not uid:
+            return []
+        return list(transaction.execute(self._sql(_AWAITED), (uid,)).fetchall())
+
+    def _is_running(self, uid: str) -> bool:
+        with self._database.reader() as connection:
+            return connection.execute(self._sql(_HAS_DEBT), (uid,)).fetchone() is not None
+
+    def _time(self, transaction: Transaction) -> float:
+        return database_time(self._database, self._clock, transaction)
+
+    def _sql(self, text: str) -> str:
+        return self._database.sql(text)

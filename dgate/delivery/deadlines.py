@@ -1,0 +1,97 @@
+"""Cuts what takes longer than it may: a peer that takes or answers a byte now and then.
+
+One thread for all associations, asleep until the earliest deadline. Each sender has a `Watch` of
+its own; setting and clearing it costs next to nothing.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Callable
+
+
+class Watch:
+    """The deadline of one sender. Set and cleared by its owner."""
+
+    __slots__ = ("_at", "_cut", "_watcher", "has_fired")
+
+    def __init__(self, watcher: Deadlines, cut: Callable[[], None]) -> None:
+        self._watcher = watcher
+        self._cut = cut
+        self._at = math.inf
+        self.has_fired = False
+        """Whether the deadline has passed since it was set."""
+
+    def set(self, seconds: float) -> None:
+        """Call `cut` after so long, unless it is cleared before."""
+        self.has_fired = False
+        self._watcher._set(self, time.monotonic() + seconds)
+
+    def clear(self) -> None:
+        """Call it off."""
+        self._at = math.inf
+
+
+class Deadlines:
+    """The thread that keeps them."""
+
+    def __init__(self) -> None:
+        self._signal = threading.Condition()
+        """Guards everything below; clearing a watch needs no guard."""
+        self._watches: set[Watch] = set()
+        self._next = math.inf
+        self._stopping = False
+        self._thread: threading.Thread | None = None
+
+    def watch(self, cut: Callable[[], None]) -> Watch:
+        """Return a watch that calls `cut`, from another thread."""
+        watch = Watch(self, cut)
+        with self._signal:
+            self._watches.add(watch)
+            if self._thread is None and not self._stopping:
+                self._thread = threading.Thread(
+                    target=self._run, name="delivery-deadlines", daemon=True
+                )
+                self._thread.start()
+        return watch
+
+    def forget(self, watch: Watch) -> None:
+        """Have no more to do with a watch."""
+        watch.clear()
+        with self._signal:
+            self._watches.discard(watch)
+
+    def stop(self) -> None:
+        """End the thread; watches do nothing any more."""
+        with self._signal:
+            self._stopping = True
+            self._signal.notify()
+            thread, self._thread = self._thread, None
+        if thread is not None:
+            thread.join()
+
+    def _set(self, watch: Watch, at: float) -> None:
+        with self._signal:
+            watch._at = at
+            if at < self._next:
+                self._next = at
+                self._signal.notify()
+
+    def _run(self) -> None:
+        while True:
+            with self._signal:
+                if self._stopping:
+                    return
+                now = time.monotonic()
+                due = [watch for watch in self._watches if watch._at <= now]
+                for watch in due:
+                    watch.has_fired = True
+                    watch._at = math.inf
+                self._next = min((watch._at for watch in self._watches), default=math.inf)
+                if not due:
+                    self._signal.wait(None if self._next == math.inf else self._next - now)
+                    continue
+            for watch in due:
+                watch._cut()

@@ -1,0 +1,386 @@
+"""Ends a quiet time early: whole studies whose number of objects is known need not be waited for.
+
+A delayed operation waits until nothing more has come for a while (`archive.requests`). Whoever
+knows how many objects there will be, a `CountSource`, can spare that: as soon as the index holds as
+many, the operation is due. Not for asking nodes (`expected_query`). One thread looks, and one for
+each node asks, so that a node that does not answer changes nothing for the others; intake only
+rings a bell. Nothing has to be kept: after a restart all that waits is looked at anew.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from dgate.archive.database import Database
+from dgate.archive.requests import LANE_PREFIX, REQUEST_IDENTITIES, request_of
+from dgate.archive.writer import Transaction, Writer
+from dgate.clock import Clock
+from dgate.delivery.leases import database_time
+from dgate.delivery.ledger import Ledger
+from dgate.errors import DgateError
+from dgate.rules.effects import ObjectScope, Request
+
+log = logging.getLogger(__name__)
+
+OPERATIONS = frozenset(("forward", "process", "merge", "submit", "submit2"))
+"""What waits for things to be complete. A `delete` waits for time to pass."""
+FRESH_S = 10.0
+"""So long an answer counts: what is complete by an older one is asked about once more."""
+GATHER_S = 0.25
+"""Least time between two looks at what waits."""
+LOOK_EVERY_S = 5.0
+"""While something waits whose number is known: not all that arrives rings the bell."""
+FIRST_SILENCE_S, LONGEST_SILENCE_S = 30.0, 3600.0
+"""A source that fails is left alone for so long; twice as long each time."""
+_MOST_KNOWN = 10_000
+_WAITING = (
+    "SELECT id, source, context, rule FROM dgate_debts "
+    "WHERE state = 'queued' AND destination = ? AND kind = 'request' AND due > ?"
+)
+_DUE = (
+    "UPDATE dgate_debts SET due = ? "
+    "WHERE id = ? AND state = 'queued' AND kind = 'request' AND due > ?"
+)
+
+
+class CountSource(Protocol):
+    """Somebody who may know how many objects a patient, study or series will have.
+
+    A modality's performed procedure steps (MPPS) are to become another one beside the questions to
+    nodes: its `expected` would look into a table, and whatever fills that rings the bell.
+    """
+
+    def concerns(self, source: str, scope: ObjectScope) -> bool:
+        """Tell, without waiting, whether it may know about objects that a node sends us."""
+        ...
+
+    def expected(self, source: str, scope: ObjectScope) -> int | None:
+        """Return how many objects there will be, None when that is not known; may take long.
+
+        Raises:
+            DgateError: it could not be found out now.
+        """
+        ...
+
+    def close(self) -> None:
+        """Nothing more is asked for now: let connections go."""
+        ...
+
+    def cut(self) -> None:
+        """End a question that is under way, from another thread."""
+        ...
+
+
+class Bell:
+    """Tells that something has arrived. Any thread may ring it; costs next to nothing."""
+
+    def __init__(self) -> None:
+        self.is_heard = False
+        """Whether anybody listens."""
+        self._rung = threading.Event()
+
+    def ring(self) -> None:
+        """Say that debts were committed."""
+        if self.is_heard and not self._rung.is_set():
+            self._rung.set()
+
+    def wait(self, timeout_s: float | None) -> None:
+        """Wait until it rings, or so long."""
+        self._rung.wait(timeout_s)
+
+    def reset(self) -> None:
+        """Go on to listen."""
+        self._rung.clear()
+
+    def wake(self) -> None:
+        """Wake the listener whether it listens or not."""
+        self._rung.set()
+
+
+@dataclass(slots=True)
+class _Answered:
+    """What a source said of one scope."""
+
+    count: int | None
+    at: float
+    """By the monotonic clock."""
+    request: int
+    """For which it was asked."""
+
+
+@dataclass(slots=True)
+class _Asker:
+    """What is asked of one node's sources."""
+
+    waiting: OrderedDict[ObjectScope, int] = field(default_factory=OrderedDict)
+    thread: threading.Thread | None = None
+    source: CountSource | None = None
+    """The one that is being asked."""
+    silent_until: float = 0.0
+    silence_s: float = FIRST_SILENCE_S
+    is_silent: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """A request that waits for its quiet time."""
+
+    id: int
+    source: str
+    scope: ObjectScope
+
+
+class ExpectedCounts:
+    """Looks for delayed operations that need not wait any longer."""
+
+    def __init__(
+        self,
+        database: Database,
+        writer: Writer,
+        ledger: Ledger,
+        clock: Clock,
+        bell: Bell,
+        sources: Callable[[], Sequence[CountSource]],
+        count: Callable[[ObjectScope], int],
+        wake: Callable[[], None],
+    ) -> None:
+        """`sources` returns who may know, by the settings that count now; the first that knows is
+        believed. `count` returns how many objects of a scope the index holds, `wake` is the
+        dispatcher's."""
+        self._database = database
+        self._writer = writer
+        self._ledger = ledger
+        self._clock = clock
+        self._bell = bell
+        self._sources = sources
+        self._count = count
+        self._wake = wake
+        self._stopping = threading.Event()
+        self._lock = threading.Lock()
+        """Guards what the askers share with the thread that looks."""
+        self._known: OrderedDict[tuple[str, ObjectScope], _Answered] = OrderedDict()
+        self._askers: dict[str, _Asker] = {}
+        self._parsed: dict[int, ObjectScope | None] = {}
+        self._thread: threading.Thread | None = None
+        self._waiting_sql = database.sql(_WAITING)
+        self._due_sql = database.sql(_DUE)
+
+    # the part of the gateway
+
+    def start(self) -> None:
+        """Begin to look."""
+        self._thread = threading.Thread(target=self._run, name="expected-counts", daemon=True)
+        self._thread.start()
+
+    def apply(self, generation: object) -> None:
+        """Go by changed settings."""
+        self._bell.wake()
+
+    def stop(self) -> None:
+        """End and join all threads; safe to call twice."""
+        self._stopping.set()
+        self._bell.wake()
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        with self._lock:
+            askers = [asker for asker in self._askers.values() if asker.thread is not None]
+            for asker in askers:
+                asker.waiting.clear()
+                if asker.source is not None:
+                    asker.source.cut()
+        for asker in askers:
+            if asker.thread is not None:
+                asker.thread.join(10.0)
+
+    # the thread that looks
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            self._bell.reset()
+            timeout_s: float | None = LOOK_EVERY_S
+            try:
+                timeout_s = self._look()
+            except DgateError as exc:
+                log.warning("What waits for its quiet time cannot be looked at: %s", exc)
+            except Exception:
+                # The thread must live; what waits is done when its quiet time is over.
+                log.exception("Looking at what waits for its quiet time failed unexpectedly.")
+            if self._stopping.wait(GATHER_S):
+                return
+            self._bell.wait(timeout_s)
+
+    def _look(self) -> float | None:
+        """Look once; return after how long at most to look again, None = when the bell rings."""
+        sources = self._sources()
+        self._bell.is_heard = bool(sources)
+        if not sources:
+            self._parsed.clear()
+            return None
+        waiting = self._read()
+        ready: list[int] = []
+        pause: float | None = None
+        now = self._clock.monotonic()
+        for each in waiting:
+            if not any(source.concerns(each.source, each.scope) for source in sources):
+                continue
+            answered = self._answer(each.source, each.scope)
+            if answered is None or (answered.count is None and answered.request != each.id):
+                pause = self._sooner(pause, self._ask(each, now))
+                continue
+            if answered.count is None:
+                continue
+            pause = self._sooner(pause, LOOK_EVERY_S)
+            if self._count(each.scope) < answered.count:
+                continue
+            if now - answered.at <= FRESH_S:
+                ready.append(each.id)
+            else:
+                # It may have become more meanwhile.
+                pause = self._sooner(pause, self._ask(each, now))
+        if ready:
+            self._make_due(ready)
+        return pause
+
+    @staticmethod
+    def _sooner(pause: float | None, other: float | None) -> float | None:
+        return other if pause is None else pause if other is None else min(pause, other)
+
+    def _read(self) -> list[_Waiting]:
+        """Return the requests that wait and say what they are about by IDs alone."""
+        lanes = [lane.destination for lane in self._ledger.lanes()]
+        now = self._ledger.now()
+        found: list[_Waiting] = []
+        seen: dict[int, ObjectScope | None] = {}
+        for lane in lanes:
+            if not lane.startswith(LANE_PREFIX) or lane[len(LANE_PREFIX) :] not in OPERATIONS:
+                continue
+            for row in self._database.rows(self._waiting_sql, (lane, now)):
+                number, source = int(str(row[0])), str(row[1] or "").strip()
+                known = number in self._parsed
+                scope = self._parsed[number] if known else _scope_of(str(row[2]), str(row[3]))
+                seen[number] = scope
+                if scope is not None and source:
+                    found.append(_Waiting(number, source, scope))
+        self._parsed = seen
+        return found
+
+    def _answer(self, source: str, scope: ObjectScope) -> _Answered | None:
+        with self._lock:
+            return self._known.get((source, scope))
+
+    def _make_due(self, numbers: Sequence[int]) -> None:
+        def work(transaction: Transaction) -> None:
+            now = database_time(self._database, self._clock, transaction)
+            transaction.executemany(self._due_sql, [(now, number, now) for number in numbers])
+
+        self._writer.transact(work)
+        self._wake()
+
+    # asking
+
+    def _ask(self, wanted: _Waiting, now: float) -> float | None:
+        """Have a scope asked about, unless the node is silent; return when to look again."""
+        with self._lock:
+            asker = self._askers.setdefault(wanted.source, _Asker())
+            if asker.silent_until > now:
+                return asker.silent_until - now
+            asker.waiting[wanted.scope] = wanted.id
+            if asker.thread is None:
+                asker.thread = threading.Thread(
+                    target=self._ask_all,
+                    args=(wanted.source, asker),
+                    name=f"expect-{wanted.source}",
+                    daemon=True,
+                )
+                asker.thread.start()
+        return None
+
+    def _ask_all(self, node: str, asker: _Asker) -> None:
+        """Ask all that waits to be asked; the outermost function of a thread."""
+        sources = self._sources()
+        try:
+            while True:
+                with self._lock:
+                    if not asker.waiting or self._stopping.is_set():
+                        asker.thread = None
+                        return
+                    scope, request = asker.waiting.popitem(last=False)
+                if not self._ask_one(node, asker, sources, scope, request):
+                    return
+        except Exception:
+            # Nothing is lost: what waits is done when its quiet time is over.
+            log.exception("Asking %s how many objects there are failed unexpectedly.", node)
+            self._fall_silent(node, asker, "an unexpected error")
+        finally:
+            for source in sources:
+                source.close()
+            self._bell.wake()
+
+    def _ask_one(
+        self,
+        node: str,
+        asker: _Asker,
+        sources: Sequence[CountSource],
+        scope: ObjectScope,
+        request: int,
+    ) -> bool:
+        """Ask about one scope; False when the node does not answer."""
+        count = None
+        try:
+            for source in sources:
+                if count is None and source.concerns(node, scope):
+                    with self._lock:
+                        asker.source = source
+                    count = source.expected(node, scope)
+        except DgateError as exc:
+            self._fall_silent(node, asker, str(exc))
+            return False
+        finally:
+            with self._lock:
+                asker.source = None
+        with self._lock:
+            if asker.is_silent:
+                log.info("%s says again how many objects there are.", node)
+            asker.is_silent, asker.silence_s = False, FIRST_SILENCE_S
+            self._known[node, scope] = _Answered(count, self._clock.monotonic(), request)
+            self._known.move_to_end((node, scope))
+            while len(self._known) > _MOST_KNOWN:
+                self._known.popitem(last=False)
+        self._bell.wake()
+        return True
+
+    def _fall_silent(self, node: str, asker: _Asker, reason: str) -> None:
+        with self._lock:
+            asker.waiting.clear()
+            asker.thread = None
+            is_new, asker.is_silent = not asker.is_silent, True
+            asker.silent_until = self._clock.monotonic() + asker.silence_s
+            asker.silence_s = min(2 * asker.silence_s, LONGEST_SILENCE_S)
+        if is_new and not self._stopping.is_set():
+            log.warning(
+                "%s does not say how many objects there are (ExpectCounts): %s. What waits for "
+                "quiet waits as long as the rule says.",
+                node,
+                reason,
+            )
+
+
+def _scope_of(context: str, rule: str) -> ObjectScope | None:
+    """Return what a request is about, None where that cannot be counted: filters choose a part, and
+    a single object needs no counting."""
+    try:
+        request: Request = request_of(context, rule)
+    except (ValueError, json.JSONDecodeError):
+        return None
+    scope = request.scope
+    ids = {name: getattr(scope, name) for name in REQUEST_IDENTITIES}
+    if scope != ObjectScope(**ids) or scope.sop_instance:
+        return None
+    return scope if any(ids.values()) else None

@@ -1,0 +1,226 @@
+"""What becomes of a debt after a try, and who has to pause for it.
+
+The fates are those of `dgate.delivery.failures`; this makes settlements of them, and tells the
+destination's breaker. One for each worker, used by its thread.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Callable, Sequence
+
+from dgate.archive.records import DebtDraft, DebtKind, InstanceRef
+from dgate.archive.requests import request_draft
+from dgate.delivery.commitment import Reference
+from dgate.delivery.errands import Done
+from dgate.delivery.failures import DOUBTFUL_TRIES, Fate, fate_of_status
+from dgate.delivery.lanes import Lane
+from dgate.delivery.records import Debt, Settlement, State
+from dgate.delivery.schedule import RetryPolicy
+from dgate.delivery.sender import SendResult
+from dgate.delivery.toolbox import Toolbox
+from dgate.errors import PeerError, Rejected
+from dgate.net.dimse import describe
+from dgate.rules.effects import Expansion, Forward
+
+log = logging.getLogger(__name__)
+
+MOST_DEFERRALS = 10_000
+"""Debts of which a lane remembers how often they were deferred."""
+
+
+class Outcomes:
+    """Judges the tries of one worker."""
+
+    def __init__(
+        self,
+        lane: Lane,
+        tools: Toolbox,
+        is_stopping: Callable[[], bool],
+        on_answer: Callable[[], None],
+    ) -> None:
+        """`on_answer` is called when the peer has answered one that probed."""
+        self._lane = lane
+        self._breaker = lane.site.breaker
+        self._is_stopping = is_stopping
+        self._on_answer = on_answer
+        self.pause_s: float | None = None
+        """How long the destination pauses; None while it need not."""
+        self.is_unreached = False
+        """Whether the last failure was that no association came about."""
+        self.is_unwanted = False
+        """Whether the peer takes no association beside those that other workers have."""
+        self._mark = 0
+        """The breaker's, of the try that is under way."""
+        self.go_on_by(tools)
+
+    def go_on_by(self, tools: Toolbox) -> None:
+        """Judge by another configuration from now on."""
+        self._tools = tools
+        self._node = tools.node(self._lane.destination)
+        self._policy = tools.policy_for(self._lane.destination)
+
+    def begin(self) -> None:
+        """Note that a try begins."""
+        self.is_unreached = False
+        self._mark = self._breaker.begin()
+
+    def of_answer(self, debt: Debt, result: SendResult) -> Settlement:
+        """Return the settlement of an object to which the peer has answered."""
+        fate = fate_of_status(result.status, self._node.statuses)
+        text = result.comment if result.status == 0 else _explained(result.status, result.comment)
+        if fate is not Fate.WAIT:
+            self.answered()
+        self._lane.broken_by = None
+        if fate is Fate.DONE:
+            return self.accepted(debt, result, text)
+        return self.failed(debt, fate, result.status, text)
+
+    def of_peer_error(self, debt: Debt, exc: PeerError, *, in_doubt: bool) -> Settlement:
+        """Return the settlement of a debt at which the association failed or did not come about."""
+        self.is_unreached = not in_doubt
+        if self.is_unreached and self.is_one_too_many(exc):
+            return Settlement(debt, State.QUEUED, tried=False)
+        self._breaker.lost(self._lane.slot)
+        fate = self.fate_after_break(debt, str(exc)) if in_doubt else Fate.WAIT
+        return self.failed(debt, fate, None, str(exc), in_doubt=in_doubt)
+
+    def of_unreached(self, failed: Settlement, rest: Sequence[Debt]) -> list[Settlement]:
+        """Return the settlements of what was claimed beside a debt whose association did not come
+        about: it failed for all of them."""
+        pause, found = self.pause_s or 0.0, []
+        for debt in rest:
+            gone = _is_exhausted(self._policy, debt, debt.attempts + 1)
+            state = State.STUCK if gone else State.QUEUED
+            found.append(Settlement(debt, state, None, failed.error, 0.0 if gone else pause))
+        return found
+
+    def answered(self) -> None:
+        """Note that the peer is there; others may go on where they waited for that."""
+        self._lane.refusals = 0
+        if self._breaker.succeed(self._mark, self._lane.slot):
+            self._on_answer()
+
+    def is_one_too_many(self, error: PeerError) -> bool:
+        """Tell whether the peer refuses a further association but serves those that it has.
+
+        That is no failure of the destination: only this worker pauses.
+        """
+        lane = self._lane
+        if not isinstance(error, Rejected) or not self._breaker.is_served_beside(lane.slot):
+            return False
+        lane.refusals += 1
+        pause = self._policy.pause_s(lane.refusals, random.random())
+        lane.paused_alone_until = self._tools.clock.monotonic() + pause
+        self.is_unwanted = True
+        log.info(
+            "%s takes no further association beside those that it has; one worker waits %.1f s.",
+            lane.destination,
+            pause,
+        )
+        return True
+
+    def fail(self, pause_s: float, error: str, *, counts: bool) -> float:
+        """Let all workers of the destination pause; return for how long."""
+        now = self._tools.clock.monotonic()
+        return self._breaker.fail(self._mark, now, pause_s, error, counts=counts)
+
+    def accepted(self, debt: Debt, result: SendResult, text: str) -> Settlement:
+        """Return the settlement of what the peer has taken: done, unless it is to commit to it."""
+        node = self._node
+        if not node.commit:
+            return Settlement(debt, State.DONE, result.status, text)
+        sent = Reference(result.sop_class, result.sop_instance)
+        wait_s = node.commit_wait_s
+        return Settlement(debt, State.COMMITTING, result.status, text, wait_s, sent=sent)
+
+    def errand(self, debt: Debt, done: Done) -> Settlement:
+        """Return the settlement of what is no delivery of an object."""
+        if done.wait_s is not None:
+            return Settlement(debt, State.QUEUED, None, done.text, done.wait_s, counted=False)
+        if done.fate is not Fate.WAIT:
+            self.answered()
+        if done.fate is Fate.DONE:
+            return Settlement(debt, State.DONE, done.status, done.text)
+        return self.failed(debt, done.fate, done.status, done.text)
+
+    def deferred(self, debt: Debt, reason: str) -> Settlement:
+        """Return the settlement of a debt whose rule wants to be run again later.
+
+        It waits longer each time, as after failures, but nothing has failed: it never gets stuck,
+        and neither the destination nor its other debts wait with it.
+        """
+        known = self._lane.deferrals
+        if len(known) >= MOST_DEFERRALS:
+            known.clear()
+        known[debt.id] = times = known.get(debt.id, 0) + 1
+        pause = self._policy.pause_s(times, random.random())
+        return Settlement(debt, State.QUEUED, None, reason, pause, counted=False)
+
+    def drafts(self, expansion: Expansion, ref: InstanceRef) -> tuple[DebtDraft, ...]:
+        """Return what is owed in the place of an EXPORT debt of an object."""
+        delay = self._tools.settings.forward_collect_delay_s
+        requests = (request_draft(request, delay, ref) for request in expansion.requests)
+        return (*map(_draft, expansion.forwards), *requests)
+
+    def fate_after_break(self, debt: Debt, error: str) -> Fate:
+        """Decide who waits after the association broke while an object was sent.
+
+        The second time it is taken to be the object's fault, or one that makes the peer hang up
+        would throttle everything else. When another object broke it just before, the destination
+        pauses shortly as well, so that a peer that breaks every association is not hammered.
+        """
+        before, self._lane.broken_by = self._lane.broken_by, debt.id
+        if debt.attempts == 0:
+            return Fate.WAIT
+        if before not in (None, debt.id) and not self._is_stopping():
+            pause = self._policy.pause_s(1, random.random())
+            self.pause_s = self.fail(pause, error, counts=False)
+        return Fate.AGAIN
+
+    def failed(
+        self, debt: Debt, fate: Fate, status: int | None, error: str, *, in_doubt: bool = False
+    ) -> Settlement:
+        """Return the settlement of a failed try and note the pause that the lane needs."""
+        if self._is_stopping():
+            # We may have cut the connection ourselves: no fault of the debt.
+            return Settlement(debt, State.QUEUED, tried=False, doubtful=in_doubt)
+        policy, tries = self._policy, debt.attempts + 1
+        given_up = fate is Fate.DOUBTFUL and tries >= DOUBTFUL_TRIES
+        if fate is Fate.WAIT:
+            pause = policy.pause_s(self._breaker.failures + 1, random.random())
+            self.pause_s = pause = self.fail(pause, error, counts=True)
+        else:
+            pause = policy.pause_s(tries, random.random())
+            if policy.hold_off_s and fate is not Fate.STUCK:
+                self.pause_s = self.fail(policy.hold_off_s, error, counts=False)
+        if fate is Fate.STUCK or given_up or _is_exhausted(policy, debt, tries):
+            return Settlement(debt, State.STUCK, status, error, doubtful=in_doubt)
+        return Settlement(debt, State.QUEUED, status, error, pause, doubtful=in_doubt)
+
+    def pause(self, seconds: float) -> None:
+        """Let the pause begin now; the due times just committed are not later than its end."""
+        self._breaker.extend(self._tools.clock.monotonic(), seconds)
+        lane = self._lane
+        log.warning("Deliveries to %s wait %.1f s: %s", lane.destination, seconds, lane.last_error)
+
+
+def _is_exhausted(policy: RetryPolicy, debt: Debt, tries: int) -> bool:
+    return policy.is_exhausted(tries, is_request=debt.kind is DebtKind.REQUEST)
+
+
+def _draft(forward: Forward) -> DebtDraft:
+    return DebtDraft(
+        DebtKind.DELIVER,
+        forward.target,
+        forward.rule,
+        calling=forward.calling or "",
+        called=forward.called or "",
+        compression=forward.compression or "",
+        script=forward.script or "",
+    )
+
+
+def _explained(status: int, comment: str) -> str:
+    return f"{describe(status)}: {comment}" if comment else describe(status)

@@ -1,0 +1,165 @@
+"""When waiting deliveries go elsewhere: groups are shared out, nodes that fail are relieved.
+
+Owned by the dispatcher's thread, which asks at each of its looks at the ledger. Not for how
+deliveries are moved (`dgate.delivery.moving`).
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+from dgate.clock import Clock
+from dgate.config.node_settings import FALLBACK_MIN, MEMBER_DOWN_MIN, Lane, NodeSettings, NodeTable
+from dgate.config.nodes import NodeMap
+from dgate.delivery.breaker import Breaker
+from dgate.delivery.groups import chosen, members_of, spelled
+from dgate.delivery.moving import Mover
+from dgate.delivery.windows import opened_s_ago
+
+log = logging.getLogger(__name__)
+
+LEAST_S = 0.2
+MOST_S = 60.0
+_PATIENCE_SHARE = 0.1
+"""Fallbacks are looked for after this share of their time, so that they are late by no more."""
+
+
+class Relief:
+    """Decides what moves, and moves it."""
+
+    def __init__(self, mover: Mover, clock: Clock) -> None:
+        self._mover = mover
+        self._clock = clock
+        self._looked_at: dict[str, float] = {}
+        """When each destination is to be looked at again, by the monotonic clock."""
+        self._peers: NodeTable | None = None
+        self._groups: frozenset[str] = frozenset()
+
+    def is_group(self, destination: str, peers: NodeTable, nodes: NodeMap) -> bool:
+        """Tell whether what is owed to a destination is to be shared out, never sent there."""
+        if peers is not self._peers:
+            self._groups = frozenset(n.group.lower() for n in peers.by_title.values() if n.group)
+            self._peers = peers
+        named = destination.strip().lower() in self._groups
+        return named and bool(members_of(destination, peers, nodes))
+
+    def look(
+        self,
+        owed: Sequence[str],
+        peers: NodeTable,
+        nodes: NodeMap,
+        breakers: Callable[[], Mapping[str, Breaker]],
+    ) -> tuple[bool, float]:
+        """Move what is to be moved of what is owed to these destinations.
+
+        Returns whether anything has moved, and how long it is until there is more to look at.
+        Raises StoreError.
+        """
+        if not peers.by_title:
+            return False, math.inf
+        moved, wait = False, math.inf
+        now = self._clock.monotonic()
+        for destination in owed:
+            if self.is_group(destination, peers, nodes):
+                members = members_of(destination, peers, nodes)
+                moved = self._share(destination, members, peers, breakers()) > 0 or moved
+                continue
+            node = peers.of(destination)
+            if not (node.fallback or node.group):
+                continue
+            due = self._looked_at.get(destination, 0.0)
+            if now < due:
+                wait = min(wait, due - now)
+                continue
+            count, again = self._relieve(destination, node, peers, nodes, breakers())
+            moved = moved or count > 0
+            self._looked_at[destination] = self._clock.monotonic() + again
+            wait = min(wait, again)
+        for gone in self._looked_at.keys() - set(owed):
+            del self._looked_at[gone]
+        return moved, wait
+
+    def _share(
+        self,
+        group: str,
+        members: Sequence[str],
+        peers: NodeTable,
+        breakers: Mapping[str, Breaker],
+    ) -> int:
+        def is_up(member: str) -> bool:
+            return not self._is_down(member, peers, breakers)
+
+        return self._mover.share(group, lambda study: chosen(study, members, is_up))
+
+    def _relieve(
+        self,
+        destination: str,
+        node: NodeSettings,
+        peers: NodeTable,
+        nodes: NodeMap,
+        breakers: Mapping[str, Breaker],
+    ) -> tuple[int, float]:
+        """Move what one node has not taken; returns how much, and when to look again."""
+        count, again = 0, MOST_S
+        if node.group:
+            count, again = self._pass_on(destination, node, peers, nodes, breakers)
+        if node.fallback:
+            patience_s = 60.0 * _minutes(node, FALLBACK_MIN)
+            count += self._fall_back(destination, node, nodes, patience_s)
+            again = min(again, max(LEAST_S, patience_s * _PATIENCE_SHARE))
+        return count, again
+
+    def _pass_on(
+        self,
+        member: str,
+        node: NodeSettings,
+        peers: NodeTable,
+        nodes: NodeMap,
+        breakers: Mapping[str, Breaker],
+    ) -> tuple[int, float]:
+        others = [
+            other
+            for other in members_of(node.group, peers, nodes)
+            if other.lower() != member.lower() and not self._is_down(other, peers, breakers)
+        ]
+        again = max(LEAST_S, 60.0 * _minutes(node, MEMBER_DOWN_MIN) * _PATIENCE_SHARE)
+        if not others or not self._is_down(member, peers, breakers):
+            return 0, again
+        why = f"{member} does not answer: {breakers[member].last_error}"
+
+        def other_for(study: str) -> str:
+            return chosen(study, others, lambda other: True)
+
+        count = self._mover.pass_on(member, node.group, other_for, why)
+        if count:
+            log.warning("%d deliveries of group %s moved on: %s", count, node.group, why)
+        return count, again
+
+    def _fall_back(
+        self, destination: str, node: NodeSettings, nodes: NodeMap, patience_s: float
+    ) -> int:
+        target = spelled(node.fallback, nodes) or node.fallback
+        why = f"not delivered to {destination} within {patience_s / 60:g} min"
+        count = 0
+        for lane in Lane:
+            open_s = opened_s_ago(node, lane, self._clock.now())
+            # What waits for its window has not failed.
+            if open_s is None or open_s >= patience_s:
+                count += self._mover.fall_back(destination, target, lane, patience_s, why)
+        if count:
+            log.warning("%d deliveries go to %s instead: %s", count, target, why)
+        return count
+
+    def _is_down(self, member: str, peers: NodeTable, breakers: Mapping[str, Breaker]) -> bool:
+        """Tell whether a member has failed for so long that others take its place."""
+        breaker = breakers.get(member)
+        if breaker is None or not breaker.is_open or breaker.down_since is None:
+            return False
+        after_s = 60.0 * _minutes(peers.of(member), MEMBER_DOWN_MIN)
+        return self._clock.monotonic() - breaker.down_since >= after_s
+
+
+def _minutes(node: NodeSettings, default: float) -> float:
+    return default if node.fallback_after_min is None else node.fallback_after_min

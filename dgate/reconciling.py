@@ -1,0 +1,166 @@
+"""Puts comparisons with other archives together: by command, and by the schedule of node sections.
+
+Part of the composition root. The comparison itself is `dgate.delivery.reconcile`.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable, Iterator
+
+from dgate.archive.maintenance.holdings import Holdings
+from dgate.config.node_settings import NodeSettings
+from dgate.delivery.destination import resolve
+from dgate.delivery.expected import CountSource, ExpectedCounts
+from dgate.delivery.expected_query import CountByQuery
+from dgate.delivery.inquiry import find_proposals
+from dgate.delivery.reconcile import Comparison
+from dgate.delivery.reconcile_archive import ArchiveSide
+from dgate.delivery.reconcile_gaps import Gaps
+from dgate.delivery.reconcile_node import NodeSide
+from dgate.delivery.reconcile_schedule import ReconcileSchedule, reconcile_commands
+from dgate.delivery.reconcile_values import Options
+from dgate.errors import ConfigError
+from dgate.foundation import Foundation
+from dgate.generation import Generation
+from dgate.net import Association, Timeouts, connect
+from dgate.ops.control import Answer, Command
+from dgate.rules.effects import ObjectScope
+from dgate.services.filling import Filling
+from dgate.services.retrieval import Retrieval
+
+Current = Callable[[], Generation]
+"""Returns the generation that counts now."""
+
+
+def node_side(generation: Generation, node: str) -> NodeSide:
+    """Return a node to be asked; nothing is opened yet."""
+    settings, nodes = generation.settings, generation.configuration.nodes
+
+    def open_association() -> Association:
+        place = resolve(node, nodes, settings)
+        return connect(
+            place.host,
+            place.port,
+            place.calling,
+            place.called,
+            find_proposals(),
+            timeouts=Timeouts.of(settings.tcpip_timeout_s),
+            max_pdu=settings.pdu_size,
+            pad_with_zeros=settings.pad_ae_with_zeros,
+        )
+
+    return NodeSide(open_association)
+
+
+def compare(
+    foundation: Foundation,
+    generation: Generation,
+    options: Options,
+    there: NodeSide | None = None,
+    *,
+    serving: bool = True,
+) -> Iterator[Answer]:
+    """Compare the archive with a node and yield what `Comparison.run` does.
+
+    Args:
+        there: the node where the caller wants to be able to cut the work short.
+        serving: the gateway listens, so that objects can be fetched.
+
+    Raises:
+        DgateError: no index is kept, the node is not known or does not answer.
+    """
+    settings, nodes = generation.settings, generation.configuration.nodes
+    # Here, and not first when it is connected to: deliveries would be owed to nowhere.
+    resolve(options.node, nodes, settings)
+    if nodes.find(options.node) is None:
+        raise ConfigError(f"{options.node} is no node of acrnema.map", remedy="add a line for it")
+    database, schema = foundation.database, foundation.schema
+    holdings = Holdings(database, schema, generation.configuration.layout, generation.index)
+    here = ArchiveSide(database, schema, holdings)
+    filling = Filling(
+        settings,
+        nodes,
+        Retrieval(settings, nodes, foundation.expected),
+        generation.ingest,
+        generation.configuration.sop_list,
+    )
+    gaps = Gaps(
+        database,
+        foundation.writer,
+        generation.index,
+        here,
+        foundation.clock,
+        foundation.wake,
+        filling.fetch if serving else None,
+    )
+
+    def today() -> datetime.date:
+        return datetime.datetime.fromtimestamp(foundation.clock.now()).date()
+
+    there = there or node_side(generation, options.node)
+    yield from Comparison(here, there, options, gaps.mend, today).run()
+
+
+def reconcile_part(foundation: Foundation, current: Current) -> ReconcileSchedule:
+    """Return what compares at the times of the node sections."""
+
+    def nodes() -> dict[str, NodeSettings]:
+        generation = current()
+        peers = generation.settings.peers
+        names = [node.ae_title for node in generation.configuration.nodes if not node.is_wildcard()]
+        return {name: peers.of(name) for name in names}
+
+    def run(options: Options, there: NodeSide) -> Iterator[Answer]:
+        answers = compare(foundation, current(), options, there)
+        return foundation.comparisons.watched(options.node, answers, foundation.clock, there)
+
+    return ReconcileSchedule(
+        nodes,
+        lambda title: node_side(current(), title),
+        run,
+        foundation.clock,
+        foundation.comparisons.cut,
+    )
+
+
+def reconciling_commands(foundation: Foundation, current: Current) -> dict[str, Command]:
+    """Return what comparisons add to the control socket."""
+
+    def run(options: Options) -> Iterator[Answer]:
+        generation = current()
+        there = node_side(generation, options.node)
+        answers = compare(foundation, generation, options, there)
+        return foundation.comparisons.watched(options.node, answers, foundation.clock, there)
+
+    return reconcile_commands(run)
+
+
+def expected_part(foundation: Foundation, current: Current) -> ExpectedCounts:
+    """Return what ends quiet times early where the sender says how much there is."""
+
+    def sources() -> list[CountSource]:
+        generation = current()
+        peers, nodes = generation.settings.peers, generation.configuration.nodes
+        if not any(node.expect_counts for node in peers.by_title.values()):
+            return []
+        return [CountByQuery(peers, nodes.names, lambda title: node_side(generation, title))]
+
+    def count(scope: ObjectScope) -> int:
+        generation = current()
+        schema, layout = foundation.schema, generation.configuration.layout
+        if not schema.levels:
+            return 0
+        holdings = Holdings(foundation.database, schema, layout, generation.index)
+        return ArchiveSide(foundation.database, schema, holdings).number_of(scope)
+
+    return ExpectedCounts(
+        foundation.database,
+        foundation.writer,
+        foundation.ledger,
+        foundation.clock,
+        foundation.bell,
+        sources,
+        count,
+        foundation.wake,
+    )

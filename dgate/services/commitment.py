@@ -1,0 +1,150 @@
+"""Storage commitment service class: N-ACTION of peers, and N-EVENT-REPORT in both directions
+(PS3.4 annex J).
+
+A peer that asks is answered as soon as its request is durable. The report goes out on the same
+association when the peer stays silent there, else on one that the dispatcher opens
+(`dgate.delivery.commitment_reporting`). Not for what is looked at and written down. Association
+threads run the handlers; the service holds no state, a `Companion` belongs to its association.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+
+from dgate.delivery.commitment import Fault, read_request, report_data
+from dgate.delivery.commitment_asking import EventReports
+from dgate.delivery.commitment_reporting import summary
+from dgate.delivery.commitment_requests import Examiner, Requests
+from dgate.delivery.failures import Fate, fate_of_status
+from dgate.dicom.uids import STORAGE_COMMITMENT_INSTANCE, transfer_syntax
+from dgate.errors import DatabaseAway, OutOfSpace, StoreError
+from dgate.net import Association, Message, Status
+from dgate.net.dimse import describe
+from dgate.net.scu import event_report
+from dgate.services.statuses import comment
+
+log = logging.getLogger(__name__)
+
+
+class CommitmentService:
+    """Answers requests for storage commitment, and reports about ours."""
+
+    def __init__(self, requests: Requests, examiner: Examiner, reports: EventReports) -> None:
+        self._requests = requests
+        self._examiner = examiner
+        self._reports = reports
+
+    def action(self, association: Association, message: Message) -> None:
+        """Answer an N-ACTION when it is durable that a report is owed."""
+        where = {"assoc": association.label}
+        peer = association.calling
+        try:
+            request = read_request(message)
+            token = self._requests.enter(request, peer, association.called)
+        except Fault as exc:
+            log.warning(
+                "A request of %s for storage commitment was answered %s: %s",
+                peer,
+                describe(exc.status),
+                exc.what,
+                extra=where,
+            )
+            association.respond(message, exc.status, comment=exc.what)
+            return
+        except StoreError as exc:
+            log.error("A request of %s cannot be written down: %s", peer, exc, extra=where)
+            passing = isinstance(exc, OutOfSpace | DatabaseAway)
+            status = Status.RESOURCE_LIMITATION if passing else Status.PROCESSING_FAILURE
+            association.respond(message, status, comment=comment(exc))
+            return
+        companion = association.companion
+        if not isinstance(companion, _Reporting):
+            companion = _Reporting(self._requests, self._examiner, peer)
+            association.companion = companion
+        companion.add(message.context.id, token)
+        association.respond(message)
+
+    def event(self, association: Association, message: Message) -> None:
+        """Answer an N-EVENT-REPORT on an association that the peer opened."""
+        self._reports.answer(association, message, apart=True)
+
+
+class _Reporting:
+    """Reports on the association that the peer has asked on (`dgate.net.association.Companion`)."""
+
+    def __init__(self, requests: Requests, examiner: Examiner, peer: str) -> None:
+        self._requests = requests
+        self._examiner = examiner
+        self._peer = peer
+        self._waiting: deque[tuple[int, str]] = deque()
+        """Context and token of what is to be reported."""
+        self._sent: dict[int, tuple[str, str]] = {}
+        """Token and summary of what was reported, by message ID."""
+        self._left: list[str] = []
+        """Tokens of what another association is for."""
+
+    def add(self, context_id: int, token: str) -> None:
+        """Owe a report."""
+        if all(token != waiting for _, waiting in self._waiting):
+            self._waiting.append((context_id, token))
+
+    def is_waiting(self) -> bool:
+        """Tell whether a report is owed."""
+        return bool(self._waiting)
+
+    def quiet(self, association: Association) -> None:
+        """Send the first report that is owed."""
+        context_id, token = self._waiting.popleft()
+        try:
+            found = self._requests.load(token)
+            if found is None:
+                return
+            syntax = association.contexts[context_id].transfer_syntax
+            if transfer_syntax(syntax).deflated:
+                self._left.append(token)
+                return
+            request, twin = found
+            report = self._examiner.examine(request, twin=twin)
+        except (StoreError, OSError) as exc:
+            log.error("What %s is to be told cannot be found out now: %s", self._peer, exc)
+            self._left.append(token)
+            return
+        command = event_report(
+            association, context_id, STORAGE_COMMITMENT_INSTANCE, report.event_type
+        )
+        self._sent[command.message_id] = (token, summary(report))
+        association.send(context_id, command, [report_data(report, association.called, syntax)])
+
+    def answered(self, message: Message) -> bool:
+        """Close what the peer has taken."""
+        command = message.command
+        found = self._sent.pop(command.message_id_responded or 0, None)
+        if found is None:
+            return False
+        token, text = found
+        status = Status.PROCESSING_FAILURE if command.status is None else command.status
+        if fate_of_status(status) is not Fate.DONE:
+            log.warning("%s answered the report %s.", self._peer, describe(status))
+            self._left.append(token)
+        elif self._written(lambda: self._requests.close(token, status, text)):
+            log.info("%s was told: %s.", self._peer, text)
+        return True
+
+    def ended(self) -> None:
+        """Leave what was not taken to another association."""
+        tokens = [token for _, token in self._waiting]
+        tokens += [token for token, _ in self._sent.values()]
+        for token in (*tokens, *self._left):
+            self._written(partial(self._requests.hasten, token))
+
+    def _written(self, write: Callable[[], None]) -> bool:
+        try:
+            write()
+        except StoreError as exc:
+            # The debt stands as it was, and is paid when it is due.
+            log.error("The report to %s cannot be written down: %s", self._peer, exc)
+            return False
+        return True

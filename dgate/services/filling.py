@@ -1,0 +1,201 @@
+"""Fetching into this archive what a node has: C-MOVE to ourselves, or C-GET where it must be.
+
+For `dgate reconcile --fetch`. What comes passes no import or export converters, as what rules fetch
+(spec dimse.md 2.1). Any thread may use a `Filling`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+from dgate.archive.ingest import Ingest
+from dgate.archive.levels import Level
+from dgate.archive.records import Arrival
+from dgate.config.nodes import NodeMap
+from dgate.config.settings import Settings, SopList
+from dgate.delivery.destination import resolve
+from dgate.delivery.inquiry import (
+    PATIENT_ROOT,
+    STUDY_ROOT,
+    UNCOMPRESSED,
+    encode_identifier,
+    model_context,
+)
+from dgate.delivery.offers import MOST_CONTEXTS, listed_classes, storage_offers
+from dgate.dicom.payload import Payload
+from dgate.errors import (
+    Aborted,
+    NoContext,
+    PeerError,
+    Rejected,
+    RuleError,
+    StoreError,
+    TimedOut,
+    Unreachable,
+)
+from dgate.net import (
+    Association,
+    Command,
+    ContextProposal,
+    Message,
+    PresentationContext,
+    Status,
+    StatusCategory,
+    Timeouts,
+    category,
+    connect,
+    describe,
+    get,
+)
+from dgate.services.retrieval import Retrieval
+from dgate.services.statuses import storage_status
+
+log = logging.getLogger(__name__)
+
+_GET = 3
+_MODELS = (STUDY_ROOT, PATIENT_ROOT)
+
+
+class Filling:
+    """Fetches what keys name."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        nodes: NodeMap,
+        retrieval: Retrieval,
+        ingest: Ingest,
+        sop_list: SopList,
+    ) -> None:
+        """`retrieval` does the C-MOVE, and knows what comes because of it."""
+        self._settings = settings
+        self._nodes = nodes
+        self._retrieval = retrieval
+        self._ingest = ingest
+        self._sop_list = sop_list
+
+    def fetch(
+        self, node: str, level: str, keys: Mapping[int, str], sop_classes: Sequence[str]
+    ) -> int:
+        """Fetch what the keys name and return how many objects came.
+
+        Args:
+            level: `STUDY`, `SERIES` or `IMAGE`.
+            keys: the unique keys of the level and those above.
+            sop_classes: what to expect; empty = all that dgatesop.lst names.
+
+        Raises:
+            ConfigError: the node is not known.
+            PeerError: it cannot be reached, or sends neither by C-MOVE nor by C-GET; or not all.
+            RuleError: it does not know us, and offers no C-GET.
+        """
+        try:
+            return self._retrieval.fetch(node, level, dict(keys))
+        except (Unreachable, Rejected, TimedOut, Aborted):
+            raise
+        except (PeerError, RuleError) as exc:
+            # It cannot send to us: not at all, or it does not know where we are, which each peer
+            # says by a status of its own.
+            try:
+                came = self._get(node, level, keys, sop_classes)
+            except NoContext:
+                raise exc from None
+            log.info("%s was asked with C-GET, as C-MOVE did not work: %s", node, exc)
+            return came
+
+    def _get(
+        self, node: str, level: str, keys: Mapping[int, str], sop_classes: Sequence[str]
+    ) -> int:
+        """C-GET over as many associations as it takes to offer every class."""
+        classes = sop_classes or listed_classes(self._sop_list)
+        came: set[str] = set()
+        problem: PeerError | None = None
+        for offers in storage_offers(classes, MOST_CONTEXTS - len(_MODELS)):
+            problem = self._get_once(node, level, keys, offers, came)
+            if problem is None:
+                break
+        if problem is not None:
+            raise problem
+        return len(came)
+
+    def _get_once(
+        self,
+        node: str,
+        level: str,
+        keys: Mapping[int, str],
+        offers: Sequence[ContextProposal],
+        came: set[str],
+    ) -> PeerError | None:
+        """Return why not all came, None where all did."""
+        settings = self._settings
+        place = resolve(node, self._nodes, settings)
+        association = connect(
+            place.host,
+            place.port,
+            place.calling,
+            place.called,
+            [*(ContextProposal(f"{root}.{_GET}", UNCOMPRESSED) for root in _MODELS), *offers],
+            timeouts=Timeouts.of(settings.tcpip_timeout_s),
+            max_pdu=settings.pdu_size,
+            pad_with_zeros=settings.pad_ae_with_zeros,
+        )
+        with association:
+            context = model_context(association, Level(level), _GET)
+            identifier = encode_identifier(Level(level), keys, context.transfer_syntax, None)
+            store = partial(self._store, association, came)
+            final = Command()
+            for response in get(
+                association, context.id, identifier, store, payload_factory=self._payload
+            ):
+                final = response
+        status = final.status or 0
+        if category(status) is StatusCategory.SUCCESS and not final.failed:
+            return None
+        return PeerError(
+            f"{place.called} answered {describe(status)}: {len(came)} object(s) came, "
+            f"{final.failed or 0} did not"
+        )
+
+    def _payload(
+        self, association: Association, context: PresentationContext, command: Command
+    ) -> Payload:
+        return self._ingest.payload(
+            context.transfer_syntax, command.sop_class, command.sop_instance, association.called
+        )
+
+    def _store(self, association: Association, came: set[str], message: Message) -> int:
+        """Take one object in; return the C-STORE status. A crash leaves what `Ingest.store` says.
+
+        Asked for again with other contexts, it may come a second time: what came first is kept.
+        """
+        command = message.command
+        if command.sop_instance in came:
+            return Status.SUCCESS
+        arrival = Arrival(
+            message.payload or Payload(),
+            message.context.transfer_syntax,
+            association.called,
+            self._settings.ae_title,
+            command.sop_class,
+            command.sop_instance,
+            skip_rules=True,
+        )
+        try:
+            self._ingest.store(arrival)
+        except StoreError as exc:
+            log.warning(
+                "Object %s from %s was not stored: %s",
+                command.sop_instance,
+                association.called,
+                exc,
+            )
+            settings = self._settings
+            return storage_status(
+                exc,
+                failed_code=settings.storage_failed_error_code,
+                classic=settings.classic_status_codes,
+            )
+        came.add(command.sop_instance)
+        return Status.SUCCESS

@@ -1,0 +1,384 @@
+"""What is written down while nodes are asked to commit, on each engine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from dgate.archive.records import DebtKind
+from dgate.delivery.commitment import ASKING_LANE, Reference, Report, Request
+from dgate.delivery.commitment_ledger import MOST_AT_ONCE, Asked, Commitments
+from dgate.delivery.commitment_requests import OWN_ASSOCIATION_S, Requests
+from dgate.delivery.records import Debt, Settlement, State
+from tests.archive.database_kit import ALL_ENGINES, ENGINES
+from tests.delivery.kit import CT, Books, draft, open_on, ref
+
+LANE = f"{ASKING_LANE}SINK"
+FEW = 5
+WAIT_S = 7.0
+
+
+@pytest.fixture(params=ENGINES)
+def books(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Books]:
+    """Return an empty ledger, on each engine in turn."""
+    opened = open_on(request, tmp_path)
+    yield opened
+    opened.archive.close()
+
+
+@pytest.fixture
+def commitments(books: Books) -> Commitments:
+    """Return what is asked."""
+    archive = books.archive
+    return Commitments(
+        archive.database, archive.writer, books.clock, books.released.append, lambda: None
+    )
+
+
+def deliver(books: Books, *numbers: int, spool: Path | None = None) -> None:
+    """Have the peer accept these objects."""
+    for number in numbers:
+        books.owe(draft(spool=spool), to=ref(number))
+    books.settle(
+        *(
+            Settlement(debt, State.COMMITTING, 0, pause_s=WAIT_S, sent=sent_as(debt))
+            for debt in books.claim(limit=1000)
+        )
+    )
+
+
+def sent_as(debt: Debt) -> tuple[str, str]:
+    """Return the UIDs of an object that no rule changed."""
+    return debt.ref.sop_class, debt.ref.sop_instance
+
+
+def ask(books: Books, commitments: Commitments) -> tuple[Debt, Asked]:
+    """Claim the debt that asks, and begin."""
+    books.clock.time += WAIT_S
+    [debt] = books.claim(LANE)
+    asked = commitments.begin(debt)
+    assert asked is not None
+    return debt, asked
+
+
+def wait(books: Books, debt: Debt, seconds: float = 3600.0) -> None:
+    """Let the report be awaited."""
+    books.settle(Settlement(debt, State.QUEUED, None, "", seconds, counted=False))
+
+
+def states(books: Books, kind: DebtKind = DebtKind.DELIVER) -> list[str]:
+    """Return the states of the debts of a kind."""
+    return [row[1] for row in books.rows("kind, state") if row[0] == kind.value]
+
+
+def named(*numbers: int) -> tuple[Reference, ...]:
+    """Return objects as they are asked for."""
+    return tuple(Reference(CT, ref(number).sop_instance) for number in numbers)
+
+
+def test_what_is_accepted_waits_with_one_debt_that_asks(books: Books) -> None:
+    deliver(books, 1, 2)
+    deliver(books, 3)
+
+    assert states(books) == ["committing"] * 3
+    assert states(books, DebtKind.COMMIT) == ["queued"]
+    # What came later does not put off what waits.
+    assert books.claim(LANE) == []
+    books.clock.time += WAIT_S
+    assert [debt.kind for debt in books.claim(LANE)] == [DebtKind.COMMIT]
+
+
+def test_other_titles_are_asked_for_apart(books: Books) -> None:
+    books.owe(draft(), draft(calling="OTHER"))
+    books.settle(*(Settlement(debt, State.COMMITTING) for debt in books.claim()))
+
+    found = [row for row in books.rows("kind, calling") if row[0] == "commit"]
+    assert [row[1] for row in found] == ["", "OTHER"]
+
+
+def test_a_good_report_closes_everything(books: Books, commitments: Commitments) -> None:
+    deliver(books, 1, 2)
+    debt, asked = ask(books, commitments)
+    assert asked.references == named(1, 2)
+    commitments.accepted(asked.uid)
+    wait(books, debt)
+
+    assert commitments.take(Report(asked.uid, named(1, 2), {}), apart=True, pause_s=1.0) == 0
+
+    assert states(books) == ["done", "done"]
+    assert states(books, DebtKind.COMMIT) == ["done"]
+    rows = [row for row in books.rows("kind, committed, commitment") if row[0] == "deliver"]
+    assert {row[1:] for row in rows} == {(books.clock.time, asked.uid)}
+    assert commitments.reports_apart("SINK") is True
+    # Once more, since our answer was lost.
+    assert commitments.take(Report(asked.uid, named(1, 2), {}), apart=True, pause_s=1.0) == 0
+    assert states(books) == ["done", "done"]
+
+
+def test_a_report_that_comes_while_the_request_is_under_way_is_not_undone(
+    books: Books, commitments: Commitments
+) -> None:
+    deliver(books, 1)
+    debt, asked = ask(books, commitments)
+
+    commitments.take(Report(asked.uid, named(1), {}), apart=True, pause_s=1.0)
+    wait(books, debt)
+
+    assert states(books, DebtKind.COMMIT) == ["done"]
+
+
+def test_an_unknown_transaction_is_known_as_such(commitments: Commitments) -> None:
+    assert commitments.take(Report("1.2.3", named(1), {}), apart=True, pause_s=1.0) is None
+
+
+def test_what_failed_is_owed_again_and_stuck_the_third_time(
+    books: Books, commitments: Commitments
+) -> None:
+    deliver(books, 1, 2)
+    for number in range(3):
+        debt, asked = ask(books, commitments)
+        wait(books, debt)
+        report = Report(asked.uid, (), dict.fromkeys(asked.references, 0x0112))
+        assert commitments.take(report, apart=False, pause_s=2.0) == 2
+        assert states(books) == (["queued"] * 2 if number < 2 else ["stuck"] * 2)
+        assert states(books, DebtKind.COMMIT) == ["done"] * (number + 1)
+        assert books.claim() == []
+        books.clock.time += 2.0
+        if number < 2:
+            books.settle(*(Settlement(each, State.COMMITTING, 0) for each in books.claim()))
+
+    found = [row for row in books.rows("kind, last_status, last_error") if row[0] == "deliver"]
+    assert {row[1] for row in found} == {0x0112}
+    assert all("does not have the object" in row[2] for row in found)
+
+
+def test_without_a_report_it_is_asked_again_under_another_uid(
+    books: Books, commitments: Commitments
+) -> None:
+    deliver(books, 1)
+    debt, first = ask(books, commitments)
+    commitments.accepted(first.uid)
+    wait(books, debt, 100.0)
+    assert books.claim(LANE) == []
+    # What an operator hastens has had no time to be reported.
+    assert commitments.rounds(debt, 100.0) == 0
+    books.clock.time += 100.0
+    assert commitments.rounds(debt, 100.0) == 1
+
+    [debt] = books.claim(LANE)
+    second = commitments.begin(debt)
+
+    assert second is not None
+    assert second.uid != first.uid
+    assert second.references == first.references
+    # Bad news of the first is old; good news is good.
+    failed = Report(first.uid, (), dict.fromkeys(first.references, 0x0112))
+    assert commitments.take(failed, apart=True, pause_s=1.0) == 0
+    assert states(books) == ["committing"]
+    assert commitments.take(Report(first.uid, named(1), {}), apart=True, pause_s=1.0) == 0
+    assert states(books) == ["done"]
+
+
+def test_what_a_report_leaves_out_is_still_awaited(books: Books, commitments: Commitments) -> None:
+    deliver(books, 1, 2)
+    debt, asked = ask(books, commitments)
+    wait(books, debt)
+
+    commitments.take(Report(asked.uid, named(1), {}), apart=True, pause_s=1.0)
+
+    assert states(books) == ["done", "committing"]
+    assert states(books, DebtKind.COMMIT) == ["queued"]
+
+
+def test_a_long_list_is_asked_for_in_parts(
+    books: Books, commitments: Commitments, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deliver(books, *range(1, MOST_AT_ONCE + FEW))
+
+    debt, asked = ask(books, commitments)
+    wait(books, debt)
+    [rest] = books.claim(LANE)
+    others = commitments.begin(rest)
+
+    assert others is not None
+    assert (len(asked.references), len(others.references)) == (MOST_AT_ONCE, FEW - 1)
+
+
+def test_a_restart_gives_the_debt_that_asks_back(books: Books, commitments: Commitments) -> None:
+    deliver(books, 1)
+    debt, first = ask(books, commitments)
+
+    books.reopen().recover()
+
+    [again] = books.reopen().exchange([], LANE, 10)
+    second = commitments.begin(again)
+    assert (again.id, second is not None) == (debt.id, True)
+    assert commitments.take(Report(first.uid, named(1), {}), apart=True, pause_s=1.0) == 0
+    assert states(books) == ["done"]
+
+
+def test_what_waits_without_a_debt_is_adopted(books: Books, commitments: Commitments) -> None:
+    deliver(books, 1)
+    debt, _ = ask(books, commitments)
+    deliver(books, 2)
+    sql = "UPDATE dgate_debts SET state = 'cancelled' WHERE kind = 'commit'"
+    books.archive.writer.transact(lambda transaction: transaction.execute(sql))
+
+    assert commitments.adopt() == 1
+
+    [again] = books.claim(LANE)
+    asked = commitments.begin(again)
+    assert asked is not None
+    assert asked.references == named(1, 2)
+    assert again.id != debt.id
+    assert commitments.adopt() == 0
+
+
+def test_giving_up_is_stuck_and_doing_without_is_done(
+    books: Books, commitments: Commitments
+) -> None:
+    deliver(books, 1)
+    debt, _ = ask(books, commitments)
+    assert commitments.give_up(debt, "nobody there") == 1
+    assert states(books) == ["stuck"]
+    books.settle(Settlement(debt, State.DONE))
+
+    deliver(books, 2)
+    debt, _ = ask(books, commitments)
+    assert commitments.do_without(debt, "no more") == 1
+    assert states(books) == ["stuck", "done"]
+
+
+def test_a_copy_of_its_own_is_kept_until_the_commitment(
+    books: Books, commitments: Commitments, tmp_path: Path
+) -> None:
+    deliver(books, 1, spool=tmp_path / "copy.dcm")
+    debt, asked = ask(books, commitments)
+    wait(books, debt)
+    assert books.released == []
+
+    commitments.take(Report(asked.uid, named(1), {}), apart=True, pause_s=1.0)
+
+    assert books.released == ["copy.dcm"]
+
+
+def test_an_object_is_named_as_it_was_sent(books: Books, commitments: Commitments) -> None:
+    books.owe(draft(), to=ref(1))
+    [debt] = books.claim()
+    books.settle(Settlement(debt, State.COMMITTING, sent=("1.2.4", "1.2.5")))
+
+    _, asked = ask(books, commitments)
+
+    assert asked.references == (Reference("1.2.4", "1.2.5"),)
+    commitments.take(Report(asked.uid, asked.references, {}), apart=False, pause_s=1.0)
+    assert states(books) == ["done"]
+
+
+# What peers ask us.
+
+
+@pytest.fixture
+def requests(books: Books) -> Requests:
+    """Return what peers ask."""
+    return Requests(books.archive.database, books.archive.writer, books.clock, lambda: None)
+
+
+def test_a_request_is_owed_until_the_peer_was_told(books: Books, requests: Requests) -> None:
+    request = Request("1.2.3", named(1, 2))
+
+    token = requests.enter(request, "CT1", "GATE")
+
+    assert requests.load(token) == (request, False)
+    assert books.claim("commitment for CT1") == []
+    books.clock.time += OWN_ASSOCIATION_S
+    [debt] = books.claim("commitment for CT1")
+    assert (debt.kind, debt.calling, debt.called) == (DebtKind.REPORT, "GATE", "CT1")
+    assert debt.ref.name == token
+    requests.close(token, 0, "told")
+    assert states(books, DebtKind.REPORT) == ["done"]
+    assert requests.load(token) is None
+
+
+def test_a_request_is_hastened_when_its_association_is_over(
+    books: Books, requests: Requests
+) -> None:
+    token = requests.enter(Request("1.2.3", named(1)), "CT1", "GATE")
+
+    requests.hasten(token)
+
+    assert len(books.claim("commitment for CT1")) == 1
+
+
+def test_a_start_hastens_all_that_no_peer_waits_for(books: Books, requests: Requests) -> None:
+    requests.enter(Request("1.2.3", named(1)), "CT1", "GATE")
+    requests.enter(Request("1.2.4", named(1)), "CT1", "GATE")
+
+    requests.hasten_all()
+
+    assert len(books.claim("commitment for CT1")) == 2
+
+
+def test_the_same_request_is_one_and_another_of_its_uid_is_a_twin(
+    books: Books, requests: Requests
+) -> None:
+    first = requests.enter(Request("1.2.3", named(1)), "CT1", "GATE")
+    again = requests.enter(Request("1.2.3", named(1)), "CT1", "GATE")
+    twin = requests.enter(Request("1.2.3", named(2)), "CT1", "GATE")
+    foreign = requests.enter(Request("1.2.3", named(2)), "CT2", "GATE")
+
+    assert again == first
+    assert [requests.load(token) for token in (twin, foreign)] == [
+        (Request("1.2.3", named(2)), True),
+        (Request("1.2.3", named(2)), False),
+    ]
+    assert len(states(books, DebtKind.REPORT)) == 3
+
+
+def test_long_requests_fit(requests: Requests) -> None:
+    request = Request("1.2.3", tuple(Reference(CT, f"1.2.{'9' * 50}.{n}") for n in range(10_000)))
+
+    token = requests.enter(request, "CT1", "GATE")
+
+    assert requests.load(token) == (request, False)
+
+
+def test_cancelled_requests_are_forgotten(books: Books, requests: Requests) -> None:
+    token = requests.enter(Request("1.2.3", named(1)), "CT1", "GATE")
+    other = requests.enter(Request("1.2.4", named(1)), "CT1", "GATE")
+    [debt_id, _] = [row[0] for row in books.rows("id")]
+    sql = f"UPDATE dgate_debts SET state = 'cancelled' WHERE id = {debt_id}"
+    books.archive.writer.transact(lambda transaction: transaction.execute(sql))
+
+    requests.forget_orphans()
+
+    assert requests.load(token) is None
+    assert requests.load(other) is not None
+
+
+@pytest.mark.parametrize("books", ALL_ENGINES[-1:], indirect=True)
+def test_all_of_it_on_mariadb(
+    books: Books, commitments: Commitments, requests: Requests, tmp_path: Path
+) -> None:
+    deliver(books, 1, 2, spool=tmp_path / "copy.dcm")
+    debt, first = ask(books, commitments)
+    commitments.accepted(first.uid)
+    wait(books, debt, 100.0)
+    books.clock.time += 100.0
+    [debt] = books.claim(LANE)
+    second = commitments.begin(debt)
+    assert second is not None
+    assert (second.references, commitments.rounds(debt, 100.0)) == (named(1, 2), 1)
+    failed = Report(second.uid, named(1), dict.fromkeys(named(2), 0x0112))
+    assert commitments.take(failed, apart=True, pause_s=1.0) == 1
+    assert states(books) == ["done", "queued"]
+    assert commitments.reports_apart("SINK") is True
+    assert commitments.adopt() == 0
+    token = requests.enter(Request("1.2.3", named(1)), "CT1", "GATE")
+    assert requests.enter(Request("1.2.3", named(2)), "CT1", "GATE") != token
+    requests.hasten_all()
+    requests.forget_orphans()
+    assert len(books.claim("commitment for CT1")) == 2
+    requests.close(token, 0, "told")
+    assert states(books, DebtKind.REPORT) == ["done", "leased"]

@@ -1,0 +1,73 @@
+"""What takes too long is cut, and nothing else."""
+
+from __future__ import annotations
+
+import threading
+
+from dgate.delivery.deadlines import Deadlines
+
+PATIENCE_S = 60.0
+
+
+def test_watch_is_cut_when_its_time_is_over() -> None:
+    deadlines, cut = Deadlines(), threading.Event()
+    watch = deadlines.watch(cut.set)
+
+    watch.set(0.05)
+
+    assert cut.wait(PATIENCE_S)
+    assert watch.has_fired
+    deadlines.stop()
+
+
+def test_watch_that_is_cleared_is_left_alone() -> None:
+    deadlines, cut, other = Deadlines(), threading.Event(), threading.Event()
+    watch = deadlines.watch(cut.set)
+    later = deadlines.watch(other.set)
+
+    watch.set(0.05)
+    watch.clear()
+    later.set(0.2)
+
+    assert other.wait(PATIENCE_S)
+    assert not cut.is_set()
+    assert not watch.has_fired
+    deadlines.stop()
+
+
+def test_nearer_deadline_is_kept_although_a_later_one_is_waited_for() -> None:
+    deadlines, near = Deadlines(), threading.Event()
+    deadlines.watch(lambda: None).set(3600.0)
+
+    deadlines.watch(near.set).set(0.05)
+
+    assert near.wait(PATIENCE_S)
+    deadlines.stop()
+
+
+def test_watch_can_be_set_again() -> None:
+    deadlines = Deadlines()
+    cuts = threading.Semaphore(0)
+    watch = deadlines.watch(cuts.release)
+
+    watch.set(0.02)
+    assert cuts.acquire(timeout=PATIENCE_S)
+    watch.set(0.02)
+
+    assert cuts.acquire(timeout=PATIENCE_S)
+    deadlines.stop()
+
+
+def test_forgotten_watch_and_stopped_thread_do_nothing() -> None:
+    deadlines, cut = Deadlines(), threading.Event()
+    watch = deadlines.watch(cut.set)
+    deadlines.forget(watch)
+    watch.set(0.01)
+    deadlines.stop()
+    deadlines.stop()
+
+    late = deadlines.watch(cut.set)
+    late.set(0.0)
+
+    assert not [thread for thread in threading.enumerate() if "deadlines" in thread.name]
+    assert not cut.is_set()

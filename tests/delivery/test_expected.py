@@ -1,0 +1,232 @@
+"""Quiet times that end when as many objects are there as are expected."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from dgate.archive.records import Provenance
+from dgate.archive.requests import request_draft
+from dgate.delivery import expected as expected_module
+from dgate.delivery.expected import Bell, ExpectedCounts
+from dgate.delivery.ledger import Ledger
+from dgate.errors import Unreachable
+from dgate.rules.effects import ObjectScope, Request
+from tests.archive.maintenance.ward import Ward, open_ward
+
+WAIT_S = 60.0
+
+
+class Knowing:
+    """A source of counts that a test fills."""
+
+    def __init__(self) -> None:
+        self.counts: dict[str, int | None] = {}
+        """By the UID of the study."""
+        self.error: Exception | None = None
+        self.asked: list[ObjectScope] = []
+        self.of: Callable[[str], bool] = lambda source: True
+        self.was_cut = threading.Event()
+        self.hangs = False
+
+    def concerns(self, source: str, scope: ObjectScope) -> bool:
+        return self.of(source)
+
+    def expected(self, source: str, scope: ObjectScope) -> int | None:
+        self.asked.append(scope)
+        if self.hangs:
+            assert self.was_cut.wait(WAIT_S)
+            raise Unreachable("it was cut")
+        if self.error is not None:
+            raise self.error
+        return self.counts.get(scope.study)
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    def cut(self) -> None:
+        self.was_cut.set()
+
+
+class Room:
+    """An archive in which whole studies wait."""
+
+    def __init__(self, ward: Ward) -> None:
+        self.ward = ward
+        self.knowing = Knowing()
+        self.bell = Bell()
+        self.woken = threading.Event()
+        ledger = Ledger(
+            ward.database, ward.writer, ward.clock, ward.index.add_debts, lambda name: None
+        )
+        self.part = ExpectedCounts(
+            ward.database,
+            ward.writer,
+            ledger,
+            ward.clock,
+            self.bell,
+            lambda: [self.knowing],
+            self.count,
+            self.woken.set,
+        )
+
+    def count(self, scope: ObjectScope) -> int:
+        return len([ref for ref in self.ward.refs() if ref.study == scope.study])
+
+    def add(self, number: int, *, study: int = 1, operation: str = "forward", **more: str) -> str:
+        """Store an object that has its study waited for."""
+        sop_instance = self.ward.add(number, study=study)
+        ref = self.ward.ref(sop_instance)
+        scope = ObjectScope(patient_id="P1", study=ref.study, **more)
+        request = Request(operation, "study", scope, "ExportConverter0.0", peer="SINK")
+        draft = replace(
+            request_draft(request, 600.0), provenance=Provenance(source="CT1", arriving=True)
+        )
+        now = self.ward.clock.now()
+        self.ward.writer.transact(lambda tx: self.ward.index.add_debts(tx, ref, [draft], now))
+        self.bell.ring()
+        return ref.study
+
+    def is_due(self) -> bool:
+        """Tell whether all that waits is due."""
+        rows = self.ward.rows("SELECT due FROM dgate_debts WHERE kind = 'request'")
+        return all(due <= self.ward.clock.now() for (due,) in rows)
+
+    def wait(self, condition: Callable[[], bool], what: str) -> None:
+        """Wait for what the part's threads do."""
+        for _ in range(int(WAIT_S * 20)):
+            if condition():
+                return
+            self.woken.wait(0.05)
+            self.woken.clear()
+        pytest.fail(f"waited in vain for {what}")
+
+
+@pytest.fixture
+def room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Room]:
+    monkeypatch.setattr(expected_module, "GATHER_S", 0.01)
+    monkeypatch.setattr(expected_module, "LOOK_EVERY_S", 0.05)
+    ward = open_ward(tmp_path)
+    made = Room(ward)
+    yield made
+    made.part.stop()
+    made.part.stop()
+    ward.close()
+
+
+def test_what_is_complete_is_due_at_once(room: Room) -> None:
+    study = room.add(1)
+    room.knowing.counts[study] = 2
+    room.part.start()
+    room.wait(lambda: len(room.knowing.asked) == 1, "the question")
+    assert not room.is_due()
+    room.add(2)
+    room.wait(room.is_due, "the end of the quiet time")
+    assert len(room.knowing.asked) == 1
+
+
+def test_old_answer_is_asked_for_again(room: Room) -> None:
+    study = room.add(1)
+    room.knowing.counts[study] = 2
+    room.part.start()
+    room.wait(lambda: len(room.knowing.asked) == 1, "the question")
+    room.knowing.counts[study] = 3
+    room.ward.clock.seconds += 60
+    room.add(2)
+    room.wait(lambda: len(room.knowing.asked) == 2, "the second question")
+    room.add(3)
+    room.wait(room.is_due, "the end of the quiet time")
+
+
+@pytest.mark.parametrize(
+    ("operation", "more"),
+    [("delete", {}), ("prefetch", {}), ("forward", {"modality": "CT"}),
+     ("forward", {"sop_instance": "1.2.3"})],
+)  # fmt: skip
+def test_what_cannot_be_complete_is_not_asked_about(
+    room: Room, operation: str, more: dict[str, str]
+) -> None:
+    other = room.add(1, study=2)
+    room.knowing.counts[other] = 1
+    study = room.add(1, operation=operation, **more)
+    room.knowing.counts[study] = 1
+    room.part.start()
+    room.wait(lambda: bool(room.knowing.asked), "the other question")
+    due = "SELECT due FROM dgate_debts WHERE kind = 'request' ORDER BY id"
+    room.wait(lambda: room.ward.rows(due)[0][0] <= room.ward.clock.now(), "the other operation")
+    assert room.ward.rows(due)[1][0] > room.ward.clock.now()
+    assert {scope.study for scope in room.knowing.asked} == {other}
+
+
+def test_answer_of_nothing_is_asked_for_once_in_a_quiet_time(room: Room) -> None:
+    study = room.add(1)
+    room.part.start()
+    room.wait(lambda: len(room.knowing.asked) == 1, "the question")
+    other = room.add(1, study=2)
+    room.wait(lambda: len(room.knowing.asked) == 2, "the question about another")
+    room.knowing.counts[study] = 1
+    room.ward.writer.transact(lambda tx: tx.execute("DELETE FROM dgate_debts"))
+    room.add(2)
+    room.wait(lambda: len(room.knowing.asked) == 3, "the question in the next quiet time")
+    assert [scope.study for scope in room.knowing.asked] == [study, other, study]
+    room.wait(room.is_due, "the end of the quiet time")
+
+
+def test_node_that_fails_is_named_once_and_asked_later(
+    room: Room, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    study = room.add(1)
+    room.knowing.error = Unreachable("nobody is there")
+    room.part.start()
+    room.wait(lambda: "does not say how many" in caplog.text, "the complaint")
+    room.ward.clock.seconds += expected_module.FIRST_SILENCE_S + 1
+    room.bell.wake()
+    room.wait(lambda: len(room.knowing.asked) == 2, "the second question")
+    room.knowing.error = None
+    room.knowing.counts[study] = 1
+    room.ward.clock.seconds += 2 * expected_module.FIRST_SILENCE_S + 1
+    room.bell.wake()
+    room.wait(room.is_due, "the end of the quiet time")
+    assert caplog.text.count("does not say how many") == 1
+    assert "CT1 says again how many objects there are" in caplog.text
+
+
+def test_node_that_hangs_is_cut_at_the_end(room: Room) -> None:
+    room.add(1)
+    room.knowing.hangs = True
+    room.part.start()
+    room.wait(lambda: bool(room.knowing.asked), "the question")
+    room.part.stop()
+    assert room.knowing.was_cut.is_set()
+    assert not room.is_due()
+
+
+def test_other_nodes_are_not_asked(room: Room) -> None:
+    looked = threading.Event()
+
+    def of(source: str) -> bool:
+        assert source == "CT1"
+        looked.set()
+        return False
+
+    room.add(1)
+    room.knowing.of = of
+    room.part.start()
+    assert looked.wait(WAIT_S)
+    room.part.stop()
+    assert room.knowing.asked == []
+
+
+def test_bell_costs_nothing_while_nobody_listens() -> None:
+    bell = Bell()
+    bell.ring()
+    bell.is_heard = True
+    assert not bell._rung.is_set()
+    bell.ring()
+    assert bell._rung.is_set()

@@ -1,0 +1,88 @@
+"""Our side of a comparison, on every engine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from dgate.archive.maintenance.holdings import Holdings
+from dgate.archive.schema import prepare
+from dgate.delivery.reconcile_archive import ArchiveSide
+from dgate.delivery.reconcile_gaps import Gaps
+from dgate.rules.effects import ObjectScope
+from tests.archive.maintenance.ward import Ward, open_ward
+from tests.servers import DatabaseServer
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture(params=["sqlite", "postgres", "mariadb"])
+def ward(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ward]:
+    changes = {}
+    if request.param != "sqlite":
+        server: DatabaseServer = request.getfixturevalue(request.param)
+        changes = server.settings()
+    ward = open_ward(tmp_path, **changes)
+    yield ward
+    ward.close()
+
+
+@pytest.fixture
+def here(ward: Ward) -> ArchiveSide:
+    schema = prepare(ward.database, ward.configuration.layout, ward.settings)
+    holdings = Holdings(ward.database, schema, ward.configuration.layout, ward.index)
+    return ArchiveSide(ward.database, schema, holdings)
+
+
+def test_studies_by_date_and_what_is_in_them(ward: Ward, here: ArchiveSide) -> None:
+    assert here.earliest() == ""
+    ward.add(1, study=1, StudyDate="20260105", AccessionNumber="A1")
+    ward.add(2, study=1, StudyDate="20260105", AccessionNumber="A1")
+    ward.add(3, study=1, SeriesInstanceUID="1.2.77", StudyDate="20260105", AccessionNumber="A1")
+    ward.add(1, study=2, StudyDate="19991231")
+    ward.add(1, study=3, StudyDate="")
+
+    assert here.earliest() == "19991231"
+    assert [each.uid for each in here.between("20260101", "20260106")] == ["1.2.801.1"]
+    assert [each.uid for each in here.between("", "20000101")] == ["1.2.801.2"]
+    assert [each.uid for each in here.between("20260106", "")] == []
+    assert sorted(each.uid for each in here.undated()) == ["1.2.801.3"]
+    study = here.study("1.2.801.1")
+    assert study is not None
+    assert (study.patient_id, study.accession, study.date) == ("P1", "A1", "20260105")
+    assert here.counts(study) == {"1.2.801.1.1": 2, "1.2.77": 1}
+    assert [ref.sop_instance for ref in here.objects(study, "1.2.77")] == ["1.2.801.1.1.3"]
+    assert here.study("1.2.801.9") is None
+    assert (here.has("1.2.801.1.1.3"), here.has("1.2.3")) == (True, False)
+
+
+@pytest.mark.parametrize(
+    ("scope", "count"),
+    [
+        (ObjectScope(patient_id="P1"), 3),
+        (ObjectScope(patient_id="P1", study="1.2.801.1"), 2),
+        (ObjectScope(patient_id="P1", study="1.2.801.1", series="1.2.77"), 1),
+        (ObjectScope(series="1.2.77"), 1),
+        (ObjectScope(study="1.2.3"), 0),
+        (ObjectScope(patient_id="P9"), 0),
+    ],
+)
+def test_numbers_of_objects(ward: Ward, here: ArchiveSide, scope: ObjectScope, count: int) -> None:
+    ward.add(1)
+    ward.add(2, SeriesInstanceUID="1.2.77")
+    ward.add(1, study=2)
+    ward.add(1, patient="P2")
+    assert here.number_of(scope) == count
+
+
+def test_deliveries_are_owed_once(ward: Ward, here: ArchiveSide) -> None:
+    uids = [ward.add(number) for number in range(1, 4)]
+    refs = [ward.ref(uid) for uid in uids]
+    gaps = Gaps(ward.database, ward.writer, ward.index, here, ward.clock, lambda: None)
+    assert gaps.owe("PACS", refs[:2]) == (2, 0, 0)
+    assert gaps.owe("PACS", refs) == (1, 2, 0)
+    assert gaps.owe("OTHER", refs) == (3, 0, 0)
+    rows = ward.rows("SELECT destination, priority, state FROM dgate_debts")
+    assert sorted(rows) == [("OTHER", 2, "queued")] * 3 + [("PACS", 2, "queued")] * 3
