@@ -230,6 +230,10 @@ LuaSeconds acceptance/test_lua test_limits_can_be_changed_while_the_server_runs
 [node]/Fallback               delivery/test_control       test_what_is_not_taken_in_time_goes_to_the_fallback
 [node]/FallbackAfter          delivery/test_control       test_what_is_not_taken_in_time_goes_to_the_fallback
 [node]/Group                  delivery/test_control       test_each_study_of_a_group_goes_to_one_member
+[node]/Commit                 acceptance/test_commitment_asking test_a_delivery_is_done_when_the_peer_has_committed
+[node]/CommitTimeOut          acceptance/test_commitment_asking test_a_peer_that_never_reports_is_asked_again_and_at_last_it_is_stuck
+[node]/CommitWait             acceptance/test_commitment_asking test_objects_that_come_together_are_asked_for_together
+[node]/CommitBeforeDelete     archive/maintenance/test_uncommitted test_what_was_delivered_without_commitment_stays
 """
 
 # The filters of all families are one mechanism; these show it at intake and at events.
