@@ -64,8 +64,8 @@ class DatabaseAway(StoreError):
 
 
 class OutcomeUnknown(DatabaseAway):
-    """The database server, or SQLite's disk, failed while it committed; the object may be indexed or
-    not."""
+    """The database server, or SQLite's disk, failed while it committed: the object may be indexed,
+    or not."""
 
 
 class NotDicom(StoreError):

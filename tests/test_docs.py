@@ -152,7 +152,13 @@ def test_every_example_of_dicom_ini_loads_without_errors(block: str, tmp_path: P
     ]
     header, _, rest = "\n".join(kept).partition("[sscscp]")
     example = block.replace("[sscscp]", "")
-    (tmp_path / "dicom.ini").write_text(f"{header}[sscscp]\n{example}\n{rest}\n")
+    settings, section, of_nodes = example.partition("[node ")
+    (tmp_path / "dicom.ini").write_text(
+        f"{header}[sscscp]\n{settings}\n{rest}\n{section}{of_nodes}\n"
+    )
+    with (tmp_path / "acrnema.map").open("a") as nodes:
+        for name in re.findall(r"(?:^\[node |^Fallback = )([A-Z0-9]+)", block, re.MULTILINE):
+            nodes.write(f"{name} 127.0.0.1 104 as\n")
 
     problems = load(tmp_path).problems
 

@@ -286,7 +286,8 @@ def test_file_between_commit_and_rename_can_be_read(device: FolderDevice) -> Non
 
     assert reader.read_at(4, 3) == b"yet"
     data = reader.data()
-    assert isinstance(data, memoryview) and bytes(data) == b"not yet renamed"
+    assert isinstance(data, memoryview)
+    assert bytes(data) == b"not yet renamed"
     reader.close()
     reader.close()
     with pytest.raises(FileNotFoundError):

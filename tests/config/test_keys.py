@@ -15,8 +15,8 @@ from dgate.config.node_settings import NodeSettings
 # Every key that the compatibility reference names, one of each family.
 REFERENCE = (Path(__file__).parent.parent / "data" / "reference-keys.txt").read_text().split()
 OWN = """Durability WebPort WebBind TLSPort HL7Port MaxAssociations AllowUnknown AllowSystemCommands
-    ScriptErrors LuaUnrestricted CodecThreads ChangeLog ChangeLogDays LedgerDays StatusCodes MissingUIDs
-    V2Content MatchCase UnknownSOPClasses ScriptFolders RetryFirst RetryMax
+    ScriptErrors LuaUnrestricted CodecThreads ChangeLog ChangeLogDays LedgerDays StatusCodes
+    MissingUIDs V2Content MatchCase UnknownSOPClasses ScriptFolders RetryFirst RetryMax
     SystemTimeout DiskReserve InodeReserve DiskWarningDays DuplicateContent"""
 KEYS = [pytest.param(key, id=f"{key.section}-{key.name}") for key in REGISTRY]
 

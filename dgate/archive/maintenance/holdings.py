@@ -37,7 +37,8 @@ _NOT_OWED = (
     "OR (destination = 'delayed process' AND state = 'leased')"
 )
 _OWED = (
-    f"SELECT COUNT(*) FROM dgate_debts WHERE {OPEN} AND kind NOT IN ('mirror', 'commit', 'report') AND NOT ({_NOT_OWED}) AND "
+    f"SELECT COUNT(*) FROM dgate_debts WHERE {OPEN} "
+    f"AND kind NOT IN ('mirror', 'commit', 'report') AND NOT ({_NOT_OWED}) AND "
 )
 _END = (
     "UPDATE dgate_debts SET state = 'cancelled', finished = ?, last_error = ?, owner = NULL, "
