@@ -1,7 +1,7 @@
 """How storage commitment is put together, in both roles; part of the composition root.
 
 Nothing of it has a state of its own: what is asked and owed is in the database. See
-`dgate.delivery.commitment` for its parts.
+`dgate.delivery.commitment.messages` for its parts.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from dgate.archive.export import Exporter
 from dgate.archive.records import DebtKind, InstanceRef
 from dgate.config.settings import Configuration, Durability
-from dgate.delivery.commitment_asking import Asker, EventReports
-from dgate.delivery.commitment_keeper import Keeper
-from dgate.delivery.commitment_ledger import Commitments
-from dgate.delivery.commitment_reporting import Reporter
-from dgate.delivery.commitment_requests import Examiner, Requests
+from dgate.delivery.commitment.asking import Asker, EventReports
+from dgate.delivery.commitment.keeper import Keeper
+from dgate.delivery.commitment.ledger import Commitments
+from dgate.delivery.commitment.reporting import Reporter
+from dgate.delivery.commitment.requests import Examiner, Requests
 from dgate.delivery.errands import Errands
 from dgate.delivery.schedule import RetryPolicy
 from dgate.dicom.uids import STORAGE_COMMITMENT

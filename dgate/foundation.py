@@ -29,7 +29,7 @@ from dgate.delivery.expected import Bell
 from dgate.delivery.leases import database_time
 from dgate.delivery.ledger import Ledger
 from dgate.delivery.moving import Mover
-from dgate.delivery.reconcile_schedule import Comparisons
+from dgate.delivery.reconcile.schedule import Comparisons
 from dgate.delivery.refusals import Refusals
 from dgate.rules.actions import Server
 from dgate.rules.session import Sessions

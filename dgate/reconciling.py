@@ -1,6 +1,6 @@
 """Puts comparisons with other archives together: by command, and by the schedule of node sections.
 
-Part of the composition root. The comparison itself is `dgate.delivery.reconcile`.
+Part of the composition root. The comparison itself is `dgate.delivery.reconcile.comparison`.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from dgate.delivery.destination import resolve
 from dgate.delivery.expected import CountSource, ExpectedCounts
 from dgate.delivery.expected_query import CountByQuery
 from dgate.delivery.inquiry import find_proposals
-from dgate.delivery.reconcile import Comparison
-from dgate.delivery.reconcile_archive import ArchiveSide
-from dgate.delivery.reconcile_gaps import Gaps
-from dgate.delivery.reconcile_node import NodeSide
-from dgate.delivery.reconcile_schedule import ReconcileSchedule, reconcile_commands
-from dgate.delivery.reconcile_values import Options
+from dgate.delivery.reconcile.archive import ArchiveSide
+from dgate.delivery.reconcile.comparison import Comparison
+from dgate.delivery.reconcile.gaps import Gaps
+from dgate.delivery.reconcile.node import NodeSide
+from dgate.delivery.reconcile.schedule import ReconcileSchedule, reconcile_commands
+from dgate.delivery.reconcile.values import Options
 from dgate.errors import ConfigError
 from dgate.foundation import Foundation
 from dgate.generation import Generation

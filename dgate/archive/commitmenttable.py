@@ -2,7 +2,7 @@
 
 The deliveries that wait for a commitment, and the debts that ask and report, are rows of
 `dgate_debts` (`dgate.archive.debttable`); here is what these have no column for. Not for rows
-(`dgate.delivery.commitment_ledger`, `dgate.delivery.commitment_requests`). Runs at start, in the
+(`dgate.delivery.commitment.ledger`, `dgate.delivery.commitment.requests`). Runs at start, in the
 transaction that makes the schema.
 """
 

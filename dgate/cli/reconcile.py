@@ -15,8 +15,8 @@ from dgate.cli.access import running_server
 from dgate.cli.options import config_option
 from dgate.cli.progress import Ticker
 from dgate.config.settings import load
-from dgate.delivery.reconcile_values import LEVELS, Options, in_words
-from dgate.delivery.reconcile_windows import date_of
+from dgate.delivery.reconcile.values import LEVELS, Options, in_words
+from dgate.delivery.reconcile.windows import date_of
 from dgate.dicom.uids import is_uid
 from dgate.errors import DgateError
 from dgate.gateway import Gateway

@@ -1,6 +1,6 @@
 """What a worker does that is no delivery of an object, and what became of it.
 
-Not for the errands themselves (`dgate.delivery.commitment_asking`).
+Not for the errands themselves (`dgate.delivery.commitment.asking`).
 """
 
 from __future__ import annotations

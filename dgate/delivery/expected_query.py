@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable
 
 from dgate.config.node_settings import NodeTable
-from dgate.delivery.reconcile_node import NodeSide
+from dgate.delivery.reconcile.node import NodeSide
 from dgate.rules.effects import ObjectScope
 
 MOST_SERIES = 5000

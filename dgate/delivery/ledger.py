@@ -29,8 +29,8 @@ from dgate.archive.records import DebtDraft, DebtKind, InstanceRef, Provenance
 from dgate.archive.requests import LANE_PREFIX
 from dgate.archive.writer import Transaction, Writer
 from dgate.clock import Clock
-from dgate.delivery.commitment import ASKING_LANE
-from dgate.delivery.commitment_gathering import Gathering, Group
+from dgate.delivery.commitment.gathering import Gathering, Group
+from dgate.delivery.commitment.messages import ASKING_LANE
 from dgate.delivery.history import enter_tries, provenance_of, prune
 from dgate.delivery.leases import database_time, recover_leases, unowed_copies
 from dgate.delivery.notices import Notices

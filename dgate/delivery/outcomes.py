@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 from dgate.archive.records import DebtDraft, DebtKind, InstanceRef
 from dgate.archive.requests import request_draft
-from dgate.delivery.commitment import Reference
+from dgate.delivery.commitment.messages import Reference
 from dgate.delivery.errands import Done
 from dgate.delivery.failures import DOUBTFUL_TRIES, Fate, fate_of_status
 from dgate.delivery.lanes import Lane

@@ -3,7 +3,7 @@
 
 A peer that asks is answered as soon as its request is durable. The report goes out on the same
 association when the peer stays silent there, else on one that the dispatcher opens
-(`dgate.delivery.commitment_reporting`). Not for what is looked at and written down. Association
+(`dgate.delivery.commitment.reporting`). Not for what is looked at and written down. Association
 threads run the handlers; the service holds no state, a `Companion` belongs to its association.
 """
 
@@ -14,10 +14,10 @@ from collections import deque
 from collections.abc import Callable
 from functools import partial
 
-from dgate.delivery.commitment import Fault, read_request, report_data
-from dgate.delivery.commitment_asking import EventReports
-from dgate.delivery.commitment_reporting import summary
-from dgate.delivery.commitment_requests import Examiner, Requests
+from dgate.delivery.commitment.asking import EventReports
+from dgate.delivery.commitment.messages import Fault, read_request, report_data
+from dgate.delivery.commitment.reporting import summary
+from dgate.delivery.commitment.requests import Examiner, Requests
 from dgate.delivery.failures import Fate, fate_of_status
 from dgate.dicom.uids import STORAGE_COMMITMENT_INSTANCE, transfer_syntax
 from dgate.errors import DatabaseAway, OutOfSpace, StoreError

@@ -18,6 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dgate.archive.debttable import OPEN_SQL
 from dgate.ops.control import ControlClient, socket_path
 from scripts.benchmark.contestants import Contestant
 from scripts.benchmark.loads import Load
@@ -231,10 +232,7 @@ def _wait_paid(gateway: Gateway, names: Sequence[str]) -> None:
 
     Reads the database beside the server: a reader keeps nobody from working.
     """
-    still_open = (
-        "SELECT 1 FROM dgate_debts WHERE destination = ? "
-        "AND state IN ('queued', 'leased', 'held', 'stuck') LIMIT 1"
-    )
+    still_open = f"SELECT 1 FROM dgate_debts WHERE {OPEN_SQL} AND destination = ? LIMIT 1"
     with closing(sqlite3.connect(gateway.database)) as connection:
 
         def is_paid() -> bool:

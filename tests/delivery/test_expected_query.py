@@ -10,11 +10,11 @@ import pytest
 from dgate.config.node_settings import NodeSettings, NodeTable
 from dgate.delivery.expected_query import CountByQuery, objects_of
 from dgate.delivery.inquiry import STUDY_ROOT, find_proposals
-from dgate.delivery.reconcile_node import NodeSide
+from dgate.delivery.reconcile.node import NodeSide
 from dgate.errors import PeerError
 from dgate.net import CommandField, connect
 from dgate.rules.effects import ObjectScope
-from tests.delivery.test_reconcile import Odd
+from tests.delivery.reconcile.test_comparison import Odd
 from tests.net.kit import FAST, serving
 
 pytestmark = pytest.mark.integration

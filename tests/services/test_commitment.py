@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from dgate.delivery.commitment import Reference, Report, Request, report_data, request_data
-from dgate.delivery.commitment_asking import EventReports
+from dgate.delivery.commitment.asking import EventReports
+from dgate.delivery.commitment.messages import Reference, Report, Request, report_data, request_data
 from dgate.delivery.schedule import RetryPolicy
 from dgate.dicom.uids import EXPLICIT_LE, STORAGE_COMMITMENT, STORAGE_COMMITMENT_INSTANCE
 from dgate.errors import DatabaseAway, OutOfSpace, StoreError

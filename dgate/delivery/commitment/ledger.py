@@ -4,7 +4,7 @@ A delivery that the peer accepted is `committing`. A debt of kind `commit` gathe
 one node, asks for them under a Transaction UID, waits for the report, and asks again when none
 comes. It is made in the transaction that makes a delivery `committing`, and closed in the one that
 writes down the report; so a crash at any point leaves either the debt, which asks again, or nothing
-to ask for. Not for talking to peers (`dgate.delivery.commitment_asking`). Any thread may call any
+to ask for. Not for talking to peers (`dgate.delivery.commitment.asking`). Any thread may call any
 method.
 """
 
@@ -20,8 +20,8 @@ from dgate.archive.database import Database
 from dgate.archive.debttable import OPEN_SQL
 from dgate.archive.writer import Transaction, Writer
 from dgate.clock import Clock
-from dgate.delivery.commitment import Reference, Report, in_words, new_transaction_uid
-from dgate.delivery.commitment_gathering import Gathering, Group, group_of
+from dgate.delivery.commitment.gathering import Gathering, Group, group_of
+from dgate.delivery.commitment.messages import Reference, Report, in_words, new_transaction_uid
 from dgate.delivery.leases import database_time, unowed_copies
 from dgate.delivery.records import Debt
 from dgate.delivery.texts import LONGEST_ERROR, fitting

@@ -2,7 +2,7 @@
 
 Works off the debts of kind `commit`, in the workers of their lanes, which see to pauses and further
 tries. The report may come on the same association, or at any time on one that the node opens; both
-go to `EventReports`. Not for what is written down (`dgate.delivery.commitment_ledger`). Immutable,
+go to `EventReports`. Not for what is written down (`dgate.delivery.commitment.ledger`). Immutable,
 used by many threads.
 """
 
@@ -13,7 +13,9 @@ import random
 
 from dgate.config.nodes import NodeMap
 from dgate.config.settings import Settings
-from dgate.delivery.commitment import (
+from dgate.delivery.commitment.gathering import group_of
+from dgate.delivery.commitment.ledger import Asked, Commitments
+from dgate.delivery.commitment.messages import (
     REQUEST_COMMITMENT,
     SYNTAXES,
     Fault,
@@ -22,8 +24,6 @@ from dgate.delivery.commitment import (
     read_report,
     request_data,
 )
-from dgate.delivery.commitment_gathering import group_of
-from dgate.delivery.commitment_ledger import Asked, Commitments
 from dgate.delivery.destination import Destination, resolve
 from dgate.delivery.errands import Done, Leash
 from dgate.delivery.failures import DOUBTFUL_TRIES, Fate, fate_of_status

@@ -26,11 +26,11 @@ from dgate.delivery.inquiry import (
     STUDY_ROOT,
     find_proposals,
 )
-from dgate.delivery.reconcile import Comparison
-from dgate.delivery.reconcile_archive import ArchiveSide
-from dgate.delivery.reconcile_gaps import Gaps
-from dgate.delivery.reconcile_node import NodeSide
-from dgate.delivery.reconcile_values import Options
+from dgate.delivery.reconcile.archive import ArchiveSide
+from dgate.delivery.reconcile.comparison import Comparison
+from dgate.delivery.reconcile.gaps import Gaps
+from dgate.delivery.reconcile.node import NodeSide
+from dgate.delivery.reconcile.values import Options
 from dgate.dicom.encode import QUERY_RETRIEVE_LEVEL, encode_data_set
 from dgate.dicom.table import ElementTable
 from dgate.errors import DgateError, PeerError

@@ -1,8 +1,8 @@
 """Comparing this archive with a node, study by study, and saying what either side lacks.
 
 Studies are compared by the number of their objects where the node tells it, and object by object
-where the numbers differ, are not told, or that is asked for. Not for asking (`reconcile_node`),
-reading our index (`reconcile_archive`) nor for filling gaps (`reconcile_gaps`). A `Comparison`
+where the numbers differ, are not told, or that is asked for. Not for asking (`reconcile.node`),
+reading our index (`reconcile.archive`) nor for filling gaps (`reconcile.gaps`). A `Comparison`
 belongs to one thread; memory does not grow with the archives.
 """
 
@@ -12,10 +12,10 @@ import datetime
 from collections.abc import Callable, Generator, Iterator
 
 from dgate.delivery.inquiry import plain_uid
-from dgate.delivery.reconcile_archive import ArchiveSide, StudyHere
-from dgate.delivery.reconcile_node import Answers, NodeSide, ObjectThere, StudyThere
-from dgate.delivery.reconcile_values import Mend, Options, SeriesGap, StudyGap, Summary
-from dgate.delivery.reconcile_windows import Window, Windows, date_of
+from dgate.delivery.reconcile.archive import ArchiveSide, StudyHere
+from dgate.delivery.reconcile.node import Answers, NodeSide, ObjectThere, StudyThere
+from dgate.delivery.reconcile.values import Mend, Options, SeriesGap, StudyGap, Summary
+from dgate.delivery.reconcile.windows import Window, Windows, date_of
 from dgate.errors import ConfigError, DgateError, NoContext, Rejected, Unreachable
 from dgate.ops.control import Answer
 

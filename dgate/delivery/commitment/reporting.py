@@ -11,8 +11,8 @@ import logging
 
 from dgate.config.nodes import NodeMap
 from dgate.config.settings import Settings
-from dgate.delivery.commitment import SYNTAXES, Report, Request, report_data
-from dgate.delivery.commitment_requests import Examiner, Requests
+from dgate.delivery.commitment.messages import SYNTAXES, Report, Request, report_data
+from dgate.delivery.commitment.requests import Examiner, Requests
 from dgate.delivery.destination import resolve
 from dgate.delivery.errands import Done, Leash
 from dgate.delivery.failures import Fate, fate_of_status

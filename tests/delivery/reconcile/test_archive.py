@@ -9,8 +9,8 @@ import pytest
 
 from dgate.archive.maintenance.holdings import Holdings
 from dgate.archive.schema import prepare
-from dgate.delivery.reconcile_archive import ArchiveSide
-from dgate.delivery.reconcile_gaps import Gaps
+from dgate.delivery.reconcile.archive import ArchiveSide
+from dgate.delivery.reconcile.gaps import Gaps
 from dgate.rules.effects import ObjectScope
 from tests.archive.maintenance.ward import Ward, open_ward
 from tests.servers import DatabaseServer

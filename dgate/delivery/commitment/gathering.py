@@ -12,7 +12,7 @@ from dgate.archive.database import Database
 from dgate.archive.owing import DebtRows
 from dgate.archive.records import DebtDraft, DebtKind
 from dgate.archive.writer import Transaction
-from dgate.delivery.commitment import ASKING_LANE, debt_ref
+from dgate.delivery.commitment.messages import ASKING_LANE, debt_ref
 from dgate.delivery.records import Debt
 
 _GATHERING = (

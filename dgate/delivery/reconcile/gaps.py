@@ -16,8 +16,8 @@ from dgate.archive.writer import Transaction, Writer
 from dgate.clock import Clock
 from dgate.config.node_settings import Lane
 from dgate.delivery.inquiry import SERIES, SOP_INSTANCE, STUDY
-from dgate.delivery.reconcile_archive import ArchiveSide
-from dgate.delivery.reconcile_values import Options, SeriesGap, StudyGap
+from dgate.delivery.reconcile.archive import ArchiveSide
+from dgate.delivery.reconcile.values import Options, SeriesGap, StudyGap
 from dgate.errors import DgateError
 
 RULE = "reconcile"
@@ -59,7 +59,7 @@ class Gaps:
         self._waiting = database.sql(_WAITING)
 
     def mend(self, gap: StudyGap, options: Options) -> dict[str, int]:
-        """Fill the gaps of a study as far as asked for; see `reconcile_values.Mend`.
+        """Fill the gaps of a study as far as asked for; see `reconcile.values.Mend`.
 
         Raises:
             StoreError: the ledger does not answer; nothing of this study may be owed then.

@@ -6,7 +6,7 @@ import datetime
 
 import pytest
 
-from dgate.delivery.reconcile_windows import DAY, Window, Windows, date_of, text_of
+from dgate.delivery.reconcile.windows import DAY, Window, Windows, date_of, text_of
 
 TODAY = datetime.date(2026, 11, 22)
 DATES = (

@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 
 from dgate.config.node_settings import NodeSettings, Span
-from dgate.delivery.reconcile_node import NodeSide
-from dgate.delivery.reconcile_schedule import (
+from dgate.delivery.reconcile.node import NodeSide
+from dgate.delivery.reconcile.schedule import (
     Comparisons,
     ReconcileSchedule,
     next_begin,
     reconcile_commands,
 )
-from dgate.delivery.reconcile_values import Options, Summary
+from dgate.delivery.reconcile.values import Options, Summary
 from dgate.errors import PeerError, Unreachable
 from tests.delivery.kit import StillClock
 

@@ -29,7 +29,7 @@ from dgate.delivery.inquiry import (
     number_in,
     plain_uid,
 )
-from dgate.delivery.reconcile_windows import Window
+from dgate.delivery.reconcile.windows import Window
 from dgate.errors import Aborted, NoContext, PeerError, Rejected, Unreachable
 from dgate.net import Association
 

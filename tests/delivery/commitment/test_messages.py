@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pydicom import dcmread
 
-from dgate.delivery.commitment import (
+from dgate.delivery.commitment.messages import (
     DUPLICATE_TRANSACTION,
     Fault,
     Reference,

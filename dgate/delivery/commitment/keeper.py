@@ -10,8 +10,8 @@ from __future__ import annotations
 import logging
 import threading
 
-from dgate.delivery.commitment_ledger import Commitments
-from dgate.delivery.commitment_requests import Requests
+from dgate.delivery.commitment.ledger import Commitments
+from dgate.delivery.commitment.requests import Requests
 from dgate.errors import StoreError
 
 log = logging.getLogger(__name__)

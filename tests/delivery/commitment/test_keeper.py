@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from dgate.delivery import commitment_keeper
-from dgate.delivery.commitment_keeper import Keeper
+from dgate.delivery.commitment import keeper
+from dgate.delivery.commitment.keeper import Keeper
 from dgate.errors import DatabaseAway
 
 PATIENCE_S = 60.0
@@ -55,7 +55,7 @@ def run(books: Any) -> None:
 def test_reports_are_hastened_once_and_the_rest_is_repeated(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(commitment_keeper, "EVERY_S", 0.0)
+    monkeypatch.setattr(keeper, "EVERY_S", 0.0)
     books = Books(2)
 
     run(books)
@@ -66,7 +66,7 @@ def test_reports_are_hastened_once_and_the_rest_is_repeated(
 def test_a_database_that_is_away_is_asked_again(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(commitment_keeper, "EVERY_S", 0.0)
+    monkeypatch.setattr(keeper, "EVERY_S", 0.0)
     books = Books(1)
     books.failing = True
 

@@ -1,8 +1,8 @@
 """Comparisons with other archives at the times that their node sections name.
 
-Not for what a comparison does (`dgate.delivery.reconcile`). One thread waits for the next time, and
-starts another for each node whose time has come: a node that hangs holds up no other. A time that
-passes while no server runs is left out.
+Not for what a comparison does (`dgate.delivery.reconcile.comparison`). One thread waits for the
+next time, and starts another for each node whose time has come: a node that hangs holds up no
+other. A time that passes while no server runs is left out.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from dataclasses import dataclass
 
 from dgate.clock import Clock
 from dgate.config.node_settings import NodeSettings, Span
-from dgate.delivery.reconcile_node import NodeSide
-from dgate.delivery.reconcile_values import Options, in_words
-from dgate.delivery.reconcile_windows import DAY, text_of
+from dgate.delivery.reconcile.node import NodeSide
+from dgate.delivery.reconcile.values import Options, in_words
+from dgate.delivery.reconcile.windows import DAY, text_of
 from dgate.errors import DgateError
 from dgate.ops.control import Answer, Command
 

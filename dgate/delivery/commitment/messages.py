@@ -1,7 +1,7 @@
 """Storage commitment: what is said about it, as values and as data sets (PS3.4 annex J).
 
-Not for who asks (`dgate.delivery.commitment_asking`), who is asked
-(`dgate.delivery.commitment_requests`), nor what is written down of it. Pure functions.
+Not for who asks (`dgate.delivery.commitment.asking`), who is asked
+(`dgate.delivery.commitment.requests`), nor what is written down of it. Pure functions.
 """
 
 from __future__ import annotations

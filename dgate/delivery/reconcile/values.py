@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass, field, fields
 
 from dgate.archive.records import InstanceRef
 from dgate.delivery.inquiry import plain_uid
-from dgate.delivery.reconcile_node import ObjectThere
-from dgate.delivery.reconcile_windows import date_of
+from dgate.delivery.reconcile.node import ObjectThere
+from dgate.delivery.reconcile.windows import date_of
 from dgate.errors import DgateError
 from dgate.ops.control import Answer
 

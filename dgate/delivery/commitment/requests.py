@@ -3,7 +3,7 @@
 A request is written down, with a debt of kind `report`, before it is answered; so neither a kill
 nor a power cut loses it. What the report says is found out when it is made: each object must be in
 the index, with the SOP class named, and its file whole. Not for associations
-(`dgate.delivery.commitment_reporting`, `dgate.services.commitment`). Any thread may call any
+(`dgate.delivery.commitment.reporting`, `dgate.services.commitment`). Any thread may call any
 method.
 """
 
@@ -23,7 +23,7 @@ from dgate.archive.owing import DebtRows
 from dgate.archive.records import DebtDraft, DebtKind, InstanceRef
 from dgate.archive.writer import Transaction, Writer
 from dgate.clock import Clock
-from dgate.delivery.commitment import (
+from dgate.delivery.commitment.messages import (
     DUPLICATE_TRANSACTION,
     REPORT_LANE,
     Reference,

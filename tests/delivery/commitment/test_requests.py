@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from dgate.archive.records import InstanceRef
-from dgate.delivery import commitment_requests
-from dgate.delivery.commitment import Reference, Request
-from dgate.delivery.commitment_requests import Examiner
+from dgate.delivery.commitment import requests
+from dgate.delivery.commitment.messages import Reference, Request
+from dgate.delivery.commitment.requests import Examiner
 from dgate.errors import DatabaseAway
 from tests.delivery.kit import CT, MR
 from tests.delivery.peer_kit import Store
@@ -89,8 +89,8 @@ def test_files_are_synced_where_storing_did_not(
     shelf: Shelf, durable: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     synced: list[Path] = []
-    monkeypatch.setattr(commitment_requests, "sync_file", synced.append)
-    monkeypatch.setattr(commitment_requests, "sync_folder", synced.append)
+    monkeypatch.setattr(requests, "sync_file", synced.append)
+    monkeypatch.setattr(requests, "sync_folder", synced.append)
     first, second = shelf.add(1), shelf.add(2)
     files = [shelf.file(first), shelf.file(second)]
 

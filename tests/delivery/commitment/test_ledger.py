@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from dgate.archive.records import DebtKind
-from dgate.delivery.commitment import ASKING_LANE, Reference, Report, Request
-from dgate.delivery.commitment_ledger import MOST_AT_ONCE, Asked, Commitments
-from dgate.delivery.commitment_requests import OWN_ASSOCIATION_S, Requests
+from dgate.delivery.commitment.ledger import MOST_AT_ONCE, Asked, Commitments
+from dgate.delivery.commitment.messages import ASKING_LANE, Reference, Report, Request
+from dgate.delivery.commitment.requests import OWN_ASSOCIATION_S, Requests
 from dgate.delivery.records import Debt, Settlement, State
 from tests.archive.database_kit import ALL_ENGINES, ENGINES
 from tests.delivery.kit import CT, Books, draft, open_on, ref
