@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from dgate.archive.aside import Aside
 from dgate.archive.export import Exporter
 from dgate.archive.records import DebtKind, InstanceRef
 from dgate.config.settings import Configuration, Durability
 from dgate.delivery.commitment.asking import Asker, EventReports
-from dgate.delivery.commitment.keeper import Keeper
+from dgate.delivery.commitment.keeper import Keeper, Wishes
 from dgate.delivery.commitment.ledger import Commitments
 from dgate.delivery.commitment.reporting import Reporter
 from dgate.delivery.commitment.requests import Examiner, Requests
@@ -52,13 +53,14 @@ class Commitment:
         commitments = _commitments(foundation)
         requests = _requests(foundation)
         durable = settings.durability is Durability.FULL
-        examiner = Examiner(find, exporter, accepts, durable=durable)
+        aside = Aside.below(settings.base_folder)
+        examiner = Examiner(find, exporter, accepts, aside.instances, durable=durable)
         reports = EventReports(commitments, RetryPolicy.of(settings))
         errands: Errands = {
             DebtKind.COMMIT: Asker(commitments, reports, settings, nodes).ask,
             DebtKind.REPORT: Reporter(requests, examiner, settings, nodes).report,
         }
-        return cls(CommitmentService(requests, examiner, reports), errands)
+        return cls(CommitmentService(requests, examiner, reports, nodes.names), errands)
 
     def handlers(self) -> dict[tuple[CommandField, str], Handler]:
         """Return what answers peers."""
@@ -68,9 +70,15 @@ class Commitment:
         }
 
 
-def keeper(foundation: Foundation) -> Keeper:
+def keeper(foundation: Foundation, configuration: Callable[[], Configuration]) -> Keeper:
     """Return the background worker that looks after the books."""
-    return Keeper(_commitments(foundation), _requests(foundation))
+
+    def wishes() -> Wishes:
+        now = configuration()
+        peers, nodes = now.settings.peers, now.nodes
+        return Wishes(lambda node: peers.of(node).commit, nodes.names, now.settings.ledger_days)
+
+    return Keeper(_commitments(foundation), _requests(foundation), wishes)
 
 
 def _commitments(foundation: Foundation) -> Commitments:

@@ -59,6 +59,10 @@ class TooManyFiles(OutOfSpace):
     """The process, or the machine, has as many files open as it may; nothing was stored."""
 
 
+class NotSynced(OutOfSpace):
+    """The disk lost a part of what was written; the object was not stored and has to come again."""
+
+
 class DatabaseAway(StoreError):
     """The index database does not answer; nothing was stored."""
 

@@ -16,12 +16,14 @@ from dgate.config.check import check, in_order
 from dgate.config.converters import SCRIPT_SECTION
 from dgate.config.ini import Entry, IniFile
 from dgate.config.keys import KeyType
+from dgate.config.node_sections import node_sections
 from dgate.config.problem import LONGEST_SOURCE, Problem, Report, Severity
 from dgate.config.settings import Configuration
 from dgate.config.text import split_lines
 from dgate.dicom.transcode import can_encode, stored_syntax_for
 from dgate.dicom.uids import EXPLICIT_LE, IMPLICIT_LE, VERIFICATION, transfer_syntax
 from dgate.errors import ConfigError
+from dgate.rules.altering import altering_rules
 from dgate.rules.compile import Library, read_script
 from dgate.rules.hooks import Rules
 from dgate.rules.lint import lint
@@ -30,6 +32,7 @@ from dgate.rules.statements.deidentify import DEIDENTIFY
 
 _SCRIPT = "script "
 _KEY = "ReidentificationKey"
+_SENDS_NOTHING = "so ReconcileSend sends nothing"
 
 
 def inspect(configuration: Configuration, rules: Rules | None = None) -> list[Problem]:
@@ -41,6 +44,7 @@ def inspect(configuration: Configuration, rules: Rules | None = None) -> list[Pr
     settings = configuration.settings
     rules = rules or Rules.build(settings)
     found = [*rules.problems, *lint(settings, configuration.nodes, rules.library)]
+    bypassing = [*_bypassing(configuration, rules.library)]
     rules.library.forget_trees()
     places = _Places(configuration, rules.library)
     return in_order(
@@ -50,6 +54,7 @@ def inspect(configuration: Configuration, rules: Rules | None = None) -> list[Pr
             *_acceptance(configuration),
             *_missing_encoders(configuration),
             *_missing_key(configuration),
+            *bypassing,
             *(places.located(problem) for problem in found),
         ],
     )
@@ -59,7 +64,8 @@ def blocking(problems: Iterable[Problem], rules: Rules) -> list[Problem]:
     """Return those that keep a server from starting, and a reload from being applied: the errors.
 
     Statements that are right and only not executed here fail when an object meets them
-    (rulings.md 10); an archive that is taken over may have such rules in corners nobody uses.
+    (rulings.md 10); an archive that is taken over may have such rules in corners nobody uses. What
+    a comparison by schedule must not send, it leaves out.
     """
     fail_later = {
         found.problem().message for found in rules.problems if found.gravity is Gravity.UNAVAILABLE
@@ -67,7 +73,9 @@ def blocking(problems: Iterable[Problem], rules: Rules) -> list[Problem]:
     return [
         problem
         for problem in problems
-        if problem.severity is Severity.ERROR and problem.message not in fail_later
+        if problem.severity is Severity.ERROR
+        and problem.message not in fail_later
+        and not problem.message.endswith(_SENDS_NOTHING)
     ]
 
 
@@ -117,6 +125,32 @@ def _missing_key(configuration: Configuration) -> Iterator[Problem]:
         message = f"rules that deidentify will refuse every object: {exc.where}: {exc.what}"
         report.warning(line, message, exc.remedy)
     yield from report.problems
+
+
+def _bypassing(configuration: Configuration, library: Library) -> Iterator[Problem]:
+    """Report nodes that ReconcileSend would give what rules change, as it is stored."""
+    settings, nodes = configuration.settings, configuration.nodes
+    report = Report(str(settings.ini_path))
+    for title in dict.fromkeys(node.ae_title for node in nodes if not node.is_wildcard()):
+        node = settings.peers.of(title)
+        if not (node.reconcile and node.reconcile_send):
+            continue
+        rules = altering_rules(settings, nodes, library, title)
+        if rules:
+            name = f"{rules[0].family}Converter{rules[0].index}"
+            message = f"{name} may forward to {title} what it changes, {_SENDS_NOTHING}"
+            advice = "remove ReconcileSend, or run: dgate reconcile NODE --send --as-stored"
+            report.error(_line_of(configuration, title, "ReconcileSend"), message, advice)
+    yield from report.problems
+
+
+def _line_of(configuration: Configuration, title: str, key: str) -> int | None:
+    """Return the line of a key in a node's own section."""
+    for name, section in () if configuration.ini is None else node_sections(configuration.ini):
+        entry = section.get(key)
+        if name == title.lower() and entry is not None:
+            return entry.line
+    return None
 
 
 class _Places:

@@ -70,7 +70,7 @@ def background_parts(foundation: Foundation, current: Current) -> list[Part]:
         DiskWatch(lambda: current().settings, lambda: current().devices, foundation.clock),
         lua_clock(foundation, current),
         Folding(foundation.database, foundation.schema, foundation.writer),
-        keeper(foundation),
+        keeper(foundation, lambda: current().configuration),
         reconcile_part(foundation, current),
         expected_part(foundation, current),
     ]

@@ -5,7 +5,9 @@ Part of the composition root. The comparison itself is `dgate.delivery.reconcile
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
+import logging
 from collections.abc import Callable, Iterator
 
 from dgate.archive.maintenance.holdings import Holdings
@@ -25,9 +27,12 @@ from dgate.foundation import Foundation
 from dgate.generation import Generation
 from dgate.net import Association, Timeouts, connect
 from dgate.ops.control import Answer, Command
+from dgate.rules.altering import altering_rules
 from dgate.rules.effects import ObjectScope
 from dgate.services.filling import Filling
 from dgate.services.retrieval import Retrieval
+
+log = logging.getLogger(__name__)
 
 Current = Callable[[], Generation]
 """Returns the generation that counts now."""
@@ -68,13 +73,16 @@ def compare(
         serving: the gateway listens, so that objects can be fetched.
 
     Raises:
-        DgateError: no index is kept, the node is not known or does not answer.
+        DgateError: no index is kept, the node is not known or does not answer, or the node is to be
+            sent what rules would have changed.
     """
     settings, nodes = generation.settings, generation.configuration.nodes
     # Here, and not first when it is connected to: deliveries would be owed to nowhere.
     resolve(options.node, nodes, settings)
     if nodes.find(options.node) is None:
         raise ConfigError(f"{options.node} is no node of acrnema.map", remedy="add a line for it")
+    if options.send and not options.as_stored:
+        _refuse_to_bypass(generation, options.node)
     database, schema = foundation.database, foundation.schema
     holdings = Holdings(database, schema, generation.configuration.layout, generation.index)
     here = ArchiveSide(database, schema, holdings)
@@ -102,6 +110,33 @@ def compare(
     yield from Comparison(here, there, options, gaps.mend, today).run()
 
 
+def _refuse_to_bypass(generation: Generation, node: str) -> None:
+    """Raise ConfigError where rules may give the node something else than what is stored: objects
+    would go out as nobody outside may see them."""
+    library = generation.rules.library
+    rules = altering_rules(generation.settings, generation.configuration.nodes, library, node)
+    library.forget_trees()
+    if rules:
+        raise ConfigError(
+            f"{rules[0].family}Converter{rules[0].index} may forward to {node} what it changes, "
+            "and a comparison would send it as it is stored",
+            where=rules[0].where,
+            remedy="send what is missing through the rule, or use --send --as-stored",
+        )
+
+
+def allowed(generation: Generation, options: Options) -> Options:
+    """Return the options of a comparison by schedule without sending where that bypasses rules."""
+    if not options.send or options.as_stored:
+        return options
+    try:
+        _refuse_to_bypass(generation, options.node)
+    except ConfigError as exc:
+        log.error("ReconcileSend of %s is left out: %s", options.node, exc)
+        return dataclasses.replace(options, send=False)
+    return options
+
+
 def reconcile_part(foundation: Foundation, current: Current) -> ReconcileSchedule:
     """Return what compares at the times of the node sections."""
 
@@ -112,7 +147,8 @@ def reconcile_part(foundation: Foundation, current: Current) -> ReconcileSchedul
         return {name: peers.of(name) for name in names}
 
     def run(options: Options, there: NodeSide) -> Iterator[Answer]:
-        answers = compare(foundation, current(), options, there)
+        generation = current()
+        answers = compare(foundation, generation, allowed(generation, options), there)
         return foundation.comparisons.watched(options.node, answers, foundation.clock, there)
 
     return ReconcileSchedule(

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from dgate.config.problem import Problem
-from dgate.inspection import inspect
+from dgate.config.settings import load
+from dgate.inspection import blocking, inspect
 from dgate.rules.hooks import Rules
-from tests.config.kit import configured
+from tests.config.kit import ENOUGH, configured, write
 from tests.pace import least_processor_s
 
 
@@ -241,3 +242,19 @@ def test_fifty_rules_and_a_thousand_nodes_are_looked_at_in_a_moment(tmp_path: Pa
     problems = inspect(configuration, compiled)
     assert len(problems) == 50
     assert sum("did you mean" in problem.advice for problem in problems) == 20
+
+
+@pytest.mark.parametrize(
+    ("rule", "count"), [("newuids; forward to PACS", 1), ("forward to PACS", 0)]
+)
+def test_schedule_that_would_bypass_rules_is_an_error_that_keeps_no_server_from_starting(
+    tmp_path: Path, rule: str, count: int
+) -> None:
+    lines = f"[sscscp]\nExportConverters = 1\nExportConverter0 = {rule}\n{ENOUGH}"
+    lines += "[node PACS]\nReconcile = 03:00-05:00\nReconcileSend = yes\n"
+    configuration = load(write(tmp_path, lines, map="PACS 10.0.0.1 104 un\n"))
+    problems = [each for each in inspect(configuration) if "ReconcileSend" in each.message]
+
+    assert [problem.severity.value for problem in problems] == ["error"] * count
+    assert [problem.line for problem in problems] == [10] * count
+    assert blocking(problems, Rules.build(configuration.settings)) == []

@@ -97,7 +97,10 @@ class Report:
 
 @dataclass(slots=True)
 class Aside:
-    """The folder of objects that were put aside."""
+    """The folder of objects that were put aside; one object for each folder that is changed.
+
+    Reading needs no lock, so others may only read the same folder.
+    """
 
     folder: Path
     durable: bool = True
@@ -160,6 +163,19 @@ class Aside:
             return sum(entry.name.endswith(".dcm") for entry in os.scandir(self.folder))
         except FileNotFoundError:
             return 0
+
+    def instances(self) -> frozenset[str]:
+        """Return the SOP instances of which something is there, by the names of files alone.
+
+        Raises:
+            OSError: the folder cannot be read.
+        """
+        try:
+            names = [entry.name for entry in os.scandir(self.folder)]
+        except FileNotFoundError:
+            return frozenset()
+        stems = (_ENTRY.fullmatch(name.removesuffix(".dcm")) for name in names)
+        return frozenset(found[1] for found in stems if found is not None)
 
     def find(self, name: str) -> list[Report]:
         """Return the entry of this name, or all of a SOP instance.

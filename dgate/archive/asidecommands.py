@@ -15,7 +15,7 @@ from dgate.archive.ingest import Ingest
 from dgate.archive.maintenance.journal import JOURNAL_NAME, Journal
 from dgate.archive.records import Arrival
 from dgate.clock import Clock
-from dgate.config.settings import Durability, Settings
+from dgate.config.settings import Settings
 from dgate.dicom.part10 import read_meta
 from dgate.errors import DgateError, StoreError
 from dgate.ops.control import Answer, Command
@@ -123,9 +123,8 @@ class _Office:
         )
 
     def _aside(self) -> Aside:
-        settings = self._settings()
-        durable = settings.durability is not Durability.NONE
-        return Aside.below(settings.base_folder, durable=durable)
+        # Not one of its own: what arrives meanwhile goes by the same lock.
+        return self._ingest().aside
 
     def _journal(self) -> Journal:
         return Journal(self._settings().base_folder / "dgate" / JOURNAL_NAME, self._clock)

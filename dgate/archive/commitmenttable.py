@@ -77,6 +77,7 @@ def prepare_commitments(
         ("dgate_commitments_debt", "dgate_commitments", "debt", ""),
         ("dgate_commitments_peer", "dgate_commitments", "peer, ended", ""),
         ("dgate_commitment_requests_uid", "dgate_commitment_requests", "uid", ""),
+        ("dgate_commitment_requests_peer", "dgate_commitment_requests", "peer", ""),
     ):
         if name not in indices:
             where = f" WHERE {condition}" if condition and not is_maria else ""

@@ -19,7 +19,7 @@ from dgate.archive.incoming import Incoming, data_parts, reencoded
 from dgate.archive.oldfile import OldFile, old_file
 from dgate.archive.records import InstanceRef
 from dgate.clock import Clock
-from dgate.config.settings import DuplicateContent, Durability, Settings
+from dgate.config.settings import DuplicateContent, Settings
 from dgate.dicom.element import keyword_of
 from dgate.dicom.payload import Payload
 from dgate.dicom.table import ElementTable
@@ -39,12 +39,12 @@ _LONGEST_TEXT = 200
 class Duplicates:
     """Compares what arrives with what is stored."""
 
-    def __init__(self, settings: Settings, devices: Devices, clock: Clock) -> None:
+    def __init__(self, settings: Settings, devices: Devices, clock: Clock, aside: Aside) -> None:
+        """`aside` is the one of the archive."""
         self._policy = settings.duplicate_content
         self._devices = devices
         self._clock = clock
-        durable = settings.durability is not Durability.NONE
-        self._aside = Aside.below(settings.base_folder, durable=durable)
+        self._aside = aside
 
     def keep_first(self, item: Incoming, known: InstanceRef) -> bool:
         """Tell whether the stored object stays and this one was put aside.

@@ -27,6 +27,7 @@ from dgate.archive.files import (
 )
 from dgate.archive.watermark import Room, room_of
 from dgate.dicom.payload import SpillFile
+from dgate.errors import NotSynced
 
 log = logging.getLogger(__name__)
 
@@ -117,6 +118,11 @@ class FolderDevice:
 
         In this order the file's own sync covers its new name too, on journaling file systems. A
         crash before the rename leaves an incomplete file, after it one that recovery judges.
+
+        Raises:
+            NotSynced: the file is not to be read any more, either: of what could not be written the
+                kernel may have kept nothing, and tells so only once.
+            OutOfSpace: it could not be renamed.
         """
         if f"{spill.path.parent}/" != self._incoming:
             return None
@@ -126,10 +132,14 @@ class FolderDevice:
         try:
             os.rename(spill.path, path)
             spill.path = Path(path)
+        except OSError as exc:
+            raise storage_failure(exc, path) from exc
+        try:
             if self._durable:
                 os.fsync(spill.descriptor)
         except OSError as exc:
-            raise storage_failure(exc, path) from exc
+            known = storage_failure(exc, path)
+            raise NotSynced(known.what, where=known.where, remedy=known.remedy) from exc
         return staged
 
     def publish(self, staged: str, name: str, *, keep_previous: bool) -> Set[Path]:

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path, PurePath
 
+from dgate.archive.aside import Aside
 from dgate.archive.changes import ChangeLog, record_of
 from dgate.archive.devices import Devices
 from dgate.archive.duplicates import Duplicates
@@ -51,6 +52,7 @@ from dgate.dicom.payload import Payload, SpillFile
 from dgate.dicom.table import ElementTable
 from dgate.dicom.uids import transfer_syntax
 from dgate.errors import (
+    NotSynced,
     OutcomeUnknown,
     OutOfSpace,
     Refused,
@@ -79,6 +81,8 @@ class Traffic:
     """
 
     completed: CompletedRewrites
+    aside: Aside
+    """The one of the archive: its lock keeps what comes and what is discarded apart."""
     names: Names = field(default_factory=Names)
     turns: Turns = field(default_factory=Turns)
     loops: Loops = field(default_factory=Loops)
@@ -87,7 +91,10 @@ class Traffic:
     @classmethod
     def of(cls, settings: Settings) -> Traffic:
         """Begin with nothing under way."""
-        return cls(CompletedRewrites(durable=settings.durability is Durability.FULL))
+        return cls(
+            CompletedRewrites(durable=settings.durability is Durability.FULL),
+            Aside.below(settings.base_folder, durable=settings.durability is not Durability.NONE),
+        )
 
 
 class Ingest:
@@ -130,7 +137,9 @@ class Ingest:
         self._turns = traffic.turns
         self._completed = traffic.completed
         self._placement = Placement(settings, devices, naming, self._names)
-        self._duplicates = Duplicates(settings, devices, clock)
+        self.aside = traffic.aside
+        """Where other contents of stored objects are put."""
+        self._duplicates = Duplicates(settings, devices, clock, self.aside)
         self.troubles = traffic.troubles
         """What keeps objects out at the moment."""
         self.loops = traffic.loops
@@ -305,6 +314,7 @@ class Ingest:
         """
         known = self._index.look_up(item.entry)
         on_entry = self._recording(item)
+        failure: StoreError | None = None
         for _ in range(_MOST_ATTEMPTS):
             if known is not None and item.must_be_new:
                 # Found by the look-up, or by the transaction that would have entered it.
@@ -322,8 +332,12 @@ class Ingest:
                 found = self._commit(item, job)
             except OutcomeUnknown:
                 raise
+            except NotSynced as exc:
+                self._devices.failed(placing.device, exc)
+                raise
             except StoreError as exc:
                 if placing.failed and self._devices.goes_on_after(placing.device, exc):
+                    failure = exc
                     continue
                 # Unless another program has entered this very instance, the cause stands.
                 known = None if job.published or known else self._index.look_up(item.entry)
@@ -334,7 +348,9 @@ class Ingest:
                 outcome = Outcome.STORED if known is None else Outcome.REWRITTEN
                 sop_instance = item.entry.sop_instance
                 return Receipt(outcome, sop_instance, placing.device.name, placing.name)
-            known = found
+            known, failure = found, None
+        if failure is not None:
+            raise failure
         raise StoreError("the index changes while the object is being stored; it was not stored")
 
     def _recording(self, item: Incoming) -> Callable[[Transaction, float], None] | None:

@@ -18,6 +18,9 @@ from dgate.config.node_settings import Lane
 
 REQUEST_DEVICE = "REQUEST"
 """What stands in the place of a device's name in the row of a request; its name is its identity."""
+WAITING_SQL = "COALESCE(state, '') = 'queued'"
+"""Where a request is looked up by its identity: written so that SQLite, which has no statistics,
+does not take the index over all that waits for that over requests (`dgate_debts_request`)."""
 
 _UNKNOWN = Provenance()
 
@@ -31,7 +34,7 @@ class DebtRows:
         self._insert = insert_debt(database)
         self._insert_arriving = insert_debt(database, arriving=True)
         clock = database.clock_sql or "?"
-        where = f"WHERE device = '{REQUEST_DEVICE}' AND name = ? AND state = 'queued'"
+        where = f"WHERE device = '{REQUEST_DEVICE}' AND name = ? AND {WAITING_SQL}"
         self._restart = database.sql(
             f"UPDATE dgate_debts SET due = {clock} + ?, "
             f"priority = CASE WHEN priority > ? THEN ? ELSE priority END {where}"

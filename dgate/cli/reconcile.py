@@ -58,6 +58,11 @@ def _uid(context: click.Context, parameter: click.Parameter, value: str | None) 
 )
 @click.option("--study", callback=_uid, metavar="UID", help="Only this study.")
 @click.option("--send", is_flag=True, help="Owe the node what it lacks, in the lane for bulk.")
+@click.option(
+    "--as-stored",
+    is_flag=True,
+    help="With --send: even where rules give the node something else than what is stored.",
+)
 @click.option("--fetch", is_flag=True, help="Fetch what this archive lacks (needs the server).")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line, with all UIDs.")
 def reconcile_command(
@@ -68,6 +73,7 @@ def reconcile_command(
     level: str,
     study: str,
     send: bool,
+    as_stored: bool,
     fetch: bool,
     as_json: bool,
 ) -> None:
@@ -76,7 +82,9 @@ def reconcile_command(
     The node is asked by C-FIND. Studies are compared by the number of their objects where the node
     tells it; where the numbers differ or are not told, series and objects are compared.
     """
-    options = Options(node, since, until, level, study, send, fetch)
+    if as_stored and not send:
+        raise click.UsageError("--as-stored needs --send.")
+    options = Options(node, since, until, level, study, send, fetch, as_stored)
     try:
         summary = _follow(_answers(config, options), as_json=as_json)
     except DgateError as exc:

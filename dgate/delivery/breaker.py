@@ -84,7 +84,6 @@ class Breaker:
         """
         with self._guard:
             if mark != self._round and self._is_open:
-                self._probing = None
                 return max(0.0, self.paused_until - now)
             self._round += 1
             self.failures += counts
@@ -93,11 +92,10 @@ class Breaker:
 
     def extend(self, now: float, pause_s: float) -> None:
         """Let the pause end so long from now, after what was paused is written down; not when an
-        operator has ended it meanwhile."""
+        operator has ended it meanwhile, nor sooner than a newer failure wants it."""
         with self._guard:
             if self._is_open:
-                self._probing = None
-                self.paused_until = now + pause_s
+                self.paused_until = max(self.paused_until, now + pause_s)
 
     def succeed(self, mark: int, slot: int) -> bool:
         """Note that the peer has answered; True when that lets the others go on.

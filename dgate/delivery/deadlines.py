@@ -15,23 +15,37 @@ from collections.abc import Callable
 class Watch:
     """The deadline of one sender. Set and cleared by its owner."""
 
-    __slots__ = ("_at", "_cut", "_watcher", "has_fired")
+    __slots__ = ("_at", "_cut", "_guard", "_watcher", "has_fired")
 
     def __init__(self, watcher: Deadlines, cut: Callable[[], None]) -> None:
         self._watcher = watcher
         self._cut = cut
+        self._guard = threading.RLock()
+        """Held while it fires, so that `clear` and `set` return before or after that. Taken before
+        the lock of the thread that keeps the deadlines, never inside it."""
         self._at = math.inf
         self.has_fired = False
         """Whether the deadline has passed since it was set."""
 
     def set(self, seconds: float) -> None:
         """Call `cut` after so long, unless it is cleared before."""
-        self.has_fired = False
-        self._watcher._set(self, time.monotonic() + seconds)
+        with self._guard:
+            self.has_fired = False
+            self._watcher._set(self, time.monotonic() + seconds)
 
     def clear(self) -> None:
-        """Call it off."""
-        self._at = math.inf
+        """Call it off: nothing is cut after this has returned."""
+        with self._guard:
+            self._at = math.inf
+
+    def _fire(self, now: float) -> None:
+        """Cut, unless the deadline was called off or set anew since it was seen to have passed."""
+        with self._guard:
+            if self._at > now:
+                return
+            self.has_fired = True
+            self._at = math.inf
+            self._cut()
 
 
 class Deadlines:
@@ -39,7 +53,7 @@ class Deadlines:
 
     def __init__(self) -> None:
         self._signal = threading.Condition()
-        """Guards everything below; clearing a watch needs no guard."""
+        """Guards everything below; clearing a watch needs only the watch's own guard."""
         self._watches: set[Watch] = set()
         self._next = math.inf
         self._stopping = False
@@ -86,12 +100,9 @@ class Deadlines:
                     return
                 now = time.monotonic()
                 due = [watch for watch in self._watches if watch._at <= now]
-                for watch in due:
-                    watch.has_fired = True
-                    watch._at = math.inf
                 self._next = min((watch._at for watch in self._watches), default=math.inf)
                 if not due:
                     self._signal.wait(None if self._next == math.inf else self._next - now)
                     continue
             for watch in due:
-                watch._cut()
+                watch._fire(now)

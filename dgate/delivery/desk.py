@@ -17,6 +17,7 @@ from dgate.archive.debttable import OPEN_SQL
 from dgate.archive.records import DebtKind
 from dgate.archive.writer import Transaction, Writer
 from dgate.clock import Clock
+from dgate.delivery.commitment.gathering import Gathering, Group
 from dgate.delivery.leases import database_time, unowed_copies
 from dgate.delivery.records import (
     ENTRY_COLUMNS,
@@ -38,7 +39,11 @@ _AFRESH = (
     "due = 0, attempts = 0, last_status = CASE WHEN last_status < 0 THEN NULL ELSE last_status END"
 )
 """Due at once, whatever the clock says, with tries and crashes counted afresh."""
-_AGAIN = f"state = 'queued', {_AFRESH}"
+_AGAIN = (
+    "state = CASE WHEN kind = 'deliver' AND accepted IS NOT NULL AND state <> 'queued' "
+    f"THEN 'committing' ELSE 'queued' END, {_AFRESH}"
+)
+"""What the peer has accepted and not committed to is asked for again, not sent."""
 _DECIDED = (
     "INSERT INTO dgate_decisions (debt, at, decision, who, why, destination) "
     "SELECT id, ?, ?, ?, ?, destination FROM dgate_debts WHERE "
@@ -77,6 +82,7 @@ class Desk:
         self._clock = clock
         self._release_spool = release_spool
         self._search = Search(database)
+        self._gathering = Gathering(database)
 
     def entries(self, selection: Selection, limit: int = 100, offset: int = 0) -> list[Entry]:
         """Return the selected debts, oldest first; without states, those still owed."""
@@ -122,7 +128,10 @@ class Desk:
         return self._search.lives(key)
 
     def retry(self, selection: Selection, order: Order = _NO_ORDER) -> Changed:
-        """Make stuck and waiting debts due at once, with their tries counted afresh."""
+        """Make stuck and waiting debts due at once, with their tries counted afresh.
+
+        What the peer has accepted and not committed to is asked for again, not sent.
+        """
         return self._change(
             selection, _Operation("retry", _AGAIN, (State.STUCK, State.QUEUED)), order
         )
@@ -151,7 +160,7 @@ class Desk:
         # MariaDB assigns from left to right: the old destination is still there for the first.
         operation = _Operation(
             "reroute",
-            "origin = COALESCE(origin, destination), "
+            "origin = COALESCE(origin, destination), accepted = NULL, "
             f"{_AFRESH}, destination = ?, "
             "state = CASE state WHEN 'held' THEN 'held' ELSE 'queued' END",
             (State.QUEUED, State.STUCK, State.HELD),
@@ -236,8 +245,22 @@ class Desk:
             sql(f"UPDATE dgate_debts SET {assignment} WHERE {condition}"),
             (*((now,) if operation.timed else ()), *more, *values),
         )
+        if operation.assignment is _AGAIN:
+            self._ask_again(transaction, condition, values, now)
         spool = dict.fromkeys(row[2] for row in rows if row[1] == "SPOOL")
         return [row[0] for row in rows], unowed_copies(self._database, transaction, spool)
+
+    def _ask_again(
+        self, transaction: Transaction, condition: str, values: Sequence[Any], now: float
+    ) -> None:
+        """Have debts that ask for those of these deliveries that wait for their commitment."""
+        statement = (
+            "SELECT DISTINCT destination, calling, called FROM dgate_debts "
+            f"WHERE {condition} AND state = 'committing' AND commitment IS NULL"
+        )
+        rows = transaction.execute(self._database.sql(statement), values).fetchall()
+        for group in sorted(Group(*row) for row in rows):
+            self._gathering.ask(transaction, group, now, now)
 
     def _skipped(
         self, selection: Selection, changed: set[int], kind: DebtKind | None

@@ -87,8 +87,11 @@ class Dispatcher:
         self._lanes: dict[tuple[str, int], Lane] = {}
         self._sites: dict[str, Site] = {}
         self._deadlines = Deadlines()
-        self._relief = None if first.mover is None else Relief(first.mover, first.clock)
+        self._relief: Relief | None = None
+        if first.mover is not None:
+            self._relief = Relief(first.mover, first.clock, self._stopping.is_set)
         self._thread: threading.Thread | None = None
+        self._pruning: threading.Thread | None = None
         self._renew_at = 0.0
         self._prune_at = 0.0
 
@@ -140,6 +143,10 @@ class Dispatcher:
                     worker.lane.destination,
                 )
         self._deadlines.stop()
+        if self._pruning is not None:
+            # It ends after the page in hand.
+            self._pruning.join()
+            self._pruning = None
 
     def wake(self) -> None:
         """Say that debts were committed; cheap, called for every stored object."""
@@ -158,6 +165,7 @@ class Dispatcher:
             for lane in self._lanes.values():
                 if destination in (None, lane.destination):
                     lane.paused_alone_until = 0.0
+                    lane.rejected.forget()
             for worker in self._workers.values():
                 if destination in (None, worker.lane.destination):
                     worker.nudge(refresh=True)
@@ -227,7 +235,7 @@ class Dispatcher:
         # clock.
         longest = RetryPolicy.longest_of(tools.settings)
         ledger.longest_pause_s = max(ledger.longest_pause_s, longest)
-        self._keep_house()
+        self._renew_leases()
         lanes = ledger.lanes()
         waits = [self._relieve(tools, [due.destination for due in lanes])]
         if waits[0] == 0:
@@ -235,6 +243,7 @@ class Dispatcher:
             lanes = ledger.lanes()
         lanes = [due for due in lanes if not self._is_group(tools, due.destination)]
         now = ledger.now()
+        without: list[str] = []
         with self._signal:
             monotonic = self._clock.monotonic()
             wanted = {key: 0.0 for key, lane in self._lanes.items() if lane.abandoned}
@@ -255,12 +264,21 @@ class Dispatcher:
                     waits.append(wait)
                 elif worker is not None:
                     worker.nudge(urgent.get(lane.destination, NOT_URGENT))
-                elif self._has_place(lane):
-                    self._start_worker(lane)
+                elif self._has_place(lane) and not self._start_worker(lane):
+                    without.append(lane.destination)
             self._forget_idle(wanted)
             # After the start of workers: what they claim has to be renewed.
             if self._workers or ledger.shared:
                 waits.append(self._renew_at - monotonic)
+        if without:
+            log.error(
+                "The machine gives no further thread: deliveries to %s wait, next try in %.0f s. "
+                "Raise the limit of threads (TasksMax, ulimit -u).",
+                ", ".join(sorted(set(without))),
+                TROUBLE_PAUSE_S,
+            )
+            waits.append(TROUBLE_PAUSE_S)
+        self._prune()
         waits.append(self._prune_at - monotonic)
         if ledger.shared:
             waits.append(SAFETY_POLL_S)
@@ -329,17 +347,19 @@ class Dispatcher:
         before = (self._workers.get((lane.destination, slot)) for slot in range(lane.slot))
         return all(worker is not None and worker.is_busy for worker in before)
 
-    def _start_worker(self, lane: Lane) -> None:
+    def _start_worker(self, lane: Lane) -> bool:
+        """Start a worker; return whether the machine had a thread for it."""
         worker = Worker(lane, self._tools, self._may_end, self.wake)
         lane.site.breaker.enter(lane.slot)
         try:
             worker.start()
         except RuntimeError:
-            # The machine gives us no further thread; others must not wait for this one's probe.
+            # Others must not wait for this one's probe.
             lane.site.breaker.leave(lane.slot)
-            raise
+            return False
         # It cannot end before this: ending needs the lock that is held here.
         self._workers[lane.destination, lane.slot] = worker
+        return True
 
     def _may_end(self, worker: Worker, must: bool) -> bool:
         """Let a worker end, unless it was told of debts meanwhile and can go on."""
@@ -357,7 +377,9 @@ class Dispatcher:
         idle = [
             key
             for key, lane in self._lanes.items()
-            if key not in wanted and key not in self._workers and not lane.failures
+            if key not in wanted
+            and key not in self._workers
+            and not (lane.failures or lane.site.breaker.is_open)
         ]
         for key in idle:
             del self._lanes[key]
@@ -365,8 +387,8 @@ class Dispatcher:
         for destination in self._sites.keys() - used:
             del self._sites[destination]
 
-    def _keep_house(self) -> None:
-        """Renew leases and prune the history when it is time."""
+    def _renew_leases(self) -> None:
+        """Renew leases when it is time, and take up those of gateways that are gone."""
         now = self._clock.monotonic()
         ledger = self._ledger
         if now >= self._renew_at:
@@ -375,9 +397,33 @@ class Dispatcher:
                 ledger.renew()
             if ledger.shared and (recovered := ledger.recover()):
                 log.warning("%d deliveries of a gateway that is gone start again.", recovered)
-        if now >= self._prune_at:
-            self._prune_at = now + PRUNE_EVERY_S
-            days = self._tools().settings.ledger_days
-            pruned = ledger.prune(days * 86400.0)
-            if pruned:
-                log.info("%d deliveries older than %d days left the history.", pruned, days)
+
+    def _prune(self) -> None:
+        """Prune the history when it is time: beside the work, as it may take minutes."""
+        now = self._clock.monotonic()
+        if now < self._prune_at:
+            return
+        self._prune_at = now + PRUNE_EVERY_S
+        if self._pruning is not None and self._pruning.is_alive():
+            return
+        pruning = threading.Thread(target=self._prune_history, name="history", daemon=True)
+        try:
+            pruning.start()
+        except RuntimeError as exc:
+            log.error("No thread for pruning the history of deliveries: %s.", exc)
+            self._prune_at = now + TROUBLE_PAUSE_S
+            return
+        self._pruning = pruning
+
+    def _prune_history(self) -> None:
+        days = self._tools().settings.ledger_days
+        try:
+            pruned = self._ledger.prune(days * 86400.0, self._stopping.is_set)
+        except DgateError as exc:
+            log.error("The history of deliveries could not be pruned: %s", exc)
+            return
+        except Exception:
+            log.exception("Pruning the history of deliveries failed unexpectedly.")
+            return
+        if pruned:
+            log.info("%d deliveries older than %d days left the history.", pruned, days)

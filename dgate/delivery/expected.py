@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -23,7 +24,15 @@ from dgate.archive.writer import Transaction, Writer
 from dgate.clock import Clock
 from dgate.delivery.leases import database_time
 from dgate.delivery.ledger import Ledger
-from dgate.errors import DgateError
+from dgate.errors import (
+    Aborted,
+    ConfigError,
+    DatabaseAway,
+    DgateError,
+    Rejected,
+    TimedOut,
+    Unreachable,
+)
 from dgate.rules.effects import ObjectScope, Request
 
 log = logging.getLogger(__name__)
@@ -38,11 +47,18 @@ LOOK_EVERY_S = 5.0
 """While something waits whose number is known: not all that arrives rings the bell."""
 FIRST_SILENCE_S, LONGEST_SILENCE_S = 30.0, 3600.0
 """A source that fails is left alone for so long; twice as long each time."""
+READ_AGAIN_S = 60.0
+"""So long a request is known by its number; a correction may have given it other IDs since."""
 _MOST_KNOWN = 10_000
-_WAITING = (
-    "SELECT id, source, context, rule FROM dgate_debts "
-    "WHERE state = 'queued' AND destination = ? AND kind = 'request' AND due > ?"
+_MOST_FAILED = 100
+_AT_ONCE = 200
+# By the index alone; nothing but requests waits in these lanes.
+_WAITING = "SELECT id FROM dgate_debts WHERE state = 'queued' AND destination = ? AND due > ?"
+_REQUESTS = (
+    "SELECT id, source, context, rule FROM dgate_debts WHERE kind = 'request' AND id IN ({})"
 )
+_OF_THE_NODE = (Unreachable, Rejected, TimedOut, Aborted, ConfigError)
+"""What goes wrong whatever is asked about; other errors concern one question."""
 _DUE = (
     "UPDATE dgate_debts SET due = ? "
     "WHERE id = ? AND state = 'queued' AND kind = 'request' AND due > ?"
@@ -122,9 +138,18 @@ class _Asker:
     thread: threading.Thread | None = None
     source: CountSource | None = None
     """The one that is being asked."""
+    failed: OrderedDict[ObjectScope, None] = field(default_factory=OrderedDict)
+    """What was asked about when the node fell silent: asked about last, as it may be the cause."""
     silent_until: float = 0.0
     silence_s: float = FIRST_SILENCE_S
     is_silent: bool = False
+
+    def next(self) -> tuple[ObjectScope, int]:
+        """Take out what to ask about now: what came first of what has not failed."""
+        scope = next((each for each in self.waiting if each not in self.failed), None)
+        if scope is None:
+            return self.waiting.popitem(last=False)
+        return scope, self.waiting.pop(scope)
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +191,11 @@ class ExpectedCounts:
         """Guards what the askers share with the thread that looks."""
         self._known: OrderedDict[tuple[str, ObjectScope], _Answered] = OrderedDict()
         self._askers: dict[str, _Asker] = {}
-        self._parsed: dict[int, ObjectScope | None] = {}
+        self._parsed: dict[int, _Waiting | None] = {}
+        """What is known of the requests that wait, by number; None where it cannot be counted."""
+        self._parsed_at = -math.inf
+        self._uncounted: set[int] = set()
+        """Requests whose objects could not be counted, as was said already."""
         self._thread: threading.Thread | None = None
         self._waiting_sql = database.sql(_WAITING)
         self._due_sql = database.sql(_DUE)
@@ -225,6 +254,7 @@ class ExpectedCounts:
             return None
         waiting = self._read()
         ready: list[int] = []
+        questions: list[_Waiting] = []
         pause: float | None = None
         now = self._clock.monotonic()
         for each in waiting:
@@ -232,21 +262,34 @@ class ExpectedCounts:
                 continue
             answered = self._answer(each.source, each.scope)
             if answered is None or (answered.count is None and answered.request != each.id):
-                pause = self._sooner(pause, self._ask(each, now))
+                questions.append(each)
                 continue
             if answered.count is None:
                 continue
             pause = self._sooner(pause, LOOK_EVERY_S)
-            if self._count(each.scope) < answered.count:
+            if not self._is_complete(each, answered.count):
                 continue
             if now - answered.at <= FRESH_S:
                 ready.append(each.id)
             else:
                 # It may have become more meanwhile.
-                pause = self._sooner(pause, self._ask(each, now))
+                questions.append(each)
+        pause = self._sooner(pause, self._ask(questions, now))
         if ready:
             self._make_due(ready)
         return pause
+
+    def _is_complete(self, waiting: _Waiting, expected: int) -> bool:
+        """Tell whether as many objects are there; of what cannot be counted, never."""
+        try:
+            return self._count(waiting.scope) >= expected
+        except DatabaseAway:
+            raise
+        except DgateError as exc:
+            if waiting.id not in self._uncounted:
+                log.warning("The objects of request %d cannot be counted: %s", waiting.id, exc)
+            self._uncounted.add(waiting.id)
+            return False
 
     @staticmethod
     def _sooner(pause: float | None, other: float | None) -> float | None:
@@ -256,19 +299,31 @@ class ExpectedCounts:
         """Return the requests that wait and say what they are about by IDs alone."""
         lanes = [lane.destination for lane in self._ledger.lanes()]
         now = self._ledger.now()
-        found: list[_Waiting] = []
-        seen: dict[int, ObjectScope | None] = {}
+        numbers: list[int] = []
         for lane in lanes:
-            if not lane.startswith(LANE_PREFIX) or lane[len(LANE_PREFIX) :] not in OPERATIONS:
-                continue
-            for row in self._database.rows(self._waiting_sql, (lane, now)):
-                number, source = int(str(row[0])), str(row[1] or "").strip()
-                known = number in self._parsed
-                scope = self._parsed[number] if known else _scope_of(str(row[2]), str(row[3]))
-                seen[number] = scope
-                if scope is not None and source:
-                    found.append(_Waiting(number, source, scope))
+            if lane.startswith(LANE_PREFIX) and lane[len(LANE_PREFIX) :] in OPERATIONS:
+                rows = self._database.rows(self._waiting_sql, (lane, now))
+                numbers += [int(str(row[0])) for row in rows]
+        if self._clock.monotonic() - self._parsed_at >= READ_AGAIN_S:
+            self._parsed, self._parsed_at = {}, self._clock.monotonic()
+        seen = {number: self._parsed[number] for number in numbers if number in self._parsed}
+        new = [number for number in numbers if number not in seen]
+        for start in range(0, len(new), _AT_ONCE):
+            seen |= self._requests(new[start : start + _AT_ONCE])
         self._parsed = seen
+        self._uncounted.intersection_update(seen)
+        return [each for number in numbers if (each := seen.get(number)) is not None]
+
+    def _requests(self, numbers: Sequence[int]) -> dict[int, _Waiting | None]:
+        """Read what requests are about."""
+        marks = ", ".join("?" * len(numbers))
+        found: dict[int, _Waiting | None] = dict.fromkeys(numbers)
+        sql = self._database.sql(_REQUESTS.format(marks))
+        for row in self._database.rows(sql, tuple(numbers)):
+            number, source = int(str(row[0])), str(row[1] or "").strip()
+            scope = _scope_of(str(row[2]), str(row[3]))
+            if scope is not None and source:
+                found[number] = _Waiting(number, source, scope)
         return found
 
     def _answer(self, source: str, scope: ObjectScope) -> _Answered | None:
@@ -285,33 +340,50 @@ class ExpectedCounts:
 
     # asking
 
-    def _ask(self, wanted: _Waiting, now: float) -> float | None:
-        """Have a scope asked about, unless the node is silent; return when to look again."""
+    def _ask(self, questions: Sequence[_Waiting], now: float) -> float | None:
+        """Have scopes asked about, unless their nodes are silent; return when to look again."""
+        pause: float | None = None
         with self._lock:
-            asker = self._askers.setdefault(wanted.source, _Asker())
-            if asker.silent_until > now:
-                return asker.silent_until - now
-            asker.waiting[wanted.scope] = wanted.id
-            if asker.thread is None:
-                asker.thread = threading.Thread(
-                    target=self._ask_all,
-                    args=(wanted.source, asker),
-                    name=f"expect-{wanted.source}",
-                    daemon=True,
-                )
-                asker.thread.start()
-        return None
+            asked: dict[str, _Asker] = {}
+            for wanted in questions:
+                asker = self._askers.setdefault(wanted.source, _Asker())
+                if asker.silent_until > now:
+                    pause = self._sooner(pause, asker.silent_until - now)
+                    continue
+                asker.waiting[wanted.scope] = wanted.id
+                asked[wanted.source] = asker
+            # After all are there: which is asked about first is to be chosen.
+            unasked = [node for node, asker in asked.items() if not self._begin(node, asker)]
+        for node in unasked:
+            self._fall_silent(node, asked[node], "the system has no thread to ask it")
+            pause = self._sooner(pause, FIRST_SILENCE_S)
+        return pause
+
+    def _begin(self, node: str, asker: _Asker) -> bool:
+        """Have a thread ask a node; False when the system has none. Called with the lock."""
+        if asker.thread is None:
+            thread = threading.Thread(
+                target=self._ask_all, args=(node, asker), name=f"expect-{node}", daemon=True
+            )
+            try:
+                thread.start()
+            except RuntimeError:
+                return False
+            # Only what runs, or nobody would ever ask again.
+            asker.thread = thread
+        return True
 
     def _ask_all(self, node: str, asker: _Asker) -> None:
         """Ask all that waits to be asked; the outermost function of a thread."""
-        sources = self._sources()
+        sources: Sequence[CountSource] = ()
         try:
+            sources = self._sources()
             while True:
                 with self._lock:
                     if not asker.waiting or self._stopping.is_set():
                         asker.thread = None
                         return
-                    scope, request = asker.waiting.popitem(last=False)
+                    scope, request = asker.next()
                 if not self._ask_one(node, asker, sources, scope, request):
                     return
         except Exception:
@@ -331,7 +403,10 @@ class ExpectedCounts:
         scope: ObjectScope,
         request: int,
     ) -> bool:
-        """Ask about one scope; False when the node does not answer."""
+        """Ask about one scope; False when the node does not answer.
+
+        A question that the node answers with an error is not put again in this quiet time.
+        """
         count = None
         try:
             for source in sources:
@@ -339,9 +414,16 @@ class ExpectedCounts:
                     with self._lock:
                         asker.source = source
                     count = source.expected(node, scope)
-        except DgateError as exc:
+        except _OF_THE_NODE as exc:
+            with self._lock:
+                asker.failed[scope] = None
+                while len(asker.failed) > _MOST_FAILED:
+                    asker.failed.popitem(last=False)
             self._fall_silent(node, asker, str(exc))
             return False
+        except DgateError as exc:
+            log.info("%s does not say how many objects request %d is for: %s", node, request, exc)
+            count = None
         finally:
             with self._lock:
                 asker.source = None
@@ -349,6 +431,7 @@ class ExpectedCounts:
             if asker.is_silent:
                 log.info("%s says again how many objects there are.", node)
             asker.is_silent, asker.silence_s = False, FIRST_SILENCE_S
+            asker.failed.pop(scope, None)
             self._known[node, scope] = _Answered(count, self._clock.monotonic(), request)
             self._known.move_to_end((node, scope))
             while len(self._known) > _MOST_KNOWN:

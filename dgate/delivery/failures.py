@@ -18,6 +18,7 @@ from dgate.errors import (
     NotDicom,
     OutOfSpace,
     PeerError,
+    Rejected,
     RuleError,
     StoreError,
 )
@@ -63,6 +64,16 @@ _STATUS_RANGES: tuple[tuple[int, int, Fate], ...] = (
     (0xB000, 0xBFFF, Fate.DONE),  # Warnings: stored.
 )
 
+SERVICE_USER, PRESENTATION = 1, 3
+"""Sources of a rejection (PS3.8 table 9-21): the application, and the provider's presentation
+layer."""
+_TRANSIENT = 2
+"""The result of a rejection that need not last (the same table)."""
+_TITLE_REASONS = (3, 7)
+"""Calling and called AE title not recognised; reasons of the application."""
+_LOAD_REASONS = (1, 2)
+"""Temporary congestion, and local limit exceeded; reasons of the presentation layer."""
+
 _ERRORS: tuple[tuple[type[Exception], Fate], ...] = (
     (NoContext, Fate.STUCK),
     (CannotTranscode, Fate.STUCK),
@@ -107,7 +118,22 @@ def fate_of_status(status: int, overrides: Sequence[tuple[int, int, str]] = ()) 
 
 def fate_of_error(error: Exception) -> Fate:
     """Return what an error means for the debt; one that nobody foresaw makes it stuck."""
+    if isinstance(error, Rejected) and is_about_titles(error):
+        return Fate.AGAIN
     for kind, fate in _ERRORS:
         if isinstance(error, kind):
             return fate
     return Fate.STUCK
+
+
+def is_about_titles(error: Rejected) -> bool:
+    """Tell whether the peer does not know the calling or the called title: others may be served."""
+    return error.source == SERVICE_USER and error.reason in _TITLE_REASONS
+
+
+def is_passing(error: Rejected) -> bool:
+    """Tell whether the peer rejected an association for the load that it has at the moment."""
+    if is_about_titles(error):
+        return False
+    is_load = error.source == PRESENTATION and error.reason in _LOAD_REASONS
+    return error.result == _TRANSIENT or is_load

@@ -69,15 +69,20 @@ def enter_tries(
             transaction.executemany(database.sql(_TRY), rows)
 
 
-def prune(database: Database, writer: Writer, before: float) -> int:
+def prune(
+    database: Database,
+    writer: Writer,
+    before: float,
+    is_stopping: Callable[[], bool] = lambda: False,
+) -> int:
     """Forget closed debts that were finished before a time, with their tries; return how many.
 
     Of open debts only failed tries are forgotten, which would otherwise grow without end at a
-    destination that never answers.
+    destination that never answers. Ends after the page in hand when `is_stopping` says so.
     """
     closed = database.sql(_CLOSED)
     count, last = 0, 0
-    while True:
+    while not is_stopping():
         with database.reader() as connection:
             rows = connection.execute(closed, (last, before, _PAGE)).fetchall()
         if not rows:
@@ -89,12 +94,20 @@ def prune(database: Database, writer: Writer, before: float) -> int:
             writer.transact(partial(_run_many, statement, rows))
         writer.transact(partial(_forget_debts, database, rows, before))
     _prune_by_time(
-        database, writer, "dgate_tries", "at", before, lambda row: row[2] == State.QUEUED.value
+        database,
+        writer,
+        "dgate_tries",
+        "at",
+        before,
+        lambda row: row[2] == State.QUEUED.value,
+        is_stopping,
     )
     with database.reader() as connection:
         oldest = connection.execute(_OLDEST_REQUEST).fetchone()[0]
     before = before if oldest is None else min(before, oldest - _REQUEST_SLACK_S)
-    _prune_by_time(database, writer, "dgate_received", "received", before, lambda row: True)
+    _prune_by_time(
+        database, writer, "dgate_received", "received", before, lambda row: True, is_stopping
+    )
     return count
 
 
@@ -105,6 +118,7 @@ def _prune_by_time(
     column: str,
     before: float,
     is_old: Callable[[Row], bool],
+    is_stopping: Callable[[], bool],
 ) -> None:
     """Remove rows of before a time from a table that grows in the order of time."""
     more = ", outcome" if table == "dgate_tries" else ""
@@ -113,7 +127,7 @@ def _prune_by_time(
     )
     delete = database.sql(f"DELETE FROM {table} WHERE id = ?")
     last = 0
-    while True:
+    while not is_stopping():
         with database.reader() as connection:
             rows = connection.execute(page, (last,)).fetchall()
         old = [row for row in rows if row[1] < before]

@@ -15,6 +15,7 @@ from dgate.delivery.bandwidth import Bucket
 from dgate.delivery.breaker import Breaker
 from dgate.delivery.deadlines import Deadlines
 from dgate.delivery.records import Settlement
+from dgate.delivery.titles import RejectedTitles
 
 
 class Site:
@@ -65,6 +66,8 @@ class Lane:
     """The debt at whose object the association broke, when the peer has answered none since."""
     deferrals: dict[int, int] = field(default_factory=dict)
     """How often in a row rules have deferred a debt."""
+    rejected: RejectedTitles = field(default_factory=RejectedTitles)
+    """Titles that the peer does not take."""
     unsaved: list[Settlement] = field(default_factory=list)
     """Outcomes that are not committed yet. Kept here so that not even a worker that dies lets an
     object that has arrived be sent again."""

@@ -46,19 +46,24 @@ def recover_leases(
 ) -> int:
     """Give back the debts of gateways that are gone and return how many there were.
 
-    In a ledger that is not shared everybody but `owner` is gone, since the caller holds the lock of
-    its folder; in a shared one earlier gateways of this folder, and those whose lease has run out.
-    Debts that `MOST_CRASHES` servers in
-    a row ended at become stuck, and are not counted.
+    In a ledger that is not shared everybody but `owner` and its workers is gone, since the caller
+    holds the lock of its folder; in a shared one earlier gateways of this folder, and those whose
+    lease has run out. Debts that `MOST_CRASHES` servers in a row ended at become stuck, and are not
+    counted.
     """
 
     def work(transaction: Transaction) -> tuple[int, int]:
         gone: tuple[Any, ...] = (owner,)
         more = ""
+        if owner:
+            # Its further workers. Not LIKE: the name of a machine may hold what that reads.
+            workers = f"{owner}/"
+            gone += (workers,)
+            more += f" AND substr(owner, 1, {len(workers)}) <> ?"
         if shared:
             home = f"{database.home}/"
-            gone = (owner, database_time(database, clock, transaction), home)
-            more = f" AND (lease_until < ? OR substr(owner, 1, {len(home)}) = ?)"
+            gone += (database_time(database, clock, transaction), home)
+            more += f" AND (lease_until < ? OR substr(owner, 1, {len(home)}) = ?)"
         given_up = transaction.execute(database.sql(_GIVE_UP + more), (_CRASHED, *gone)).rowcount
         return transaction.execute(database.sql(_RECOVER + more), gone).rowcount, given_up
 

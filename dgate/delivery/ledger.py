@@ -29,7 +29,7 @@ from dgate.archive.records import DebtDraft, DebtKind, InstanceRef, Provenance
 from dgate.archive.requests import LANE_PREFIX
 from dgate.archive.writer import Transaction, Writer
 from dgate.clock import Clock
-from dgate.delivery.commitment.gathering import Gathering, Group
+from dgate.delivery.commitment.gathering import Gathering, Group, group_of
 from dgate.delivery.commitment.messages import ASKING_LANE
 from dgate.delivery.history import enter_tries, provenance_of, prune
 from dgate.delivery.leases import database_time, recover_leases, unowed_copies
@@ -51,6 +51,8 @@ LEASE_S = 300.0
 SUSPECT_CRASHES = 2
 """After so many a debt is claimed alone, so that it is the only one leased at the next."""
 _CLOCK_SLACK_S = 60.0
+_OWN_LANES = (LANE_PREFIX, ASKING_LANE)
+"""Begin the names of lanes in which only requests wait, for as long as they are to."""
 
 PRIORITIES = (0, 1, 2)
 """`dgate.config.node_settings.Lane`, the most urgent first."""
@@ -93,7 +95,8 @@ _ORPHANS = (
     "lease_until = NULL WHERE state = 'leased' AND owner = ? AND destination = ?"
 )
 _RENEW = (
-    "UPDATE dgate_debts SET lease_until = ? WHERE state = 'leased' AND (owner = ? OR owner LIKE ?)"
+    "UPDATE dgate_debts SET lease_until = ? "
+    "WHERE state = 'leased' AND (owner = ? OR substr(owner, 1, {}) = ?)"
 )
 _LANE = (
     "SELECT destination, "
@@ -146,6 +149,7 @@ class Ledger:
         self._return_sql = sql(_RETURN)
         self._defer_sql = sql(_DEFER)
         self._replace_sql = sql(_REPLACE)
+        self._still_ours_sql = sql(f"SELECT id FROM dgate_debts{_OURS}")
         self._forget_sql = sql(_FORGET)
         self._next_lane_sql = sql(_NEXT_LANE)
 
@@ -247,10 +251,11 @@ class Ledger:
 
     def renew(self) -> None:
         """Extend the lease of everything that is claimed by us."""
+        workers = f"{self.owner}/"
+        renew = self._database.sql(_RENEW.format(len(workers)))
         self._writer.transact(
             lambda transaction: transaction.execute(
-                self._database.sql(_RENEW),
-                (self._time(transaction) + LEASE_S, self.owner, f"{self.owner}/%"),
+                renew, (self._time(transaction) + LEASE_S, self.owner, workers)
             )
         )
 
@@ -260,9 +265,12 @@ class Ledger:
             self._database, self._writer, self._clock, self.owner, shared=self.shared
         )
 
-    def prune(self, age_s: float) -> int:
-        """Forget closed debts that were finished longer ago than this; return how many."""
-        return prune(self._database, self._writer, self.now() - age_s)
+    def prune(self, age_s: float, is_stopping: Callable[[], bool] = lambda: False) -> int:
+        """Forget closed debts that were finished longer ago than this; return how many.
+
+        Ends after the page in hand when `is_stopping` says so.
+        """
+        return prune(self._database, self._writer, self.now() - age_s, is_stopping)
 
     def _now(self, connection: Connection) -> float:
         if self._database.clock_sql is None:
@@ -294,7 +302,9 @@ class Ledger:
                 values = (destination, priority, now, limit - len(rows))
                 rows += transaction.execute(self._claim_sql, values).fetchall()
         latest = self._latest(now)
-        if len(rows) < limit and latest < math.inf and priorities:
+        # What waits in lanes of our own waits as long as a rule says: none of it is owed to a node.
+        ours = destination.startswith(_OWN_LANES)
+        if len(rows) < limit and latest < math.inf and priorities and not ours:
             beyond = self._claim_beyond_sql.format(", ".join(map(str, map(int, priorities))))
             late = (destination, latest, limit - len(rows))
             rows += transaction.execute(beyond, late).fetchall()
@@ -312,6 +322,8 @@ class Ledger:
         spool: dict[str, None] = {}
         for settled in settlements:
             debt = settled.debt
+            if debt.kind is DebtKind.COMMIT and settled.state is State.STUCK and settled.tried:
+                settled = self._pass_on(transaction, settled, owner)
             if settled.state is None:
                 # Replaced only while it is ours, or a second gateway's result would be doubled.
                 gone = transaction.execute(self._replace_sql, (debt.id, owner)).rowcount
@@ -354,6 +366,13 @@ class Ledger:
             self._gathering.ask(transaction, group, due, now)
         return unowed_copies(self._database, transaction, spool)
 
+    def _pass_on(self, transaction: Transaction, settled: Settlement, owner: str) -> Settlement:
+        """Make the deliveries stuck that wait for a debt which cannot be paid; it is over then."""
+        debt = settled.debt
+        if transaction.execute(self._still_ours_sql, (debt.id, owner)).fetchone() is not None:
+            self._gathering.give_up(transaction, debt.id, group_of(debt), settled.error)
+        return settled._replace(state=State.DONE)
+
     def _replace(self, transaction: Transaction, settled: Settlement, now: float) -> None:
         """Enter what is owed in the place of a debt whose row is gone; it comes from the same
         object and is as urgent."""
@@ -395,7 +414,7 @@ def _in_plain_words(settled: Settlement) -> Settlement:
 
 def _lane(destination: str, dues: Sequence[float | None], now: float, latest: float) -> Lane:
     """Return the lane of a destination; a due time that no pause explains is given as 0."""
-    if not destination.startswith((LANE_PREFIX, ASKING_LANE)):
+    if not destination.startswith(_OWN_LANES):
         dues = [0.0 if due is not None and due > latest else due for due in dues]
     waiting = [(due, priority) for priority, due in enumerate(dues) if due is not None]
     first = min(waiting)

@@ -2,19 +2,25 @@
 
 Not for when that is due (`dgate.delivery.relief`) nor for what operators do
 (`dgate.delivery.desk`). A moved delivery keeps its number and history; `origin` says where it was
-owed first. Each change is a transaction of the archive's `Writer`; whatever a crash interrupts is
-as before and is moved later. What a worker has claimed is left alone. Any thread.
+owed first, or for which group it was shared out. Each change is a transaction of the archive's
+`Writer`; whatever a crash interrupts is as before and is moved later. What a worker has claimed is
+left alone. Any thread.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import NamedTuple
 
+from dgate.archive.connection import Row, Value
 from dgate.archive.database import Database
 from dgate.archive.writer import Transaction, Writer
 
 BATCH = 500
+"""Deliveries moved in a transaction."""
+PAGE = 5000
+"""Deliveries moved by a call."""
 WHO = "dgate"
 """Who took the decision, in the history of a delivery that fell back or moved on."""
 
@@ -22,15 +28,16 @@ _WAITING = (
     "SELECT id, study FROM dgate_debts WHERE state = 'queued' AND destination = ? "
     "AND kind = 'deliver' "
 )
-_SHARE = _WAITING + "LIMIT ?"
-_MEMBERS = _WAITING + "AND lower(origin) = ? LIMIT ?"
+_MOST = "ORDER BY priority, due LIMIT ?"
+_SHARE = _WAITING + _MOST
+_MEMBERS = _WAITING + "AND lower(origin) = ? " + _MOST
 _OVERDUE = (
     _WAITING + "AND priority = ? AND created <= ? AND NOT EXISTS (SELECT 1 FROM dgate_decisions "
-    "WHERE dgate_decisions.debt = dgate_debts.id AND dgate_decisions.at > ?) LIMIT ?"
+    "WHERE dgate_decisions.debt = dgate_debts.id AND dgate_decisions.at > ?) " + _MOST
 )
 # MariaDB computes the assignments from left to right, by what stands there then.
 _MOVE = (
-    "UPDATE dgate_debts SET origin = COALESCE(origin, destination), destination = ?, due = ?, "
+    "UPDATE dgate_debts SET origin = {origin}, destination = ?, due = ?, "
     "attempts = 0 WHERE id = ? AND state = 'queued' AND destination = ?"
 )
 _DECIDED = (
@@ -39,82 +46,141 @@ _DECIDED = (
 )
 
 
+class Moved(NamedTuple):
+    """What a call has moved."""
+
+    number: int
+    more: bool
+    """Whether there may be more of it to move, by a further call."""
+
+
+def _always() -> bool:
+    return True
+
+
 class Mover:
-    """Moves deliveries that wait."""
+    """Moves deliveries that wait, at most `PAGE` in a call.
+
+    Each method asks `goes_on` between two transactions whether to go on.
+    """
 
     def __init__(
         self, database: Database, writer: Writer, now: Callable[[Transaction], float]
     ) -> None:
         """`now` returns the time by which debts are due, within a transaction."""
+        self._database = database
         self._writer = writer
         self._now = now
         sql = database.sql
         self._share_sql = sql(_SHARE)
         self._members_sql = sql(_MEMBERS)
         self._overdue_sql = sql(_OVERDUE)
-        self._move_sql = sql(_MOVE)
+        self._move_sql = sql(_MOVE.format(origin="COALESCE(origin, destination)"))
+        self._give_sql = sql(_MOVE.format(origin="?"))
         self._decided_sql = sql(_DECIDED)
 
-    def share(self, group: str, member_for: Callable[[str], str]) -> int:
-        """Give what is owed to a group to its members; returns how much was moved."""
+    def share(
+        self,
+        group: str,
+        member_for: Callable[[str], str],
+        goes_on: Callable[[], bool] = _always,
+    ) -> Moved:
+        """Give what is owed to a group to its members.
 
-        def select(transaction: Transaction) -> list[tuple[Any, ...]]:
-            return transaction.execute(self._share_sql, (group, BATCH)).fetchall()
+        From then on the group is their `origin`, wherever they came from, so that other members
+        can take them over.
+        """
+        rows = self._rows(self._share_sql, (group, PAGE))
+        move = partial(self._give, group, group.strip(), member_for)
+        return self._batches(rows, move, goes_on)
 
-        return self._all(select, group, member_for, None)
-
-    def pass_on(self, member: str, group: str, member_for: Callable[[str], str], why: str) -> int:
-        """Give what a member was to get for its group to others; returns how much was moved.
+    def pass_on(
+        self,
+        member: str,
+        group: str,
+        member_for: Callable[[str], str],
+        why: str,
+        goes_on: Callable[[], bool] = _always,
+    ) -> Moved:
+        """Give what a member was to get for its group to others.
 
         `member_for` names another one for each study.
         """
-
-        def select(transaction: Transaction) -> list[tuple[Any, ...]]:
-            return transaction.execute(self._members_sql, (member, group.lower(), BATCH)).fetchall()
-
-        return self._all(select, member, member_for, ("passed on", why))
+        rows = self._rows(self._members_sql, (member, group.lower(), PAGE))
+        move = partial(self._redirect, member, member_for, "passed on", why)
+        return self._batches(rows, move, goes_on)
 
     def fall_back(
-        self, destination: str, fallback: str, priority: int, patience_s: float, why: str
-    ) -> int:
-        """Give what has waited for a destination for so long to another; returns how much.
+        self,
+        destination: str,
+        fallback: str,
+        priority: int,
+        patience_s: float,
+        why: str,
+        goes_on: Callable[[], bool] = _always,
+    ) -> Moved:
+        """Give what has waited for a destination for so long to another.
 
         The time counts from the last decision about a delivery, else from when it was entered.
         """
+        with self._database.reader() as connection:
+            before = self._now(Transaction(connection, 0)) - patience_s
+        rows = self._rows(self._overdue_sql, (destination, priority, before, before, PAGE))
+        move = partial(self._redirect, destination, lambda study: fallback, "fallback", why)
+        return self._batches(rows, move, goes_on)
 
-        def select(transaction: Transaction) -> list[tuple[Any, ...]]:
-            before = self._now(transaction) - patience_s
-            values = (destination, priority, before, before, BATCH)
-            return transaction.execute(self._overdue_sql, values).fetchall()
+    def _rows(self, sql: str, values: Sequence[Value]) -> list[Row]:
+        """Return number and study of what is to be moved, without keeping writers waiting."""
+        with self._database.reader() as connection:
+            return connection.execute(sql, values).fetchall()
 
-        return self._all(select, destination, lambda study: fallback, ("fallback", why))
-
-    def _all(
+    def _batches(
         self,
-        select: Callable[[Transaction], list[tuple[Any, ...]]],
+        rows: Sequence[Row],
+        move: Callable[[Sequence[Row], Transaction], int],
+        goes_on: Callable[[], bool],
+    ) -> Moved:
+        """Move batch after batch, each in a transaction of its own, as intake shares them.
+
+        What has changed since it was selected is left alone by `move`.
+        """
+        count = 0
+        for first in range(0, len(rows), BATCH):
+            if first and not goes_on():
+                return Moved(count, True)
+            count += self._writer.transact(partial(move, rows[first : first + BATCH]))
+        return Moved(count, len(rows) == PAGE)
+
+    # Inside a transaction.
+
+    def _give(
+        self,
+        group: str,
+        origin: str,
+        member_for: Callable[[str], str],
+        rows: Sequence[Row],
+        transaction: Transaction,
+    ) -> int:
+        now, count = self._now(transaction), 0
+        for one, study in rows:
+            values = (origin, member_for(study), now, one, group)
+            count += transaction.execute(self._give_sql, values).rowcount
+        return count
+
+    def _redirect(
+        self,
         destination: str,
         target_for: Callable[[str], str],
-        decision: tuple[str, str] | None,
+        decision: str,
+        why: str,
+        rows: Sequence[Row],
+        transaction: Transaction,
     ) -> int:
-        """Move batch after batch, each in a transaction of its own, as intake shares them."""
-
-        def work(transaction: Transaction) -> tuple[int, bool]:
-            rows = select(transaction)
-            now = self._now(transaction)
-            moved = 0
-            for one, study in rows:
-                values = (target_for(study), now, one, destination)
-                gone = transaction.execute(self._move_sql, values).rowcount
-                moved += gone
-                if gone and decision is not None:
-                    kind, why = decision
-                    noted = (one, now, kind, WHO, why, destination)
-                    transaction.execute(self._decided_sql, noted)
-            return moved, len(rows) == BATCH
-
-        total = 0
-        while True:
-            moved, more = self._writer.transact(work)
-            total += moved
-            if not (moved and more):
-                return total
+        now, count = self._now(transaction), 0
+        for one, study in rows:
+            values = (target_for(study), now, one, destination)
+            if transaction.execute(self._move_sql, values).rowcount:
+                count += 1
+                noted = (one, now, decision, WHO, why, destination)
+                transaction.execute(self._decided_sql, noted)
+        return count

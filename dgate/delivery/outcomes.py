@@ -14,11 +14,18 @@ from dgate.archive.records import DebtDraft, DebtKind, InstanceRef
 from dgate.archive.requests import request_draft
 from dgate.delivery.commitment.messages import Reference
 from dgate.delivery.errands import Done
-from dgate.delivery.failures import DOUBTFUL_TRIES, Fate, fate_of_status
+from dgate.delivery.failures import (
+    DOUBTFUL_TRIES,
+    Fate,
+    fate_of_status,
+    is_about_titles,
+    is_passing,
+)
 from dgate.delivery.lanes import Lane
 from dgate.delivery.records import Debt, Settlement, State
 from dgate.delivery.schedule import RetryPolicy
 from dgate.delivery.sender import SendResult
+from dgate.delivery.titles import pair_of
 from dgate.delivery.toolbox import Toolbox
 from dgate.errors import PeerError, Rejected
 from dgate.net.dimse import describe
@@ -73,6 +80,7 @@ class Outcomes:
         if fate is not Fate.WAIT:
             self.answered()
         self._lane.broken_by = None
+        self._lane.rejected.accept(pair_of(debt))
         if fate is Fate.DONE:
             return self.accepted(debt, result, text)
         return self.failed(debt, fate, result.status, text)
@@ -81,7 +89,8 @@ class Outcomes:
         """Return the settlement of a debt at which the association failed or did not come about."""
         self.is_unreached = not in_doubt
         if self.is_unreached and self.is_one_too_many(exc):
-            return Settlement(debt, State.QUEUED, tried=False)
+            # No failed try, and due at once: the workers that are served take it.
+            return Settlement(debt, State.QUEUED, None, str(exc), counted=False)
         self._breaker.lost(self._lane.slot)
         fate = self.fate_after_break(debt, str(exc)) if in_doubt else Fate.WAIT
         return self.failed(debt, fate, None, str(exc), in_doubt=in_doubt)
@@ -108,7 +117,9 @@ class Outcomes:
         That is no failure of the destination: only this worker pauses.
         """
         lane = self._lane
-        if not isinstance(error, Rejected) or not self._breaker.is_served_beside(lane.slot):
+        if not (isinstance(error, Rejected) and is_passing(error)):
+            return False
+        if not self._breaker.is_served_beside(lane.slot):
             return False
         lane.refusals += 1
         pause = self._policy.pause_s(lane.refusals, random.random())
@@ -120,6 +131,56 @@ class Outcomes:
             pause,
         )
         return True
+
+    def is_for_titles(self, error: Rejected) -> bool:
+        """Tell whether a rejection is for the pair of titles and not for the destination.
+
+        One that is to last cannot come from the peer's load, whatever reason it gives or keeps to
+        itself: where the peer serves others, it is for the titles as well.
+        """
+        if is_about_titles(error):
+            return True
+        return not is_passing(error) and self._breaker.is_served_beside(self._lane.slot)
+
+    def of_rejected_titles(self, debt: Debt, exc: Rejected) -> Settlement:
+        """Return the settlement of a debt whose titles the peer does not take.
+
+        All that goes under the same titles waits for a pause of its own; the destination does not.
+        """
+        if self._is_stopping():
+            return Settlement(debt, State.QUEUED, tried=False)
+        lane, pair, error = self._lane, pair_of(debt), str(exc)
+        pause = self._policy.pause_s(lane.rejected.times(pair) + 1, random.random())
+        lane.rejected.reject(pair, self._tools.clock.monotonic() + pause, error)
+        log.warning(
+            "What goes to %s from %r to %r waits %.1f s: %s",
+            lane.destination,
+            debt.calling or self._tools.settings.ae_title,
+            debt.called or lane.destination,
+            pause,
+            error,
+        )
+        return self._after_rejection(debt, error, pause)
+
+    def of_paused_titles(self, debt: Debt) -> Settlement | None:
+        """Return the settlement of a debt whose titles were rejected a while ago; None when it may
+        be tried.
+
+        What was claimed together has failed together; what is claimed later only waits.
+        """
+        rejected, now = self._lane.rejected, self._tools.clock.monotonic()
+        found = rejected.pausing(pair_of(debt), now)
+        if found is None:
+            return None
+        if rejected.is_fresh(found):
+            return self._after_rejection(debt, found.error, found.until - now)
+        pause = found.until - now
+        return Settlement(debt, State.QUEUED, None, found.error, pause, counted=False)
+
+    def _after_rejection(self, debt: Debt, error: str, pause_s: float) -> Settlement:
+        if _is_exhausted(self._policy, debt, debt.attempts + 1):
+            return Settlement(debt, State.STUCK, None, error)
+        return Settlement(debt, State.QUEUED, None, error, pause_s)
 
     def fail(self, pause_s: float, error: str, *, counts: bool) -> float:
         """Let all workers of the destination pause; return for how long."""

@@ -55,7 +55,9 @@ _NOTHING_REMEDY = "they were changed or deleted since; `dgate send` can send wha
 _ACCESS_STEP_S = 32.0
 """AccessTime is kept in steps of so many seconds (`dgate.archive.index`)."""
 _DELIVERED = (
+    # Its index holds only what has a context, and the planner has to be told that this has.
     "SELECT sop_instance, max(created) FROM dgate_debts WHERE kind = 'deliver' AND context = ? "
+    "AND context <> '' "
     "AND state IN ('queued', 'leased', 'held', 'stuck', 'committing', 'done') GROUP BY sop_instance"
 )
 _SENT = "SELECT sop, max(owed) FROM dgate_sent WHERE context = ? GROUP BY sop"

@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 
 from dgate.archive.export import Exporter
 from dgate.clock import Clock
-from dgate.config.node_settings import NodeSettings
+from dgate.config.node_settings import DEFAULT, NodeSettings
 from dgate.config.nodes import NodeMap
 from dgate.config.settings import Settings
 from dgate.delivery.destination import Destination
 from dgate.delivery.errands import Errands
+from dgate.delivery.internal import node_of_lane
 from dgate.delivery.ledger import Ledger
 from dgate.delivery.moving import Mover
 from dgate.delivery.performing import Performed
@@ -52,8 +53,10 @@ class Toolbox:
     """Where what peers refuse is noted."""
 
     def node(self, destination: str) -> NodeSettings:
-        """Return what is set for a destination."""
-        return self.settings.peers.of(destination)
+        """Return what is set for the node that a destination's lane leads to; for work inside the
+        server no section about nodes counts, not even `[node *]`."""
+        title = node_of_lane(destination, self.nodes)
+        return self.settings.peers.of(title) if title else DEFAULT
 
     def policy_for(self, destination: str) -> RetryPolicy:
         """Return the pauses that count for a destination."""

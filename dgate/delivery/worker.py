@@ -32,6 +32,7 @@ from dgate.errors import (
     Deferred,
     DgateError,
     PeerError,
+    Rejected,
     StoreError,
 )
 
@@ -201,6 +202,8 @@ class Worker(threading.Thread):
         if tools is not self._tools:
             self._tools = tools
             self._take_settings()
+            # Titles and addresses may be others now.
+            self.lane.rejected.forget()
             self._associations.change(tools.nodes, tools.settings, tools.make_sender)
 
     def _take_settings(self) -> None:
@@ -295,6 +298,7 @@ class Worker(threading.Thread):
     def _deliver(self, debts: list[Debt]) -> None:
         """Work through a batch; what cannot be tried now goes back."""
         batch = self._associations.arranged(debts)
+        self.lane.rejected.begin_batch()
         stuck: list[Settlement] = []
         for place, debt in enumerate(batch):
             self._change_tools()
@@ -360,6 +364,8 @@ class Worker(threading.Thread):
                 outcomes.answered()
                 state = None if done.drafts else State.DONE
                 return Settlement(debt, state, error=done.text, drafts=done.drafts)
+            if (waiting := outcomes.of_paused_titles(debt)) is not None:
+                return waiting
             if reason := self._tools.halt(debt):
                 return outcomes.failed(debt, Fate.STUCK, None, reason)
             changed = debt.script or debt.context
@@ -376,6 +382,8 @@ class Worker(threading.Thread):
         except (DgateError, OSError) as exc:
             in_doubt = sender is not None and sender.in_doubt
             fate = fate_of_error(exc)
+            if sender is not None and isinstance(exc, Rejected) and outcomes.is_for_titles(exc):
+                return outcomes.of_rejected_titles(debt, exc)
             if isinstance(exc, PeerError) and fate is Fate.WAIT:
                 return outcomes.of_peer_error(debt, exc, in_doubt=in_doubt)
             return outcomes.failed(debt, fate, None, str(exc), in_doubt=in_doubt)

@@ -258,16 +258,14 @@ class ElementTable:
 
     def items(self, tag: int) -> list[ElementTable]:
         """Return the items of a sequence as tables; to change the object takes `set_items`."""
-        raw = self.raw(tag)
-        if not raw:
-            return []
-        vr = self.vr(tag)
-        code = b"UN" if vr == "UN" else self._encoded_vr(tag)
-        encoding = self._encoding
-        return [
-            self._item(raw[start:stop], inner)
-            for start, stop, inner in items(raw, encoding, 0, len(raw), code)
-        ]
+        return list(self.each_item(tag))
+
+    def each_item(self, tag: int) -> Iterator[ElementTable]:
+        """Yield what `items` returns, each made when its turn comes: for what may be very long."""
+        raw = self.raw(tag) or b""
+        code = b"UN" if self.vr(tag) == "UN" else self._encoded_vr(tag)
+        for start, stop, inner in items(raw, self._encoding, 0, len(raw), code):
+            yield self._item(raw[start:stop], inner)
 
     def is_sequence(self, tag: int) -> bool:
         """Tell whether an element is a sequence, also where it is encoded as UN or without VR."""

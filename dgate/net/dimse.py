@@ -14,8 +14,9 @@ RESPONSE_BIT = 0x8000
 NO_DATA_SET = 0x0101
 WITH_DATA_SET = 0x0000
 PRIORITY_MEDIUM = 0
-LONGEST_LIST = 8 << 20
-"""Bytes of an N-ACTION or N-EVENT-REPORT data set that are kept: some sixty thousand references."""
+LONGEST_LIST = 4 << 20
+"""Bytes of an N-ACTION or N-EVENT-REPORT data set that are kept: twenty thousand references with
+the longest UIDs."""
 
 _ELEMENT = Struct("<HHI")
 _US = Struct("<H")

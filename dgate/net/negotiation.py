@@ -166,7 +166,7 @@ def accepted_contexts(
                 answer.id,
                 proposal.abstract_syntax,
                 answer.transfer_syntax,
-                scu_role=role is None or role.scu,
+                scu_role=role is None or (role.scu and asked is not None and asked.scu),
                 scp_role=role is not None and role.scp and asked is not None and asked.scp,
             )
     return contexts, refused

@@ -15,10 +15,15 @@ from collections.abc import Callable
 from functools import partial
 
 from dgate.delivery.commitment.asking import EventReports
-from dgate.delivery.commitment.messages import Fault, read_request, report_data
+from dgate.delivery.commitment.messages import Fault, fate_of_answer, read_request, report_data
 from dgate.delivery.commitment.reporting import summary
-from dgate.delivery.commitment.requests import Examiner, Requests
-from dgate.delivery.failures import Fate, fate_of_status
+from dgate.delivery.commitment.requests import (
+    MOST_OF_NODE,
+    MOST_OF_STRANGER,
+    Examiner,
+    Requests,
+)
+from dgate.delivery.failures import Fate
 from dgate.dicom.uids import STORAGE_COMMITMENT_INSTANCE, transfer_syntax
 from dgate.errors import DatabaseAway, OutOfSpace, StoreError
 from dgate.net import Association, Message, Status
@@ -32,7 +37,15 @@ log = logging.getLogger(__name__)
 class CommitmentService:
     """Answers requests for storage commitment, and reports about ours."""
 
-    def __init__(self, requests: Requests, examiner: Examiner, reports: EventReports) -> None:
+    def __init__(
+        self,
+        requests: Requests,
+        examiner: Examiner,
+        reports: EventReports,
+        is_node: Callable[[str], bool],
+    ) -> None:
+        """`is_node` tells of an AE title whether it is that of a node."""
+        self._is_node = is_node
         self._requests = requests
         self._examiner = examiner
         self._reports = reports
@@ -43,7 +56,8 @@ class CommitmentService:
         peer = association.calling
         try:
             request = read_request(message)
-            token = self._requests.enter(request, peer, association.called)
+            most = MOST_OF_NODE if self._is_node(peer) else MOST_OF_STRANGER
+            token = self._requests.enter(request, peer, association.called, most)
         except Fault as exc:
             log.warning(
                 "A request of %s for storage commitment was answered %s: %s",
@@ -126,7 +140,7 @@ class _Reporting:
             return False
         token, text = found
         status = Status.PROCESSING_FAILURE if command.status is None else command.status
-        if fate_of_status(status) is not Fate.DONE:
+        if fate_of_answer(status) is not Fate.DONE:
             log.warning("%s answered the report %s.", self._peer, describe(status))
             self._left.append(token)
         elif self._written(lambda: self._requests.close(token, status, text)):

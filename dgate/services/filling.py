@@ -18,6 +18,9 @@ from dgate.config.settings import Settings, SopList
 from dgate.delivery.destination import resolve
 from dgate.delivery.inquiry import (
     PATIENT_ROOT,
+    SERIES,
+    SOP_INSTANCE,
+    STUDY,
     STUDY_ROOT,
     UNCOMPRESSED,
     encode_identifier,
@@ -25,9 +28,11 @@ from dgate.delivery.inquiry import (
 )
 from dgate.delivery.offers import MOST_CONTEXTS, listed_classes, storage_offers
 from dgate.dicom.payload import Payload
+from dgate.dicom.table import ElementTable
 from dgate.errors import (
     Aborted,
     NoContext,
+    NotDicom,
     PeerError,
     Rejected,
     RuleError,
@@ -144,13 +149,13 @@ class Filling:
         with association:
             context = model_context(association, Level(level), _GET)
             identifier = encode_identifier(Level(level), keys, context.transfer_syntax, None)
-            store = partial(self._store, association, came)
+            store = partial(self._store, association, keys, came)
             final = Command()
             for response in get(
                 association, context.id, identifier, store, payload_factory=self._payload
             ):
                 final = response
-        status = final.status or 0
+        status = Status.PROCESSING_FAILURE if final.status is None else final.status
         if category(status) is StatusCategory.SUCCESS and not final.failed:
             return None
         return PeerError(
@@ -165,14 +170,25 @@ class Filling:
             context.transfer_syntax, command.sop_class, command.sop_instance, association.called
         )
 
-    def _store(self, association: Association, came: set[str], message: Message) -> int:
+    def _store(
+        self, association: Association, keys: Mapping[int, str], came: set[str], message: Message
+    ) -> int:
         """Take one object in; return the C-STORE status. A crash leaves what `Ingest.store` says.
 
-        Asked for again with other contexts, it may come a second time: what came first is kept.
+        What the keys do not name is refused: a node that may be asked may not add what it likes.
+        Asked for again with other contexts, an object may come a second time: what came first is
+        kept.
         """
         command = message.command
         if command.sop_instance in came:
             return Status.SUCCESS
+        if not _is_asked_for(keys, message):
+            log.warning(
+                "Object %s from %s was not stored: it was not asked for",
+                command.sop_instance,
+                association.called,
+            )
+            return Status.DATA_SET_MISMATCH
         arrival = Arrival(
             message.payload or Payload(),
             message.context.transfer_syntax,
@@ -199,3 +215,22 @@ class Filling:
             )
         came.add(command.sop_instance)
         return Status.SUCCESS
+
+
+def _is_asked_for(keys: Mapping[int, str], message: Message) -> bool:
+    """Tell whether an arrived object has the UIDs that were asked for.
+
+    True also for one that cannot be read, which `Ingest.store` refuses with its own status.
+    """
+    payload = message.payload
+    if payload is None or payload.error is not None:
+        return True
+    try:
+        table = ElementTable(payload.view(), message.context.transfer_syntax)
+    except (NotDicom, OSError):
+        return True
+    return all(
+        table.text(tag) in keys[tag].split("\\")
+        for tag in (STUDY, SERIES, SOP_INSTANCE)
+        if keys.get(tag)
+    )

@@ -25,6 +25,7 @@ from dgate.net import (
     ContextProposal,
     Message,
     PresentationContext,
+    Status,
     StatusCategory,
     category,
     describe,
@@ -370,7 +371,7 @@ class _Job:
         context = context or self._context
         data = None if table is None else [table.tobytes()]
         response, content = request(self._association, context.id, command, data, self._hear)
-        status = response.status or 0
+        status = Status.PROCESSING_FAILURE if response.status is None else response.status
         kind = category(status)
         if kind is StatusCategory.SUCCESS:
             return response, ElementTable(content, context.transfer_syntax)

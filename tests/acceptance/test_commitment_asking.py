@@ -284,6 +284,19 @@ def test_a_request_that_is_refused_for_good_leaves_it_stuck(
     assert len(peer.asked) == 1
 
 
+def test_a_duplicate_in_answer_to_a_request_is_none_to_have_asked(
+    site: Site, objects: list[Generated]
+) -> None:
+    gateway, peer = site(action_status=0x0111)
+
+    store(gateway.port, objects[0].path)
+
+    wait_until(lambda: states(gateway) == {"stuck": 1}, "a stuck delivery")
+    [(text,)] = rows(gateway, "SELECT last_error FROM dgate_debts WHERE state = 'stuck'")
+    assert "0111" in text
+    assert len(peer.asked) == 5
+
+
 def test_an_unreachable_peer_is_asked_when_it_is_back(site: Site, objects: list[Generated]) -> None:
     gateway, peer = site(node={"CommitWait": 2})
     store(gateway.port, objects[0].path)
@@ -306,8 +319,6 @@ def test_without_commit_what_waits_counts_as_delivered(
 
     gateway.ini.write_text(gateway.ini.read_text().replace("Commit = yes", "Commit = no"))
     gateway.command("config", "reload")
-    assert states(gateway) == {"committing": 1}
-    gateway.command("queue", "retry", "--all")
 
     wait_until(lambda: states(gateway) == {"done": 1}, "the end of the wait")
     [(text, committed)] = rows(

@@ -13,6 +13,10 @@ from typing import Any
 import pydicom
 import pytest
 
+from dgate.config.settings import load
+from dgate.delivery.reconcile.values import Options
+from dgate.gateway import Gateway as GatewayProcess
+from dgate.reconciling import allowed
 from tests.acceptance.conftest import Farm
 from tests.acceptance.harness import Gateway, Node
 from tests.acceptance.peers import QrScp, store
@@ -301,3 +305,30 @@ def test_comparison_by_schedule_is_told_by_the_status(farm: Farm, tmp_path: Path
     [told] = status["reconciled"]
     assert told["node"] == "THERE"
     assert "Compared with THERE" in near.command("status").stdout
+
+
+def test_nodes_for_which_rules_change_objects_get_nothing_as_it_is_stored(
+    farm: Farm, tmp_path: Path
+) -> None:
+    far = farm.gateway("there", settings={"MyACRNema": "THERE"})
+    near = farm.gateway(
+        "here", settings={"MyACRNema": "HERE", **RETRY}, nodes=[Node("THERE", far.port)]
+    )
+    [made] = studies(tmp_path / "in", ["20260105"])
+    store(near.port, *paths([made]))
+    near.stop()
+    near.configure(ExportConverters=1, ExportConverter0='forward to THERE script "newuids"')
+    with near.ini.open("a") as ini:
+        ini.write("\n[node THERE]\nReconcile = 03:00-05:00\nReconcileSend = yes\n")
+
+    refused = near.command("reconcile", "THERE", "--send", check=False)
+
+    assert refused.returncode == 2
+    assert "--as-stored" in refused.stdout
+    assert debts(near) == []
+    with GatewayProcess(load(near.ini)).offline() as opened:
+        wanted = Options("THERE", send=True, fetch=True)
+        assert allowed(opened.generation, wanted) == Options("THERE", fetch=True)
+    compared(near, "THERE", status=1)
+    _, summary, _ = compared(near, "THERE", "--send", "--as-stored", status=0)
+    assert summary["owed"] == 3

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from dgate.archive import aside as aside_module
 from dgate.archive.aside import Aside
 from dgate.archive.asidecommands import aside_commands
 from dgate.archive.records import Outcome
@@ -33,6 +34,7 @@ from tests.archive.intake_kit import (
 )
 
 OTHER = {"StudyDescription": "Other", "InstanceNumber": "4"}
+DISCARDED = {"name": SOP, "apply": True}
 
 
 def station_with(base: Path, policy: DuplicateContent, hooks: Hooks | None = None) -> Station:
@@ -207,6 +209,33 @@ def test_disk_that_cannot_take_it_refuses_and_leaves_nothing(
     assert aside_of(station).count() == 0
     assert list(aside_of(station).folder.iterdir()) == []
     assert station.content() == data_set()
+    station.close()
+
+
+def test_discarding_waits_until_what_arrives_is_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    station = station_with(tmp_path, DuplicateContent.ASIDE)
+    station.send(data_set())
+    station.send(data_set(**OTHER))
+    discard = threading.Thread(target=answers, args=(station, "discard"), kwargs=DISCARDED)
+    seen = []
+    real = aside_module.create_folders
+
+    def create_folders(folder: Path) -> None:
+        # The entry is known by now, and about to be only counted.
+        real(folder)
+        discard.start()
+        discard.join(0.5)
+        seen.append(aside_of(station).count())
+
+    with monkeypatch.context() as patch:
+        patch.setattr(aside_module, "create_folders", create_folders)
+        assert station.send(data_set(**OTHER)).outcome is Outcome.ASIDE
+    discard.join()
+
+    assert seen == [1]
+    assert list(aside_of(station).folder.iterdir()) == []
     station.close()
 
 

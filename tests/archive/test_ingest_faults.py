@@ -402,7 +402,7 @@ def test_too_many_open_files_blame_no_device(
     station.close()
 
 
-def test_large_object_that_cannot_be_synced_where_it_arrived_goes_to_the_next_device(
+def test_large_object_that_cannot_be_synced_where_it_arrived_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     station = open_station(tmp_path, mag_devices=(tmp_path / "mag0", tmp_path / "mag1"))
@@ -417,9 +417,29 @@ def test_large_object_that_cannot_be_synced_where_it_arrived_goes_to_the_next_de
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", fsync)
-        receipt = station.ingest.store(arrival)
+        # What the kernel still shows of the file need not be what was written.
+        with pytest.raises(OutOfSpace):
+            station.ingest.store(arrival)
 
+    assert station.files() == []
+    assert station.find() is None
+    receipt = station.send(large_data_set())
     assert receipt.device == "MAG1"
     assert station.content() == large_data_set()
     assert station.files() == [receipt.name]
+    station.close()
+
+
+def test_devices_that_all_fail_are_told_as_such(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    devices = tuple(tmp_path / f"mag{number}" for number in range(8))
+    station = open_station(tmp_path, mag_devices=devices)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "writev", failing(errno.EIO))
+        with pytest.raises(OutOfSpace, match="cannot be written"):
+            station.send(data_set())
+
+    assert station.files() == []
     station.close()

@@ -137,3 +137,26 @@ def test_it_is_known_whether_others_are_served() -> None:
     assert not breaker.is_served_beside(0)
     breaker.lost(0)
     assert not breaker.is_served_beside(1)
+
+
+def test_pause_of_a_newer_failure_is_not_shortened() -> None:
+    breaker = opened(pause_s=10.0)
+    breaker.fail(breaker.begin(), 105.0, 500.0, "again", counts=True)
+
+    breaker.extend(106.0, 10.0)
+
+    assert breaker.pause_s(106.0) == 499.0
+
+
+def test_failure_of_an_old_try_leaves_the_probe_to_who_has_it() -> None:
+    breaker = Breaker()
+    old = breaker.begin()
+    breaker.fail(breaker.begin(), 100.0, 10.0, "lost", counts=True)
+    breaker.enter(2)
+
+    breaker.fail(old, 111.0, 10.0, "lost", counts=True)
+    breaker.extend(111.0, 0.0)
+
+    assert breaker.state(111.0) == "probing"
+    assert not breaker.bars(2)
+    assert breaker.wait_s(111.0, 1) == math.inf

@@ -11,6 +11,7 @@ import pytest
 
 from dgate.archive.records import InstanceRef
 from dgate.config.node_settings import NodeSettings, Rate, Span
+from dgate.delivery.moving import Moved
 from dgate.delivery.records import Selection
 from dgate.dicom.uids import EXPLICIT_LE, IMPLICIT_LE, RLE_LOSSLESS
 from tests.acceptance.processes import wait_until
@@ -562,8 +563,8 @@ def test_nothing_is_ever_sent_to_the_group_itself(tmp_path: Path) -> None:
         with Gate(tmp_path, {"ONE": one.port, "TWO": two.port}, nodes) as made:
             share = made.mover.share
 
-            def busy(group: str, member_for: Any) -> int:
-                moved = share(group, member_for)
+            def busy(*arguments: Any) -> Moved:
+                moved = share(*arguments)
                 if len(made.entries()) < 20:
                     # Comes between two looks at the ledger.
                     made.owe(made.store.add(len(made.entries()) + 1), to="READERS")
@@ -575,3 +576,30 @@ def test_nothing_is_ever_sent_to_the_group_itself(tmp_path: Path) -> None:
             made.await_states(done=20)
 
             assert {entry.destination for entry in made.entries()} <= {"ONE", "TWO"}
+
+
+def test_member_that_is_back_gets_studies_again(tmp_path: Path) -> None:
+    with scripted_scp(welcome=scp.reject(2, 3, 2)) as one, scripted_scp() as two:
+        nodes = {
+            "ONE": NodeSettings(group="READERS", fallback_after_min=0.0, **HURRIED),
+            "TWO": NodeSettings(group="READERS", fallback_after_min=0.0, **HURRIED),
+        }
+        with Gate(tmp_path, {"ONE": one.port, "TWO": two.port}, nodes) as made:
+            refs = [with_study(made.store.add(n), f"9.{n}") for n in range(1, 31)]
+            made.owe(*refs, to="READERS")
+            made.start()
+            made.await_states(done=30)
+            assert {entry.destination for entry in made.entries()} == {"TWO"}
+
+            # Nothing is left for ONE: only a new study can show that it is back.
+            one.welcome = scp.accept
+            number = 31
+
+            def is_back() -> bool:
+                nonlocal number
+                made.owe(with_study(made.store.add(number), f"9.{number}"), to="READERS")
+                number += 1
+                return bool(one.arrived) and made.site("ONE").state == "closed"
+
+            wait_until(is_back, "a study at the member that is back")
+            made.await_states(done=number - 1)

@@ -71,3 +71,57 @@ def test_forgotten_watch_and_stopped_thread_do_nothing() -> None:
 
     assert not [thread for thread in threading.enumerate() if "deadlines" in thread.name]
     assert not cut.is_set()
+
+
+def test_object_that_ends_while_another_is_cut_does_not_cut_the_next() -> None:
+    deadlines, both_due, cut = Deadlines(), threading.Event(), threading.Semaphore(0)
+    cuts: list[str] = []
+    gate = deadlines.watch(lambda: both_due.wait(PATIENCE_S))
+
+    def cut_and_go_on(name: str, other: str) -> None:
+        # Meanwhile the other one's object ends, and its next one begins.
+        cuts.append(name)
+        watches[other].clear()
+        watches[other].set(3600.0)
+        cut.release()
+
+    watches = {
+        name: deadlines.watch(lambda name=name, other=other: cut_and_go_on(name, other))
+        for name, other in (("a", "b"), ("b", "a"))
+    }
+    gate.set(-1.0)
+    watches["a"].set(-1.0)
+    watches["b"].set(-1.0)
+    both_due.set()
+
+    assert cut.acquire(timeout=PATIENCE_S)
+    deadlines.stop()
+    assert len(cuts) == 1
+    [other] = watches.keys() - set(cuts)
+    assert not watches[other].has_fired
+
+
+def test_clearing_waits_for_a_cut_that_is_under_way() -> None:
+    deadlines, begun, go_on = Deadlines(), threading.Event(), threading.Event()
+    events: list[str] = []
+
+    def cut() -> None:
+        begun.set()
+        go_on.wait(PATIENCE_S)
+        events.append("cut")
+
+    watch = deadlines.watch(cut)
+    watch.set(0.0)
+    assert begun.wait(PATIENCE_S)
+
+    def end_object() -> None:
+        watch.clear()
+        events.append("cleared")
+
+    owner = threading.Thread(target=end_object)
+    owner.start()
+    go_on.set()
+    owner.join(PATIENCE_S)
+
+    assert events == ["cut", "cleared"]
+    deadlines.stop()

@@ -387,6 +387,72 @@ def test_old_history_is_forgotten_at_start(floor: Floor, caplog: pytest.LogCaptu
     _await(lambda: "left the history" in caplog.text)
 
 
+def test_deliveries_do_not_wait_for_old_history_to_be_forgotten(
+    floor: Floor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_work = threading.Event()
+    ended = threading.Event()
+
+    def slow(age_s: float, is_stopping: Callable[[], bool]) -> int:
+        at_work.set()
+        wait_until(is_stopping, "the end")
+        ended.set()
+        return 0
+
+    monkeypatch.setattr(floor.books.ledger, "prune", slow)
+    floor.dispatcher.start()
+    assert at_work.wait(PATIENCE_S)
+
+    floor.owe("SINK")
+    floor.await_sent(("SINK", "1.2.3.1"))
+
+    assert not ended.is_set()
+    floor.dispatcher.stop()
+    assert ended.is_set()
+
+
+def test_destination_without_a_thread_is_tried_again_and_the_others_go_on(
+    floor: Floor, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    start = Worker.start
+    refused = threading.Event()
+    has_room = threading.Event()
+
+    def scarce(worker: Worker) -> None:
+        if worker.lane.destination == "OTHER" and not has_room.is_set():
+            refused.set()
+            raise RuntimeError("can't start new thread")
+        start(worker)
+
+    monkeypatch.setattr(Worker, "start", scarce)
+    monkeypatch.setattr(module, "TROUBLE_PAUSE_S", 0.01)
+    floor.owe("OTHER", "SINK")
+    floor.dispatcher.start()
+
+    floor.await_sent(("SINK", "1.2.3.1"))
+    assert refused.wait(PATIENCE_S)
+    _await(lambda: "deliveries to OTHER wait" in caplog.text)
+    assert "failed unexpectedly" not in caplog.text
+    # Nothing wakes the dispatcher.
+    has_room.set()
+    floor.await_sent(("OTHER", "1.2.3.1"))
+
+
+def test_pause_that_counts_as_no_failure_is_not_forgotten(floor: Floor) -> None:
+    site = floor.dispatcher._site("SINK")
+    floor.dispatcher._lane(("SINK", 0))
+    site.breaker.fail(
+        site.breaker.begin(), floor.dispatcher._clock.monotonic(), 3600.0, "no", counts=False
+    )
+
+    floor.dispatcher._forget_idle(())
+    assert floor.dispatcher._site("SINK") is site
+
+    site.breaker.reset()
+    floor.dispatcher._forget_idle(())
+    assert floor.dispatcher.sites() == []
+
+
 def test_claims_of_a_worker_that_died_are_taken_up_by_another(
     floor: Floor, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,7 +15,7 @@ from dgate.archive.requests import request_draft
 from dgate.delivery import expected as expected_module
 from dgate.delivery.expected import Bell, ExpectedCounts
 from dgate.delivery.ledger import Ledger
-from dgate.errors import Unreachable
+from dgate.errors import Aborted, PeerError, StoreError, Unreachable
 from dgate.rules.effects import ObjectScope, Request
 from tests.archive.maintenance.ward import Ward, open_ward
 
@@ -29,6 +29,8 @@ class Knowing:
         self.counts: dict[str, int | None] = {}
         """By the UID of the study."""
         self.error: Exception | None = None
+        self.refused: Exception | None = None
+        """What comes for studies without a count."""
         self.asked: list[ObjectScope] = []
         self.of: Callable[[str], bool] = lambda source: True
         self.was_cut = threading.Event()
@@ -44,6 +46,8 @@ class Knowing:
             raise Unreachable("it was cut")
         if self.error is not None:
             raise self.error
+        if self.refused is not None and scope.study not in self.counts:
+            raise self.refused
         return self.counts.get(scope.study)
 
     def close(self) -> None:
@@ -197,6 +201,32 @@ def test_node_that_fails_is_named_once_and_asked_later(
     assert "CT1 says again how many objects there are" in caplog.text
 
 
+def test_node_for_which_there_is_no_thread_is_asked_later(
+    room: Room, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = threading.Thread.start
+    refused: list[str] = []
+
+    def refuse_first(thread: threading.Thread) -> None:
+        if thread.name == "expect-CT1" and not refused:
+            refused.append(thread.name)
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse_first)
+    study = room.add(1)
+    room.knowing.counts[study] = 1
+    room.part.start()
+
+    room.wait(lambda: bool(refused), "the first try")
+    room.wait(lambda: "the system has no thread to ask it" in caplog.text, "the warning")
+    assert room.part._askers["CT1"].thread is None
+    # The clock stands still but for the test.
+    room.ward.clock.seconds += 31
+    room.bell.wake()
+    room.wait(lambda: bool(room.knowing.asked), "a question")
+
+
 def test_node_that_hangs_is_cut_at_the_end(room: Room) -> None:
     room.add(1)
     room.knowing.hangs = True
@@ -230,3 +260,88 @@ def test_bell_costs_nothing_while_nobody_listens() -> None:
     assert not bell._rung.is_set()
     bell.ring()
     assert bell._rung.is_set()
+
+
+def test_question_that_is_refused_does_not_keep_others_from_being_asked(
+    room: Room, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    room.add(1, study=1)
+    good = room.add(1, study=2)
+    room.knowing.counts[good] = 1
+    room.knowing.refused = PeerError("the query was answered A900")
+    room.part.start()
+    due = "SELECT due FROM dgate_debts WHERE kind = 'request' ORDER BY id"
+    room.wait(lambda: room.ward.rows(due)[1][0] <= room.ward.clock.now(), "the other operation")
+    assert room.ward.rows(due)[0][0] > room.ward.clock.now()
+    assert "waits as long as the rule says" not in caplog.text
+    third = room.add(1, study=3)
+    room.knowing.counts[third] = 1
+    room.wait(lambda: room.ward.rows(due)[2][0] <= room.ward.clock.now(), "the third operation")
+    assert len(room.knowing.asked) == 3
+
+
+def test_question_at_which_a_node_goes_away_is_put_last(
+    room: Room, caplog: pytest.LogCaptureFixture
+) -> None:
+    room.add(1, study=1)
+    good = room.add(1, study=2)
+    room.knowing.counts[good] = 1
+    room.knowing.refused = Aborted("the connection was lost")
+    room.part.start()
+    room.wait(lambda: "waits as long as the rule says" in caplog.text, "the silence")
+    room.ward.clock.seconds += expected_module.FIRST_SILENCE_S + 1
+    room.bell.wake()
+    due = "SELECT due FROM dgate_debts WHERE kind = 'request' ORDER BY id"
+    room.wait(lambda: room.ward.rows(due)[1][0] <= room.ward.clock.now(), "the other operation")
+    assert room.ward.rows(due)[0][0] > room.ward.clock.now()
+
+
+def test_objects_that_cannot_be_counted_keep_nothing_else_waiting(
+    room: Room, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    bad, good = room.add(1, study=1), room.add(1, study=2)
+    room.knowing.counts |= {bad: 1, good: 1}
+    count = room.count
+
+    def counted(scope: ObjectScope) -> int:
+        if scope.study == bad:
+            raise StoreError("the index is damaged")
+        return count(scope)
+
+    monkeypatch.setattr(room.part, "_count", counted)
+    room.part.start()
+    due = "SELECT due FROM dgate_debts WHERE kind = 'request' ORDER BY id"
+    room.wait(lambda: room.ward.rows(due)[1][0] <= room.ward.clock.now(), "the other operation")
+    assert room.ward.rows(due)[0][0] > room.ward.clock.now()
+    room.wait(lambda: "the index is damaged" in caplog.text, "the complaint")
+    room.part.stop()
+    assert caplog.text.count("the index is damaged") == 1
+
+
+def test_requests_that_are_known_are_not_read_again(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room.knowing.of = lambda source: False
+    rows, read = room.ward.database.rows, list[tuple[object, ...]]()
+
+    def seen(sql: str, values: tuple[object, ...] = ()) -> object:
+        if "context" in sql:
+            read.append(values)
+        return rows(sql, values)
+
+    monkeypatch.setattr(room.ward.database, "rows", seen)
+    room.add(1, study=1)
+    room.part._look()
+    room.add(1, study=2)
+    room.part._look()
+    room.part._look()
+    assert read == [(1,), (2,)]
+
+    other = ObjectScope(patient_id="P9", study="1.2.9")
+    draft = request_draft(Request("forward", "study", other, "r", peer="SINK"), 600.0)
+    room.ward.writer.transact(
+        lambda tx: tx.execute("UPDATE dgate_debts SET context = ? WHERE id = 1", (draft.context,))
+    )
+    room.ward.clock.seconds += expected_module.READ_AGAIN_S
+    assert next(each.scope for each in room.part._read()) == other

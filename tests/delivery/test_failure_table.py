@@ -144,8 +144,6 @@ def test_node_makes_a_status_wait_or_be_tried_again(tmp_path: Path) -> None:
     ("welcome", "error"),
     [
         (scp.reject(1, 1, 1), "reject"),
-        (scp.reject(1, 1, 3), "reject"),
-        (scp.reject(1, 1, 7), "reject"),
         (scp.reject(2, 3, 1), "reject"),
         (scp.reject(2, 3, 2), "reject"),
         (scp.abort_at_once, "abort"),
@@ -154,8 +152,6 @@ def test_node_makes_a_status_wait_or_be_tried_again(tmp_path: Path) -> None:
     ],
     ids=[
         "permanent no reason",
-        "calling not known",
-        "called not known",
         "congestion",
         "limit",
         "abort",
@@ -183,6 +179,62 @@ def test_association_that_does_not_come_about(
         made.desk.retry(everything())
         made.dispatcher.retry_now()
         made.await_states(done=2)
+
+
+def reject_calling(title: str, reason: int, rejected: list[str]) -> scp.Welcome:
+    """Return a welcome that does not recognise a title (PS3.8 table 9-21), `*` is all."""
+
+    def welcome(guest: scp.Guest, wanted: Any) -> bool:
+        if title in ("*", wanted.calling):
+            rejected.append(wanted.calling)
+            return scp.reject(1, 1, reason)(guest, wanted)
+        return scp.accept(guest, wanted)
+
+    return welcome
+
+
+@pytest.mark.parametrize("reason", [3, 7], ids=["calling not known", "called not known"])
+def test_titles_that_the_peer_rejects_hold_up_nothing_else(tmp_path: Path, reason: int) -> None:
+    rejected: list[str] = []
+    with (
+        scripted_scp(welcome=reject_calling("A", reason, rejected)) as peer,
+        Gate(tmp_path, {"SINK": peer.port}, node(retry_first_s=LONG_S, retry_max_s=LONG_S)) as made,
+    ):
+        for number in (1, 3, 5):
+            made.owe(made.store.add(number), calling="A")
+            made.owe(made.store.add(number + 1), calling="B")
+        made.start()
+        made.await_states(queued=3, done=3)
+
+        assert sorted(peer.arrived) == ["1.2.3.2", "1.2.3.4", "1.2.3.6"]
+        for entry in made.entries():
+            counted, error = (1, "reject") if entry.calling == "A" else (0, "")
+            assert entry.attempts == counted or entry.state == "done"
+            assert error in entry.last_error
+        assert made.site().state == "closed"
+        assert rejected == ["A"]
+        peer.welcome = scp.accept
+        made.desk.retry(everything())
+        made.dispatcher.retry_now()
+        made.await_states(done=6)
+
+
+def test_peer_that_rejects_all_titles_is_called_once_for_each_in_a_pause(tmp_path: Path) -> None:
+    rejected: list[str] = []
+    with (
+        scripted_scp(welcome=reject_calling("*", 3, rejected)) as peer,
+        Gate(tmp_path, {"SINK": peer.port}, node(retry_first_s=LONG_S, retry_max_s=LONG_S)) as made,
+    ):
+        # More than what is claimed at once.
+        made.owe(*[made.store.add(number) for number in range(1, 200)], calling="A")
+        made.owe(made.store.add(200), calling="B")
+        made.start()
+        wait_until(lambda: all("reject" in e.last_error for e in made.entries()), "the marks")
+        wait_until(lambda: made.site().workers == 0, "the end of the work")
+
+        assert sorted(rejected) == ["A", "B"]
+        assert {entry.state for entry in made.entries()} == {"queued"}
+        assert made.site().state == "closed"
 
 
 def test_connection_that_is_refused(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dgate.delivery.failures import Fate, fate_of_error, fate_of_status
+from dgate.delivery.failures import Fate, fate_of_error, fate_of_status, is_passing
 from dgate.errors import (
     Aborted,
     CannotTranscode,
@@ -65,7 +65,11 @@ def test_only_warnings_count_as_delivered_beside_success(status: int) -> None:
     ("error", "fate"),
     [
         (Unreachable("x"), Fate.WAIT),
-        (Rejected("x", result=1, source=1, reason=7), Fate.WAIT),
+        (Rejected("x", result=1, source=1, reason=1), Fate.WAIT),
+        (Rejected("x", result=2, source=3, reason=2), Fate.WAIT),
+        (Rejected("x", result=1, source=1, reason=3), Fate.AGAIN),
+        (Rejected("x", result=1, source=1, reason=7), Fate.AGAIN),
+        (Rejected("x", result=1, source=2, reason=7), Fate.WAIT),
         (TimedOut("x"), Fate.WAIT),
         (Aborted("x"), Fate.WAIT),
         (ProtocolError("x"), Fate.WAIT),
@@ -86,3 +90,23 @@ def test_only_warnings_count_as_delivered_beside_success(status: int) -> None:
 )
 def test_error_decides(error: Exception, fate: Fate) -> None:
     assert fate_of_error(error) is fate
+
+
+@pytest.mark.parametrize(
+    ("result", "source", "reason", "passing"),
+    [
+        (2, 3, 1, True),
+        (2, 3, 2, True),
+        (1, 3, 2, True),
+        (2, 1, 1, True),
+        (1, 1, 1, False),
+        (1, 1, 3, False),
+        (2, 1, 7, False),
+        (1, 2, 2, False),
+        (1, 3, 0, False),
+    ],
+)
+def test_rejection_that_comes_from_the_load_of_the_peer(
+    result: int, source: int, reason: int, passing: bool
+) -> None:
+    assert is_passing(Rejected("x", result=result, source=source, reason=reason)) is passing

@@ -8,8 +8,11 @@ from pathlib import Path
 import pytest
 
 from dgate.archive.records import DebtKind
+from dgate.archive.requests import LANE_PREFIX
+from dgate.archive.writer import Transaction
+from dgate.delivery.commitment.messages import ASKING_LANE
 from dgate.delivery.leases import MOST_CRASHES
-from dgate.delivery.ledger import LEASE_S, SUSPECT_CRASHES
+from dgate.delivery.ledger import LEASE_S, PRIORITIES, SUSPECT_CRASHES
 from dgate.delivery.records import Selection, Settlement, State
 from dgate.errors import DatabaseAway, StoreError
 from tests.archive.database_kit import ENGINES
@@ -331,6 +334,69 @@ def test_shared_ledger_takes_up_at_once_what_this_folders_server_left(books: Boo
 
     assert other.recover() == 1
     assert books.rows("state, repeats") == [("queued", 1)]
+
+
+def test_gateway_does_not_take_back_what_its_own_workers_have(books: Books) -> None:
+    for number in (1, 2, 3):
+        books.owe(to=ref(number))
+    claimed = [books.ledger.exchange([], "SINK", 1, slot=slot)[0] for slot in (0, 1, 12)]
+    # As for a debt that servers died of.
+    crashed = f"UPDATE dgate_debts SET last_status = {1 - MOST_CRASHES} WHERE id = {claimed[2].id}"
+    books.archive.writer.transact(lambda transaction: transaction.execute(crashed))
+
+    assert books.ledger.recover() == 0
+
+    assert books.rows("state, repeats") == [("leased", 0)] * 3
+    for slot, debt in zip((0, 1, 12), claimed, strict=True):
+        books.ledger.exchange([done(debt)], "SINK", 0, slot=slot)
+    assert set(books.states()) == {"done"}
+
+
+def test_start_takes_back_what_all_workers_of_a_dead_server_had(books: Books) -> None:
+    for number in (1, 2):
+        books.owe(to=ref(number))
+    for slot in (0, 1):
+        books.ledger.exchange([], "SINK", 1, slot=slot)
+
+    assert books.reopen().recover() == 2
+
+
+def test_leases_of_all_workers_are_renewed(books: Books) -> None:
+    books.archive.database.home = "odd_%\\name/0"
+    books.ledger = books.reopen()
+    for number in (1, 2):
+        books.owe(to=ref(number))
+    for slot in (0, 1):
+        books.ledger.exchange([], "SINK", 1, slot=slot)
+    books.clock.time += LEASE_S / 2
+
+    books.ledger.renew()
+
+    assert books.rows("lease_until") == [(books.clock.time + LEASE_S,)] * 2
+    assert books.ledger.recover() == 0
+
+
+@pytest.mark.parametrize("lane", [f"{LANE_PREFIX}forward", f"{ASKING_LANE}SINK"])
+def test_lane_of_requests_is_not_searched_for_due_times_that_no_pause_explains(
+    embedded: Books, lane: str
+) -> None:
+    books = embedded
+    books.ledger.longest_pause_s = 60.0
+    statements = list[str]()
+
+    def work(transaction: Transaction) -> None:
+        raw = transaction._connection.raw
+        raw.set_trace_callback(statements.append)
+        try:
+            for destination in (lane, "SINK"):
+                books.ledger._claim(transaction, destination, 1000.0, 5, "me", PRIORITIES)
+        finally:
+            raw.set_trace_callback(None)
+
+    books.archive.writer.transact(work)
+    beyond = [statement for statement in statements if "due > " in statement]
+    assert len(beyond) == 1
+    assert "'SINK'" in beyond[0]
 
 
 def crash(books: Books, limit: int = 100) -> None:

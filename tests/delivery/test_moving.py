@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -48,7 +49,7 @@ def test_group_is_shared_out_batch_after_batch(
 
     moved = mover(books).share("GROUP", lambda study: "ONE" if study == "9.0" else "TWO")
 
-    assert moved == 5
+    assert moved == (5, False)
     assert where(books) == [
         ("ONE", "GROUP", "queued", 0),
         ("TWO", "GROUP", "queued", 0),
@@ -66,7 +67,7 @@ def test_what_is_claimed_held_stuck_or_no_delivery_stays(books: Books) -> None:
     books.desk.hold(Selection(ids=(2,)))
     books.owe(draft("GROUP", kind=DebtKind.EXPORT), to=ref(3))
 
-    assert mover(books).share("GROUP", lambda study: "ONE") == 0
+    assert mover(books).share("GROUP", lambda study: "ONE").number == 0
     assert {row[0] for row in where(books)} == {"GROUP"}
 
 
@@ -78,7 +79,7 @@ def test_deliveries_of_a_group_pass_on_and_those_for_the_member_itself_stay(
     moving = mover(books)
     moving.share("Readers", lambda study: "ONE")
 
-    assert moving.pass_on("ONE", "READERS", lambda study: "TWO", "ONE is down") == 1
+    assert moving.pass_on("ONE", "READERS", lambda study: "TWO", "ONE is down").number == 1
 
     assert where(books) == [("TWO", "Readers", "queued", 0), ("ONE", None, "queued", 0)]
     decided = books.archive.rows(
@@ -95,15 +96,15 @@ def test_only_what_has_waited_long_enough_falls_back(books: Books) -> None:
     books.clock.time += 50.0
     moving = mover(books)
 
-    assert moving.fall_back("SINK", "SPARE", 1, 101.0, "late") == 0
-    assert moving.fall_back("SINK", "SPARE", 1, 60.0, "late") == 1
+    assert moving.fall_back("SINK", "SPARE", 1, 101.0, "late").number == 0
+    assert moving.fall_back("SINK", "SPARE", 1, 60.0, "late").number == 1
 
     assert [row[0] for row in where(books)] == ["SPARE", "SINK", "SINK"]
     assert books.rows("due")[0][0] == books.clock.time
     # The time at the next one counts from then on.
-    assert moving.fall_back("SPARE", "THIRD", 1, 60.0, "late") == 0
+    assert moving.fall_back("SPARE", "THIRD", 1, 60.0, "late").number == 0
     books.clock.time += 60.0
-    assert moving.fall_back("SPARE", "THIRD", 1, 60.0, "late") == 1
+    assert moving.fall_back("SPARE", "THIRD", 1, 60.0, "late").number == 1
     assert where(books)[0] == ("THIRD", "SINK", "queued", 0)
 
 
@@ -112,7 +113,65 @@ def test_operators_decision_gives_a_delivery_its_time_anew(books: Books) -> None
     books.clock.time += 500.0
     books.desk.reroute(Selection(ids=(1,)), "SINK")
 
-    assert mover(books).fall_back("SINK", "SPARE", 1, 60.0, "late") == 0
+    assert mover(books).fall_back("SINK", "SPARE", 1, 60.0, "late").number == 0
+
+
+def test_call_moves_so_much_and_says_whether_there_is_more(
+    books: Books, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "BATCH", 1)
+    monkeypatch.setattr(module, "PAGE", 3)
+    for number in range(5):
+        books.owe(draft("GROUP", priority=number % 3), to=ref(number))
+    moving = mover(books)
+
+    assert moving.share("GROUP", lambda study: "ONE") == (3, True)
+    # The urgent ones first.
+    assert [row[0] for row in where(books)] == ["ONE", "ONE", "GROUP", "ONE", "GROUP"]
+    assert moving.share("GROUP", lambda study: "ONE", lambda: False) == (1, True)
+    assert moving.share("GROUP", lambda study: "ONE") == (1, False)
+
+
+def test_what_changes_while_it_is_moved_is_left_alone(books: Books) -> None:
+    for number in range(3):
+        books.owe(draft("SINK"), to=ref(number))
+    books.clock.time += 100.0
+    moving = mover(books)
+    rows = moving._rows
+
+    def busy(*arguments: Any) -> Any:
+        found = rows(*arguments)
+        books.desk.hold(Selection(ids=(1,)))
+        books.desk.reroute(Selection(ids=(2,)), "OTHER")
+        return found
+
+    moving._rows = busy  # type: ignore[method-assign]
+
+    assert moving.fall_back("SINK", "SPARE", 1, 60.0, "late").number == 1
+    assert where(books) == [
+        ("SINK", None, "held", 0),
+        ("OTHER", "SINK", "queued", 0),
+        ("SPARE", "SINK", "queued", 0),
+    ]
+
+
+def test_what_came_to_a_group_from_elsewhere_passes_on_as_well(books: Books) -> None:
+    books.owe(draft("OLD"), to=ref(1))
+    books.owe(draft("SINK"), to=ref(2))
+    books.desk.reroute(Selection(ids=(1,)), "READERS")
+    books.clock.time += 100.0
+    moving = mover(books)
+    moving.fall_back("SINK", "READERS", 1, 60.0, "late")
+    moving.share("READERS", lambda study: "ONE")
+
+    assert moving.pass_on("ONE", "READERS", lambda study: "TWO", "ONE is down").number == 2
+
+    assert where(books) == [("TWO", "READERS", "queued", 0)] * 2
+    decided = books.archive.rows(
+        "SELECT debt, decision, destination FROM dgate_decisions ORDER BY id"
+    )
+    assert (1, "reroute", "OLD") in decided
+    assert (2, "fallback", "SINK") in decided
 
 
 def refusals(books: Books) -> Refusals:

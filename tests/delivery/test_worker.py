@@ -177,7 +177,7 @@ def test_unreachable_destination_pauses_and_its_debts_wait_with_the_reason(shop:
 
 def test_pause_grows_with_every_failure_and_ends_with_success(shop: Workshop) -> None:
     owe(shop, 2)
-    shop.refuses_connection = Rejected("rejected", result=1, source=1, reason=7)
+    shop.refuses_connection = Rejected("rejected", result=1, source=1, reason=1)
     lane = shop.work()
     shop.books.clock.time = lane.paused_until
 
@@ -190,6 +190,75 @@ def test_pause_grows_with_every_failure_and_ends_with_success(shop: Workshop) ->
     shop.work(lane=lane)
     assert lane.failures == 0
     assert shop.books.states() == ["done", "done"]
+
+
+def test_pause_of_rejected_titles_grows_and_ends_with_success(shop: Workshop) -> None:
+    owe(shop, 2)
+    shop.refuses_connection = Rejected("rejected", result=1, source=1, reason=7)
+    lane, clock = shop.work(), shop.books.clock
+    for least, most in ((4.0, 6.0), (8.0, 12.0)):
+        rows = shop.books.rows("state, last_error, due")
+        assert [row[:2] for row in rows] == [("queued", "rejected")] * 2
+        assert all(least <= row[2] - clock.time <= most for row in rows)
+        clock.time = max(row[2] for row in rows)
+        shop.work(lane=lane)
+
+    assert lane.failures == 0
+    assert shop.books.rows("attempts") == [(3,), (3,)]
+    shop.refuses_connection = None
+    clock.time += 60.0
+    shop.work(lane=lane)
+    assert shop.books.states() == ["done", "done"]
+    assert lane.rejected.times(("", "")) == 0
+
+
+def test_rejected_titles_are_stuck_after_so_many_tries(books: Books, tmp_path: Path) -> None:
+    shop = Workshop(books, tmp_path, maximum_export_retries=1)
+    owe(shop, 2)
+    shop.refuses_connection = Rejected("rejected", result=1, source=1, reason=3)
+
+    lane = shop.work()
+
+    assert shop.books.states() == ["stuck", "stuck"]
+    assert lane.failures == 0
+
+
+def test_delivery_that_comes_in_the_pause_of_its_titles_waits_uncounted(shop: Workshop) -> None:
+    owe(shop, 1)
+    shop.refuses_connection = Rejected("rejected", result=1, source=1, reason=3)
+    lane = shop.work()
+    shop.refuses_connection = None
+    shop.books.owe(draft(), to=ref(7))
+    shop.books.owe(draft(calling="OTHER"), to=ref(8))
+
+    shop.work(lane=lane)
+
+    rows = shop.books.rows("state, attempts, last_error")
+    assert rows == [("queued", 1, "rejected"), ("queued", 0, "rejected"), ("done", 1, "")]
+    [(first,), (second,), _] = shop.books.rows("due")
+    assert second == pytest.approx(first)
+
+
+@pytest.mark.parametrize(
+    ("result", "source", "reason", "attempts"), [(2, 3, 2, 0), (2, 1, 1, 0), (1, 1, 1, 1)]
+)
+def test_rejection_beside_a_worker_that_is_served_leaves_its_reason(
+    shop: Workshop, result: int, source: int, reason: int, attempts: int
+) -> None:
+    owe(shop, 1)
+    lane = Lane("SINK")
+    breaker = lane.site.breaker
+    breaker.succeed(breaker.begin(), slot=1)
+    shop.refuses_connection = Rejected("rejected", result=result, source=source, reason=reason)
+
+    shop.work(lane=lane)
+
+    rows = shop.books.rows("state, attempts, last_error")
+    assert rows == [("queued", attempts, "rejected")]
+    assert lane.failures == 0
+    assert not breaker.is_open
+    # Only load that passes lets the worker stay away altogether.
+    assert (lane.paused_alone_until > 0) is (attempts == 0)
 
 
 def test_broken_association_is_a_doubtful_outcome_for_the_object_in_hand_only(

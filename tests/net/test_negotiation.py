@@ -211,9 +211,23 @@ def test_the_requestor_knows_what_was_accepted_and_why_the_rest_was_not() -> Non
         (Role(True, True), Role(True, True), (True, True)),
         (Role(True, True), Role(False, True), (False, True)),
         (Role(True, True), None, (True, False)),
+        # Who was proposed as provider only is no user, whatever the peer makes of it.
+        (Role(False, True), Role(False, True), (False, True)),
+        (Role(False, True), Role(False, False), (False, False)),
+        (Role(False, True), Role(True, False), (False, False)),
+        (Role(False, True), None, (True, False)),
         (None, Role(True, True), (True, False)),
     ],
-    ids=["both", "scp only", "not answered", "not proposed"],
+    ids=[
+        "both",
+        "scp only",
+        "not answered",
+        "scp proposed and granted",
+        "scp proposed and refused",
+        "scp proposed, scu granted",
+        "scp proposed, not answered",
+        "not proposed",
+    ],
 )
 def test_the_requestor_has_the_roles_that_it_proposed_and_was_granted(
     proposed: Role | None, granted: Role | None, expected: tuple[bool, bool]

@@ -37,7 +37,7 @@ class Books:
     known: bool = True
     taken: list[tuple[Report, bool]] = field(default_factory=list)
 
-    def enter(self, request: Request, calling: str, called: str) -> str:
+    def enter(self, request: Request, calling: str, called: str, most: int) -> str:
         self._fail()
         self.entered.append((request, calling, called))
         return f"token{len(self.entered)}"
@@ -69,7 +69,9 @@ class Books:
 @contextmanager
 def asking(books: Any) -> Iterator[Association]:
     """Serve both commands over these books, and yield an association."""
-    service = CommitmentService(books, books, EventReports(books, RetryPolicy()))
+    service = CommitmentService(
+        books, books, EventReports(books, RetryPolicy()), lambda title: False
+    )
     handlers = {
         (CommandField.N_ACTION_RQ, STORAGE_COMMITMENT): service.action,
         (CommandField.N_EVENT_REPORT_RQ, STORAGE_COMMITMENT): service.event,

@@ -399,6 +399,24 @@ def test_refusal_is_told_and_what_was_begun_is_deleted(
     assert deleted == ([] if "session" in named else [FILM_SESSION])
 
 
+def test_answer_without_a_status_is_no_success(caplog: pytest.LogCaptureFixture) -> None:
+    printer = Printer()
+
+    def mute(association: Association, message: Message) -> None:
+        response = Command(
+            command_field=message.command.command_field | 0x8000,
+            message_id_responded=message.command.message_id,
+            sop_instance="1.2.3",
+        )
+        association.send(message.context.id, response, None)
+
+    printer.answer = mute  # type: ignore[method-assign]
+    with printing(printer) as association, caplog.at_level(logging.WARNING):
+        assert not print_films(association, [image()], PLAIN)
+
+    assert "the film session with: 0110" in caplog.text
+
+
 def test_warnings_of_the_printer_are_logged_and_it_prints(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

@@ -18,7 +18,7 @@ from dgate.archive.debttable import OPEN_SQL
 from dgate.archive.index import Index
 from dgate.archive.levels import Level
 from dgate.archive.maintenance.holdings import Holdings
-from dgate.archive.owing import REQUEST_DEVICE
+from dgate.archive.owing import REQUEST_DEVICE, WAITING_SQL
 from dgate.archive.records import InstanceRef, Provenance
 from dgate.archive.requests import (
     OF_ARCHIVE,
@@ -44,20 +44,17 @@ _OPEN = (
     "name, source, source_host, priority FROM dgate_debts "
     f"WHERE {OPEN_SQL} AND device = '{REQUEST_DEVICE}' AND patient_id = ?"
 )
-_EQUAL = (
-    f"SELECT id, due FROM dgate_debts WHERE device = '{REQUEST_DEVICE}' AND name = ? "
-    "AND state = 'queued'"
-)
 _REWRITE = (
     "UPDATE dgate_debts SET context = ?, name = ?, sop_instance = ?, patient_id = ?, study = ?, "
     "series = ? WHERE id = ?"
 )
 _REMOVE = "DELETE FROM dgate_debts WHERE id = ?"
-_POSTPONE = "UPDATE dgate_debts SET due = ? WHERE id = ?"
-_STATE = (
-    f"UPDATE dgate_debts SET state = ? WHERE device = '{REQUEST_DEVICE}' AND name = ? "
-    "AND state = 'queued'"
+_EQUAL = f" WHERE device = '{REQUEST_DEVICE}' AND name = ? AND {WAITING_SQL}"
+_JOIN = (
+    "UPDATE dgate_debts SET due = CASE WHEN due < ? THEN ? ELSE due END, "
+    "priority = CASE WHEN priority > ? THEN ? ELSE priority END" + _EQUAL
 )
+_STATE = "UPDATE dgate_debts SET state = ?" + _EQUAL
 
 Moved = tuple[InstanceRef, InstanceRef]
 """An object as it was and as it is."""
@@ -85,8 +82,8 @@ class Followers:
         self._holdings = holdings
         self._clock_sql = database.clock_sql
         sql = database.sql
-        self._open, self._equal, self._rewrite = sql(_OPEN), sql(_EQUAL), sql(_REWRITE)
-        self._remove, self._postpone, self._state = sql(_REMOVE), sql(_POSTPONE), sql(_STATE)
+        self._open, self._join_sql, self._rewrite = sql(_OPEN), sql(_JOIN), sql(_REWRITE)
+        self._remove, self._state = sql(_REMOVE), sql(_STATE)
 
     def follow(self, transaction: Transaction, moved: Sequence[Moved], now: float) -> None:
         """Let what waits for objects go on for what has taken their place; the rows of the index
@@ -136,15 +133,18 @@ class Followers:
     ) -> None:
         """Give a waiting request its new IDs; one that waits for the same already is enough."""
         draft = request_draft(request, 0.0)
-        if waiting.state == "queued":
-            equal = transaction.execute(self._equal, (draft.identity,)).fetchone()
-            if equal is not None:
-                transaction.execute(self._remove, (waiting.id,))
-                transaction.execute(self._postpone, (max(equal[1], waiting.due), equal[0]))
-                return
+        if waiting.state == "queued" and self._join(transaction, waiting, draft.identity):
+            transaction.execute(self._remove, (waiting.id,))
+            return
         ids = (ref.sop_instance, ref.patient_id, ref.study, ref.series)
         values = (draft.context, draft.identity, *ids, waiting.id)
         transaction.execute(self._rewrite, values)
+
+    def _join(self, transaction: Transaction, waiting: _Waiting, identity: str) -> bool:
+        """Let a request that waits already stand for this one too: it is done no earlier than
+        either was to be, and is as urgent as the more urgent."""
+        values = (waiting.due, waiting.due, waiting.priority, waiting.priority, identity)
+        return transaction.execute(self._join_sql, values).rowcount > 0
 
     def _add(
         self,
@@ -154,8 +154,11 @@ class Followers:
         ref: InstanceRef,
         now: float,
     ) -> None:
-        """Enter a further request, in the state of the waiting one and due with it."""
+        """Enter a further request, in the state of the waiting one and due with it; one that waits
+        for the same already is enough."""
         draft = request_draft(request, 0.0)
+        if self._join(transaction, waiting, draft.identity):
+            return
         time = now
         if self._clock_sql is not None:
             time = float(transaction.execute(f"SELECT {self._clock_sql}").fetchone()[0])

@@ -48,6 +48,11 @@ _FOLLOW = (
     "UPDATE dgate_debts SET sop_instance = ?, patient_id = ?, study = ?, series = ?, device = ?, "
     f"name = ? WHERE {OPEN} AND device NOT IN ('SPOOL', 'REQUEST') AND sop_instance = ?"
 )
+# Without the context, by which what is collected would count the new object as sent.
+_FOLLOW_DELIVERED = (
+    "UPDATE dgate_debts SET sop_instance = ?, patient_id = ?, study = ?, series = ?, context = '' "
+    "WHERE sop_instance = ? AND kind = 'deliver' AND state = 'done' AND committed IS NULL"
+)
 _IN_DEBTS = {
     Level.PATIENT: "patient_id",
     Level.STUDY: "study",
@@ -129,16 +134,36 @@ class Holdings:
 
     def owed(self, connection: Connection | Transaction, level: Level, key: str) -> int:
         """Return how many deliveries of an entity are open; copies for mirrors do not count."""
-        statement = self._database.sql(f"{_OWED}{_IN_DEBTS[level]} = ?")
-        owed = int(connection.execute(statement, (key,)).fetchone()[0])
-        requested = connection.execute(f"{_OWED}kind = 'request'").fetchone()[0]
-        if owed or not requested:
+        refs = self.select(level, key, connection) if level is Level.SERIES else None
+        owed = self._deliveries(connection, level, key, refs)
+        if owed:
             return owed
         # A request names the object that asked for it, and may mean all of the patient.
-        patients = {ref.patient_id for ref in self.select(level, key, connection)}
+        if refs is None:
+            refs = self.select(level, key, connection)
+        patients = {ref.patient_id for ref in refs}
         requests = self._database.sql(f"{_OWED}kind = 'request' AND patient_id = ?")
         return sum(
             int(connection.execute(requests, (patient,)).fetchone()[0]) for patient in patients
+        )
+
+    def _deliveries(
+        self,
+        connection: Connection | Transaction,
+        level: Level,
+        key: str,
+        refs: Sequence[InstanceRef] | None,
+    ) -> int:
+        """Return what is open by the rows of the debts; `refs` are the objects of a series."""
+        condition = f"{_OWED}{_IN_DEBTS[level]} = ?"
+        studies = {ref.study for ref in refs or ()}
+        if not studies or "" in studies:
+            statement = self._database.sql(condition)
+            return int(connection.execute(statement, (key,)).fetchone()[0])
+        # The ledger has no index by series.
+        statement = self._database.sql(f"{condition} AND study = ?")
+        return sum(
+            int(connection.execute(statement, (key, study)).fetchone()[0]) for study in studies
         )
 
     def owed_now(self, level: Level, key: str, refs: Sequence[InstanceRef]) -> int:
@@ -207,6 +232,10 @@ class Holdings:
         values = (new.sop_instance, new.patient_id, new.study, new.series, device, name)
         statement = self._database.sql(_FOLLOW)
         transaction.execute(statement, (*values, old.sop_instance))
+        if new.sop_instance != old.sop_instance:
+            # Not committed to, it may have to stay (CommitBeforeDelete), under its new name.
+            statement = self._database.sql(_FOLLOW_DELIVERED)
+            transaction.execute(statement, (*values[:4], old.sop_instance))
         return new
 
     def forget_worklist(self, transaction: Transaction, patient_id: str) -> int:

@@ -14,26 +14,27 @@ import random
 from dgate.config.nodes import NodeMap
 from dgate.config.settings import Settings
 from dgate.delivery.commitment.gathering import group_of
-from dgate.delivery.commitment.ledger import Asked, Commitments
+from dgate.delivery.commitment.ledger import Asked, Commitments, without
 from dgate.delivery.commitment.messages import (
     REQUEST_COMMITMENT,
     SYNTAXES,
     Fault,
     Report,
     Request,
+    fate_of_answer,
     read_report,
     request_data,
 )
 from dgate.delivery.destination import Destination, resolve
 from dgate.delivery.errands import Done, Leash
-from dgate.delivery.failures import DOUBTFUL_TRIES, Fate, fate_of_status
+from dgate.delivery.failures import DOUBTFUL_TRIES, Fate
 from dgate.delivery.line import timeouts_for
 from dgate.delivery.records import Debt
 from dgate.delivery.schedule import RetryPolicy
 from dgate.dicom.uids import STORAGE_COMMITMENT, STORAGE_COMMITMENT_INSTANCE
 from dgate.errors import PeerError, StoreError
 from dgate.net import Association, ContextProposal, Message, Status, connect, scu
-from dgate.net.dimse import StatusCategory, category, describe
+from dgate.net.dimse import describe
 
 log = logging.getLogger(__name__)
 
@@ -117,7 +118,7 @@ class Asker:
         group = group_of(debt)
         node = self._settings.peers.of(group.node)
         if not node.commit:
-            text = f"delivered; Commit is not set any more for {group.node}"
+            text = without(group.node)
             count = self._commitments.do_without(debt, text)
             if count:
                 log.warning("%d object(s) count as %s.", count, text)
@@ -146,7 +147,8 @@ class Asker:
                 "Commit from its section, then `dgate queue retry`",
             )
         status, comment = response
-        if category(status) in (StatusCategory.SUCCESS, StatusCategory.WARNING):
+        fate = fate_of_answer(status)
+        if fate is Fate.DONE:
             count = len(asked.references)
             return Done(
                 text=f"asked for {count} object(s) as {asked.uid}, the report is awaited",
@@ -154,7 +156,6 @@ class Asker:
             )
         text = f"{group.node} answered the request for storage commitment {describe(status)}"
         text = f"{text}: {comment}" if comment else text
-        fate = fate_of_status(status)
         hopeless = fate is Fate.DOUBTFUL and debt.attempts + 1 >= DOUBTFUL_TRIES
         if status in _FOR_GOOD or fate is Fate.STUCK or hopeless:
             return self._give_up(
@@ -206,7 +207,7 @@ class Asker:
                 on_event,
             )
             status = Status.PROCESSING_FAILURE if response.status is None else response.status
-            if category(status) in (StatusCategory.SUCCESS, StatusCategory.WARNING):
+            if fate_of_answer(status) is Fate.DONE:
                 self._commitments.accepted(asked.uid)
                 if not heard:
                     self._stay(association, node, on_event, leash, unheard)

@@ -1,12 +1,14 @@
 """Gathers what a node has accepted until it is asked to commit to it (PS3.4 J).
 
 Inside the transactions of the ledger: what makes a delivery `committing` also sees to the debt that
-will ask for it. Used by the leader of the writer's group.
+will ask for it, and what makes that debt stuck makes the deliveries stuck instead. Used by the
+leader of the writer's group.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 from dgate.archive.database import Database
 from dgate.archive.owing import DebtRows
@@ -14,10 +16,26 @@ from dgate.archive.records import DebtDraft, DebtKind
 from dgate.archive.writer import Transaction
 from dgate.delivery.commitment.messages import ASKING_LANE, debt_ref
 from dgate.delivery.records import Debt
+from dgate.delivery.texts import LONGEST_ERROR, fitting
 
 _GATHERING = (
-    "SELECT id FROM dgate_debts WHERE state = 'queued' AND destination = ? AND kind = 'commit' "
+    "SELECT id FROM dgate_debts WHERE state = '{state}' AND destination = ? AND kind = 'commit' "
     "AND name = '' AND calling = ? AND called = ? LIMIT 1"
+)
+_GATHERED = (
+    "SELECT id, sop_class, sop_instance, device, name FROM dgate_debts "
+    "WHERE state = 'committing' AND commitment IS NULL "
+    "AND destination = ? AND calling = ? AND called = ? ORDER BY id"
+)
+_AWAITED = (
+    "SELECT d.id, COALESCE(s.sop_class, d.sop_class), COALESCE(s.sop_instance, d.sop_instance), "
+    "d.device, d.name FROM dgate_debts d LEFT JOIN dgate_sent_as s ON s.debt = d.id "
+    "WHERE d.state = 'committing' AND d.commitment = ? ORDER BY d.id"
+)
+# `accepted` stays: a retry asks again, and sends nothing.
+_STUCK = (
+    "UPDATE dgate_debts SET state = 'stuck', commitment = NULL, last_error = ? "
+    "WHERE id = ? AND state = 'committing'"
 )
 _DUE = "UPDATE dgate_debts SET due = ? WHERE id = ?"
 
@@ -38,7 +56,14 @@ class Gathering:
         self._own_clock = database.clock_sql is None
         self._rows = DebtRows(database)
         # Another gateway that claims the same debt waits, or leaves it alone.
-        self._find = database.sql(_GATHERING) + ("" if database.embedded else " FOR UPDATE")
+        lock = "" if database.embedded else " FOR UPDATE"
+        self._find = database.sql(_GATHERING.format(state="queued")) + lock
+        # Apart, or no index would serve.
+        self._find_held = database.sql(_GATHERING.format(state="held")) + lock
+        self._name = database.sql("SELECT name FROM dgate_debts WHERE id = ?")
+        self._gathered = database.sql(_GATHERED)
+        self._awaited = database.sql(_AWAITED)
+        self._stuck = database.sql(_STUCK)
         self._due = database.sql(_DUE)
         self._forget = database.sql("DELETE FROM dgate_sent_as WHERE debt = ?")
         self._sent = database.sql(
@@ -47,17 +72,19 @@ class Gathering:
 
     def note(self, transaction: Transaction, debt: Debt, sent: tuple[str, str] | None) -> None:
         """Note under which UIDs an accepted object was sent, where they are not its own."""
+        # What a try before this one was sent as, which rules may have changed since.
+        transaction.execute(self._forget, (debt.id,))
         if sent is not None and sent != (debt.ref.sop_class, debt.ref.sop_instance):
-            transaction.execute(self._forget, (debt.id,))
             transaction.execute(self._sent, (debt.id, *sent))
 
     def ask(self, transaction: Transaction, group: Group, due: float, now: float) -> bool:
-        """Have a debt that asks for what was gathered of a group, unless one waits already; return
-        whether it was made."""
+        """Have a debt that asks for what was gathered of a group, unless one waits already, be it
+        for an operator to release it; return whether it was made."""
         lane = f"{ASKING_LANE}{group.node}"[:255]
         key = (lane, group.calling, group.called)
-        if transaction.execute(self._find, key).fetchone() is not None:
-            return False
+        for statement in (self._find, self._find_held):
+            if transaction.execute(statement, key).fetchone() is not None:
+                return False
         draft = DebtDraft(
             DebtKind.COMMIT,
             lane,
@@ -71,6 +98,41 @@ class Gathering:
         assert row is not None, "it has just been entered"
         transaction.execute(self._due, (due, row[0]))
         return True
+
+    def current(self, transaction: Transaction, debt_id: int) -> str:
+        """Return the Transaction UID under which a debt has asked last, empty for none.
+
+        Not that of the claimed row: a try may have come as far as giving another one.
+        """
+        row = transaction.execute(self._name, (debt_id,)).fetchone()
+        return row[0] if row is not None else ""
+
+    def gathered(self, transaction: Transaction, group: Group, most: int = 0) -> list[Any]:
+        """Return the deliveries of a group that nobody has asked for, as `awaited` does; 0 = all of
+        them, else the first ones."""
+        statement = f"{self._gathered} LIMIT {most}" if most else self._gathered
+        return list(transaction.execute(statement, group).fetchall())
+
+    def awaited(self, transaction: Transaction, uid: str) -> list[Any]:
+        """Return the deliveries of a request: id, SOP class and instance as sent, device, name."""
+        if not uid:
+            return []
+        return list(transaction.execute(self._awaited, (uid,)).fetchall())
+
+    def waiting(self, transaction: Transaction, debt_id: int, group: Group) -> list[Any]:
+        """Return the deliveries that wait for what a debt asks, as `awaited` does: those that it
+        has asked for, or where it has not come to that, all that were gathered."""
+        uid = self.current(transaction, debt_id)
+        return self.awaited(transaction, uid) if uid else self.gathered(transaction, group)
+
+    def give_up(
+        self, transaction: Transaction, debt_id: int, group: Group, reason: str
+    ) -> Sequence[Any]:
+        """Make the deliveries stuck that wait for a debt; return them, as `awaited` does."""
+        rows = self.waiting(transaction, debt_id, group)
+        text = fitting(reason, LONGEST_ERROR)
+        transaction.executemany(self._stuck, [(text, row[0]) for row in rows])
+        return rows
 
 
 def group_of(debt: Debt) -> Group:

@@ -1,14 +1,17 @@
 """Looks after the bookkeeping of storage commitment at the start, and every hour.
 
 What waits for a commitment without a debt that asks, as after `queue cancel`, is asked for; what
-nobody needs any more is forgotten. One thread of its own; `start` and `stop` belong to the
-gateway's.
+waits for one that is not wanted any more counts as delivered, also when the configuration changes;
+what nobody needs any more is forgotten. One thread of its own; `start`, `apply` and `stop` belong
+to the gateway's.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from dgate.delivery.commitment.ledger import Commitments
 from dgate.delivery.commitment.requests import Requests
@@ -17,17 +20,37 @@ from dgate.errors import StoreError
 log = logging.getLogger(__name__)
 
 EVERY_S = 3600.0
+DAY_S = 86400.0
 TROUBLE_S = 60.0
 """The same after it could not be done."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What the configuration says of it."""
+
+    is_asked: Callable[[str], bool]
+    """Tells of a node, by its title, whether it has to commit to what it accepts."""
+    is_node: Callable[[str], bool]
+    """Tells of an AE title whether it is that of a node."""
+    days: int
+    """LedgerDays."""
 
 
 class Keeper:
     """The thread that does it."""
 
-    def __init__(self, commitments: Commitments, requests: Requests) -> None:
+    def __init__(
+        self, commitments: Commitments, requests: Requests, wishes: Callable[[], Wishes]
+    ) -> None:
+        """`wishes` returns those that count now."""
         self._commitments = commitments
         self._requests = requests
-        self._stopping = threading.Event()
+        self._wishes = wishes
+        self._signal = threading.Condition()
+        """Guards `_stopping` and `_changed`."""
+        self._stopping = False
+        self._changed = False
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
@@ -36,11 +59,16 @@ class Keeper:
         self._thread.start()
 
     def apply(self, generation: object) -> None:
-        """Nothing here depends on the configuration."""
+        """Look again: Commit may have been removed."""
+        with self._signal:
+            self._changed = True
+            self._signal.notify_all()
 
     def stop(self) -> None:
         """End; safe to call twice, or without `start`."""
-        self._stopping.set()
+        with self._signal:
+            self._stopping = True
+            self._signal.notify_all()
         if self._thread is not None:
             self._thread.join()
             self._thread = None
@@ -60,11 +88,24 @@ class Keeper:
             except Exception:
                 # It comes round again; without it only what operators cancelled would be missed.
                 log.exception("Looking at the requests for storage commitment failed.")
-            if self._stopping.wait(pause):
-                return
+            with self._signal:
+                self._signal.wait_for(lambda: self._stopping or self._changed, pause)
+                if self._stopping:
+                    return
+                self._changed = False
 
     def _look(self) -> None:
+        wishes = self._wishes()
+        count = self._commitments.do_without_all(wishes.is_asked)
+        if count:
+            log.warning("%d object(s) count as delivered; Commit is not set any more.", count)
+        count = self._commitments.stop_stuck()
+        if count:
+            log.error("%d deliveries are stuck, since no commitment can be had.", count)
         adopted = self._commitments.adopt()
         if adopted:
             log.warning("Storage commitment is asked for again for %d group(s).", adopted)
         self._requests.forget_orphans()
+        dropped = self._requests.forget_strangers(wishes.is_node, wishes.days * DAY_S)
+        if dropped:
+            log.warning("%d request(s) of peers that are no nodes were dropped.", dropped)

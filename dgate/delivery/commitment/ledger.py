@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from dgate.archive.commitmenttable import COMMITMENT_DEVICE
@@ -37,15 +38,6 @@ UNCOMMITTED = "uncommitted"
 KEPT_S = 30 * 86400.0
 """How long an ended request is remembered, for reports that come twice."""
 
-_GATHERED = (
-    "SELECT id FROM dgate_debts WHERE state = 'committing' AND commitment IS NULL "
-    f"AND destination = ? AND calling = ? AND called = ? ORDER BY id LIMIT {MOST_AT_ONCE + 1}"
-)
-_AWAITED = (
-    "SELECT d.id, COALESCE(s.sop_class, d.sop_class), COALESCE(s.sop_instance, d.sop_instance), "
-    "d.device, d.name FROM dgate_debts d LEFT JOIN dgate_sent_as s ON s.debt = d.id "
-    "WHERE d.state = 'committing' AND d.commitment = ? ORDER BY d.id"
-)
 _JOIN = "UPDATE dgate_debts SET commitment = ? WHERE id = ? AND state = 'committing'"
 _NAME = "UPDATE dgate_debts SET name = ? WHERE id = ? AND kind = 'commit'"
 _ASK = "INSERT INTO dgate_commitments (uid, debt, peer, asked) VALUES (?, ?, ?, ?)"
@@ -63,9 +55,18 @@ _AGAIN = (
     "UPDATE dgate_debts SET state = ?, due = ?, accepted = NULL, commitment = NULL, "
     "last_status = ?, last_error = ? WHERE id = ? AND state = 'committing'"
 )
-_STUCK = (
-    "UPDATE dgate_debts SET state = 'stuck', commitment = NULL, last_error = ? "
-    "WHERE id = ? AND state = 'committing'"
+_STUCK_ASKING = (
+    "SELECT id, context, calling, called, last_error FROM dgate_debts "
+    "WHERE state = 'stuck' AND kind = 'commit'"
+)
+_CLOSE_STUCK = (
+    "UPDATE dgate_debts SET state = 'done', finished = ? "
+    "WHERE id = ? AND kind = 'commit' AND state = 'stuck'"
+)
+_NODES = "SELECT DISTINCT destination FROM dgate_debts WHERE state = 'committing'"
+_OF_NODE = (
+    "SELECT id, device, name FROM dgate_debts WHERE state = 'committing' AND destination = ? "
+    f"ORDER BY id LIMIT {MOST_AT_ONCE}"
 )
 _FAILURES = f"SELECT count(*) FROM dgate_tries WHERE debt = ? AND outcome = '{UNCOMMITTED}'"
 _TRY = (
@@ -135,12 +136,12 @@ class Commitments:
         def work(transaction: Transaction) -> Asked | None:
             now = self._time(transaction)
             group = group_of(debt)
-            former = self._current(transaction, debt)
+            former = self._gathering.current(transaction, debt.id)
             if former:
-                ids = [row[0] for row in self._awaited(transaction, former)]
+                ids = [row[0] for row in self._gathering.awaited(transaction, former)]
             else:
-                statement = self._sql(_GATHERED)
-                ids = [row[0] for row in transaction.execute(statement, group).fetchall()]
+                found = self._gathering.gathered(transaction, group, MOST_AT_ONCE + 1)
+                ids = [row[0] for row in found]
                 if len(ids) > MOST_AT_ONCE:
                     del ids[MOST_AT_ONCE:]
                     # This one is leased: what it leaves is for another.
@@ -151,7 +152,7 @@ class Commitments:
             transaction.executemany(self._sql(_JOIN), [(uid, number) for number in ids])
             transaction.execute(self._sql(_NAME), (uid, debt.id))
             transaction.execute(self._sql(_ASK), (uid, debt.id, group.node, now))
-            found = self._awaited(transaction, uid)
+            found = self._gathering.awaited(transaction, uid)
             return Asked(uid, tuple(dict.fromkeys(Reference(row[1], row[2]) for row in found)))
 
         return self._writer.transact(work)
@@ -188,14 +189,62 @@ class Commitments:
 
     def give_up(self, debt: Debt, reason: str) -> int:
         """Make the deliveries of a `commit` debt stuck; return how many."""
-        return self._end_all(
-            debt, lambda now, number: (self._sql(_STUCK), (fitting(reason, LONGEST_ERROR), number))
-        )
+
+        def work(transaction: Transaction) -> int:
+            return len(self._gathering.give_up(transaction, debt.id, group_of(debt), reason))
+
+        # Their copies stay: they are owed all the same.
+        return self._writer.transact(work)
 
     def do_without(self, debt: Debt, text: str) -> int:
         """Let the deliveries of a `commit` debt count as they are, since nobody wants the
         commitment any more; return how many."""
-        return self._end_all(debt, lambda now, number: (self._sql(_DELIVERED), (now, text, number)))
+
+        def work(transaction: Transaction) -> tuple[int, list[str]]:
+            rows = self._gathering.waiting(transaction, debt.id, group_of(debt))
+            return self._deliver(transaction, [(row[0], row[3], row[4]) for row in rows], text)
+
+        count, spool = self._writer.transact(work)
+        for name in spool:
+            self._release_spool(name)
+        return count
+
+    def do_without_all(self, is_wanted: Callable[[str], bool]) -> int:
+        """Let all deliveries to nodes count as they are of which no commitment `is_wanted` any
+        more, whether their debts pause, are held or stuck; return how many."""
+        with self._database.reader() as connection:
+            nodes = [row[0] for row in connection.execute(_NODES).fetchall()]
+        count = 0
+        for node in nodes:
+            while not is_wanted(node):
+                # In parts, which intake shares; the debts that asked end when they find nothing.
+                done, spool = self._writer.transact(partial(self._deliver_some, node))
+                for name in spool:
+                    self._release_spool(name)
+                count += done
+                if done < MOST_AT_ONCE:
+                    break
+        return count
+
+    def stop_stuck(self) -> int:
+        """Make the deliveries of debts that became stuck stuck in their place, and close those
+        debts; return how many deliveries. Most become so at once (`dgate.delivery.ledger`), not
+        those that servers ended at, and those of earlier versions.
+        """
+        with self._database.reader() as connection:
+            rows = connection.execute(_STUCK_ASKING).fetchall()
+
+        def work(transaction: Transaction) -> int:
+            now = self._time(transaction)
+            count = 0
+            for number, node, calling, called, error in rows:
+                # An operator may have retried it meanwhile.
+                if transaction.execute(self._sql(_CLOSE_STUCK), (now, number)).rowcount:
+                    group, reason = Group(node, calling, called), error or ""
+                    count += len(self._gathering.give_up(transaction, number, group, reason))
+            return count
+
+        return self._writer.transact(work) if rows else 0
 
     def take(self, report: Report, *, apart: bool, pause_s: float) -> int | None:
         """Write down what a node reports and return how many objects are not committed; None when
@@ -271,7 +320,7 @@ class Commitments:
         good: list[tuple[float, float, int]] = []
         spool: dict[str, None] = {}
         bad = left = 0
-        for number, _, instance, device, name in self._awaited(transaction, current):
+        for number, _, instance, device, name in self._gathering.awaited(transaction, current):
             if instance in committed:
                 good.append((now, now, number))
                 if device == "SPOOL":
@@ -310,38 +359,20 @@ class Commitments:
             self._sql(_TRY), (debt_id, now, node, UNCOMMITTED, reason, fitting(text, LONGEST_ERROR))
         )
 
-    def _end_all(
-        self, debt: Debt, ending: Callable[[float, int], tuple[str, Sequence[Any]]]
-    ) -> int:
-        def work(transaction: Transaction) -> tuple[int, list[str]]:
-            now = self._time(transaction)
-            rows = self._awaited(transaction, self._current(transaction, debt))
-            spool: dict[str, None] = {}
-            for row in rows:
-                transaction.execute(*ending(now, row[0]))
-                if row[3] == "SPOOL":
-                    spool[row[4]] = None
-            return len(rows), unowed_copies(self._database, transaction, spool)
+    def _deliver_some(self, node: str, transaction: Transaction) -> tuple[int, list[str]]:
+        rows = transaction.execute(self._sql(_OF_NODE), (node,)).fetchall()
+        return self._deliver(transaction, rows, without(node))
 
-        count, spool = self._writer.transact(work)
-        for name in spool:
-            self._release_spool(name)
-        return count
-
-    def _current(self, transaction: Transaction, debt: Debt) -> str:
-        """Return the Transaction UID under which a debt has asked last, empty for none.
-
-        Not that of the claimed row: a try may have come as far as giving another one.
-        """
-        row = transaction.execute(
-            self._sql("SELECT name FROM dgate_debts WHERE id = ?"), (debt.id,)
-        ).fetchone()
-        return row[0] if row is not None else ""
-
-    def _awaited(self, transaction: Transaction, uid: str) -> list[Any]:
-        if not uid:
-            return []
-        return list(transaction.execute(self._sql(_AWAITED), (uid,)).fetchall())
+    def _deliver(
+        self, transaction: Transaction, rows: Sequence[Sequence[Any]], text: str
+    ) -> tuple[int, list[str]]:
+        """Let deliveries (id, device, name) count as they are; return how many, and the copies that
+        nobody needs any more."""
+        now = self._time(transaction)
+        values = [(now, text, number) for number, _, _ in rows]
+        transaction.executemany(self._sql(_DELIVERED), values)
+        spool = dict.fromkeys(name for _, device, name in rows if device == "SPOOL")
+        return len(rows), unowed_copies(self._database, transaction, spool)
 
     def _is_running(self, uid: str) -> bool:
         with self._database.reader() as connection:
@@ -352,3 +383,8 @@ class Commitments:
 
     def _sql(self, text: str) -> str:
         return self._database.sql(text)
+
+
+def without(node: str) -> str:
+    """Return what is noted of deliveries that count without a commitment."""
+    return f"delivered; Commit is not set any more for {node}"

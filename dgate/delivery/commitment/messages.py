@@ -7,12 +7,13 @@ Not for who asks (`dgate.delivery.commitment.asking`), who is asked
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from dgate.archive.commitmenttable import COMMITMENT_DEVICE
 from dgate.archive.records import InstanceRef
+from dgate.delivery.failures import Fate, fate_of_status
 from dgate.dicom.encode import Content, encode_data_set
 from dgate.dicom.table import ElementTable
 from dgate.dicom.uids import (
@@ -23,7 +24,7 @@ from dgate.dicom.uids import (
     is_uid,
 )
 from dgate.errors import DgateError, NotDicom
-from dgate.net import Message, Status
+from dgate.net import Message, Status, StatusCategory, category
 
 SYNTAXES = (EXPLICIT_LE, IMPLICIT_LE)
 """Transfer syntaxes that are proposed."""
@@ -32,8 +33,8 @@ REQUEST_COMMITMENT = 1
 ALL_COMMITTED = 1
 FAILURES_EXIST = 2
 """The event types (PS3.4 table J.3-2)."""
-MOST_REFERENCES = 60_000
-"""Objects in one request of a peer; each is looked for in the index and on disk."""
+MOST_REFERENCES = 20_000
+"""Objects on one list of a peer's; each is looked for in the index and on disk."""
 
 DUPLICATE_TRANSACTION = 0x0131
 """Failure Reason: the Transaction UID is that of another request (PS3.3 C.14.1.1)."""
@@ -116,6 +117,18 @@ def in_words(reason: int) -> str:
     return f"{reason:04X} ({words})" if words else f"{reason:04X}"
 
 
+def fate_of_answer(status: int) -> Fate:
+    """Return what the answer to an N-ACTION or N-EVENT-REPORT means for the debt.
+
+    That of a C-STORE by the same status, but for failures that mean there that the peer has the
+    object: here nothing was asked for, or told.
+    """
+    if category(status) in (StatusCategory.SUCCESS, StatusCategory.WARNING):
+        return Fate.DONE
+    fate = fate_of_status(status)
+    return Fate.DOUBTFUL if fate is Fate.DONE else fate
+
+
 def request_data(request: Request, syntax: str) -> bytes:
     """Return the action information of a request."""
     values: dict[int, Content] = {
@@ -150,8 +163,6 @@ def read_request(message: Message) -> Request:
     references = tuple(dict.fromkeys(_references(table, _REFERENCED_SEQUENCE)))
     if not references:
         raise Fault(Status.INVALID_ARGUMENT_VALUE, "the Referenced SOP Sequence is empty")
-    if len(references) > MOST_REFERENCES:
-        raise Fault(Status.RESOURCE_LIMITATION, f"more than {MOST_REFERENCES} objects at once")
     return Request(_transaction_uid(table), references)
 
 
@@ -164,9 +175,7 @@ def read_report(message: Message) -> Report:
     table = _table(message)
     failed = {}
     for item in _sequence(table, _FAILED_SEQUENCE):
-        reason = item.text(_FAILURE_REASON)
-        number = int(reason) if reason.isdecimal() else int(Status.PROCESSING_FAILURE)
-        failed[_reference(item)] = number
+        failed[_reference(item)] = _reason(item)
     committed = tuple(
         reference
         for reference in dict.fromkeys(_references(table, _REFERENCED_SEQUENCE))
@@ -211,9 +220,24 @@ def _transaction_uid(table: ElementTable) -> str:
     return uid
 
 
-def _sequence(table: ElementTable, tag: int) -> Sequence[ElementTable]:
+def _reason(item: ElementTable) -> int:
+    """Return the Failure Reason; what cannot be one counts as 0110."""
+    text = item.text(_FAILURE_REASON)
+    # It has the VR that the peer gave it, so that it may be a text of any length.
+    if text.isascii() and text.isdecimal() and len(text) <= 5 and int(text) <= 0xFFFF:
+        return int(text)
+    return int(Status.PROCESSING_FAILURE)
+
+
+def _sequence(table: ElementTable, tag: int) -> Iterator[ElementTable]:
+    """Yield the items as they are read: anybody may send a list of any length."""
     try:
-        return table.items(tag)
+        for number, item in enumerate(table.each_item(tag)):
+            if number == MOST_REFERENCES:
+                raise Fault(
+                    Status.RESOURCE_LIMITATION, f"more than {MOST_REFERENCES} objects at once"
+                )
+            yield item
     except NotDicom as exc:
         raise Fault(Status.INVALID_ARGUMENT_VALUE, exc.what) from exc
 

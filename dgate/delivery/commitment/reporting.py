@@ -11,11 +11,17 @@ import logging
 
 from dgate.config.nodes import NodeMap
 from dgate.config.settings import Settings
-from dgate.delivery.commitment.messages import SYNTAXES, Report, Request, report_data
+from dgate.delivery.commitment.messages import (
+    SYNTAXES,
+    Report,
+    Request,
+    fate_of_answer,
+    report_data,
+)
 from dgate.delivery.commitment.requests import Examiner, Requests
 from dgate.delivery.destination import resolve
 from dgate.delivery.errands import Done, Leash
-from dgate.delivery.failures import Fate, fate_of_status
+from dgate.delivery.failures import Fate
 from dgate.delivery.line import timeouts_for
 from dgate.delivery.records import Debt
 from dgate.dicom.uids import STORAGE_COMMITMENT, STORAGE_COMMITMENT_INSTANCE
@@ -71,7 +77,13 @@ class Reporter:
             pad_with_zeros=settings.pad_ae_with_zeros,
         )
         with association, leash.on(association):
-            contexts = association.contexts_for(STORAGE_COMMITMENT)
+            # A peer that says nothing about roles leaves us the usual one; many of these take the
+            # report all the same. One that answers without ours forbids it (PS3.7 D.3.3.4).
+            contexts = [
+                context
+                for context in association.contexts_for(STORAGE_COMMITMENT)
+                if context.scp_role or context.scu_role
+            ]
             if not contexts:
                 raise NoContext(
                     f"{peer} does not take reports about storage commitment",
@@ -87,7 +99,7 @@ class Reporter:
                 association, context.id, STORAGE_COMMITMENT_INSTANCE, report.event_type, data
             )
         status = Status.PROCESSING_FAILURE if response.status is None else response.status
-        fate = fate_of_status(status)
+        fate = fate_of_answer(status)
         if fate is Fate.DONE:
             self._requests.close(debt.ref.name, status, summary(report))
             log.info("%s was told: %s.", peer, summary(report))

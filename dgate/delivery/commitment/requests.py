@@ -12,10 +12,11 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from dgate.archive.commitmenttable import COMMITMENT_DEVICE
+from dgate.archive.connection import Connection
 from dgate.archive.database import Database
 from dgate.archive.debttable import OPEN_SQL
 from dgate.archive.export import Exporter
@@ -26,6 +27,7 @@ from dgate.clock import Clock
 from dgate.delivery.commitment.messages import (
     DUPLICATE_TRANSACTION,
     REPORT_LANE,
+    Fault,
     Reference,
     Report,
     Request,
@@ -41,12 +43,23 @@ OWN_ASSOCIATION_S = 30.0
 """So long a peer that keeps its association open is left to hear the report on that one, before
 another one is opened for it."""
 
+MOST_OF_STRANGER = 100
+"""Requests that are open for one AE title which is that of no node..."""
+MOST_OF_NODE = 10_000
+"""...and for one of a node, which may be away for long."""
+
 _OURS = f"device = '{COMMITMENT_DEVICE}' AND name = ? AND kind = 'report' AND {OPEN_SQL}"
 _ENTER = (
     "INSERT INTO dgate_commitment_requests (token, uid, peer, twin, digest, received, content) "
     "VALUES (?, ?, ?, ?, ?, ?, ?)"
 )
 _SAME = "SELECT token, digest FROM dgate_commitment_requests WHERE uid = ? AND peer = ?"
+_COUNT = "SELECT count(*) FROM dgate_commitment_requests WHERE peer = ?"
+_OLD = "SELECT token, peer FROM dgate_commitment_requests WHERE received < ?"
+_DROP = (
+    "UPDATE dgate_debts SET state = 'cancelled', finished = ?, last_error = ? "
+    f"WHERE {_OURS} AND COALESCE(state, '') <> 'leased'"
+)
 _LOAD = "SELECT uid, twin, content FROM dgate_commitment_requests WHERE token = ?"
 _FORGET = "DELETE FROM dgate_commitment_requests WHERE token = ?"
 _DONE = (
@@ -74,11 +87,17 @@ class Requests:
         self._wake = wake
         self._rows = DebtRows(database)
 
-    def enter(self, request: Request, calling: str, called: str) -> str:
+    def enter(
+        self, request: Request, calling: str, called: str, most: int = MOST_OF_STRANGER
+    ) -> str:
         """Owe the peer `calling`, which knows us as `called`, a report; returns its token.
 
         The same request once more, as after a lost answer, is not owed twice; another one with the
-        Transaction UID of one that runs is, and will be told so. Raises StoreError.
+        Transaction UID of one that runs is, and will be told so.
+
+        Raises:
+            Fault: 0213, `most` requests of the peer are open.
+            StoreError: it cannot be written down.
         """
         content = json.dumps(request.references)
         digest = hashlib.sha256(content.encode()).hexdigest()
@@ -91,6 +110,8 @@ class Requests:
                 if found == digest:
                     return str(token)
                 twin = True
+            if transaction.execute(self._sql(_COUNT), (calling,)).fetchone()[0] >= most:
+                return ""
             token = secrets.token_hex(16)
             transaction.execute(
                 self._sql(_ENTER), (token, request.uid, calling, int(twin), digest, now, content)
@@ -107,6 +128,8 @@ class Requests:
             return token
 
         token = self._writer.transact(work)
+        if not token:
+            raise Fault(Status.RESOURCE_LIMITATION, f"{most} requests of {calling} are open")
         self._wake()
         return token
 
@@ -169,6 +192,31 @@ class Requests:
         if tokens:
             self._writer.transact(work)
 
+    def forget_strangers(self, is_node: Callable[[str], bool], age_s: float) -> int:
+        """Drop requests older than this of callers that are no node; return how many."""
+        with self._database.reader() as connection:
+            now = self._now(connection)
+            rows = connection.execute(self._sql(_OLD), (now - age_s,)).fetchall()
+        tokens = [token for token, peer in rows if not is_node(peer)]
+
+        def work(transaction: Transaction) -> int:
+            text = "dropped after LedgerDays: who asked is no node"
+            now = database_time(self._database, self._clock, transaction)
+            count = 0
+            for token in tokens:
+                # What a worker has in hand comes round again.
+                if transaction.execute(self._sql(_DROP), (now, text, token)).rowcount:
+                    transaction.execute(self._sql(_FORGET), (token,))
+                    count += 1
+            return count
+
+        return self._writer.transact(work) if tokens else 0
+
+    def _now(self, connection: Connection) -> float:
+        if self._database.clock_sql is None:
+            return self._clock.now()
+        return float(connection.execute(f"SELECT {self._database.clock_sql}").fetchone()[0])
+
     def _sql(self, text: str) -> str:
         return self._database.sql(text)
 
@@ -181,12 +229,15 @@ class Examiner:
         find: Callable[[str], InstanceRef | None],
         exporter: Exporter,
         accepts: Callable[[str], bool],
+        aside: Callable[[], Collection[str]] = frozenset,
         *,
         durable: bool,
     ) -> None:
-        """`find` looks into the index, `accepts` tells which SOP classes are taken; `durable` files
-        need not be synced any more, since that was done before they were acknowledged.
+        """`find` looks into the index, `accepts` tells which SOP classes are taken, `aside` which
+        instances came with other content that somebody has to decide about; `durable` files need
+        not be synced any more, since that was done before they were acknowledged.
         """
+        self._aside = aside
         self._find = find
         self._exporter = exporter
         self._accepts = accepts
@@ -200,8 +251,12 @@ class Examiner:
         committed = []
         failed: dict[Reference, int] = {}
         folders: dict[Path, None] = {}
+        undecided = self._aside()
         for reference in request.references:
-            reason = self._reason(reference, folders)
+            reason: int | None = Status.PROCESSING_FAILURE
+            # Which of its contents the peer means is not known, and one of them may go.
+            if reference.sop_instance not in undecided:
+                reason = self._reason(reference, folders)
             if reason is None:
                 committed.append(reference)
             else:

@@ -1,17 +1,21 @@
 """Filling the gaps that a comparison found: deliveries that are owed, objects that are fetched.
 
 What the node lacks becomes deliveries of the ledger, in the lane for bulk, unless one is open
-already; they go out as any other. What we lack is fetched at once. Any thread may use it.
+already, or what is going to become one; they go out as any other. What we lack is fetched at once.
+Any thread may use it.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from dgate.archive.database import Database
 from dgate.archive.debttable import OPEN_SQL
 from dgate.archive.index import Index
 from dgate.archive.records import DebtDraft, DebtKind, InstanceRef
+from dgate.archive.requests import LANE_PREFIX, is_of, request_of
 from dgate.archive.writer import Transaction, Writer
 from dgate.clock import Clock
 from dgate.config.node_settings import Lane
@@ -19,6 +23,7 @@ from dgate.delivery.inquiry import SERIES, SOP_INSTANCE, STUDY
 from dgate.delivery.reconcile.archive import ArchiveSide
 from dgate.delivery.reconcile.values import Options, SeriesGap, StudyGap
 from dgate.errors import DgateError
+from dgate.rules.effects import ObjectScope
 
 RULE = "reconcile"
 """Stands in the place of a rule in the deliveries."""
@@ -27,9 +32,14 @@ AT_ONCE = 500
 FETCHED_AT_ONCE = 64
 """Objects named in one retrieval."""
 _WAITING = (
-    "SELECT sop_instance, state FROM dgate_debts "
-    f"WHERE {OPEN_SQL} AND kind = 'deliver' AND destination = ? AND study = ?"
+    "SELECT sop_instance, state, kind, destination FROM dgate_debts "
+    f"WHERE {OPEN_SQL} AND kind IN ('deliver', 'export') AND study = ?"
 )
+_DELAYED = (
+    f"SELECT context, rule, state FROM dgate_debts WHERE {OPEN_SQL} AND kind = 'request' "
+    f"AND destination = '{LANE_PREFIX}forward'"
+)
+_HALTED = ("stuck", "held")
 
 Fetch = Callable[[str, str, Mapping[int, str], Sequence[str]], int]
 """Fetches what keys name from a node: its title, the level, unique keys, the SOP classes to expect
@@ -56,6 +66,7 @@ class Gaps:
         self._clock = clock
         self._wake = wake
         self._fetch = fetch
+        self._database = database
         self._waiting = database.sql(_WAITING)
 
     def mend(self, gap: StudyGap, options: Options) -> dict[str, int]:
@@ -85,16 +96,21 @@ class Gaps:
         A crash leaves those owed whose transaction was committed; the next run owes the others.
         """
         owed = waiting = stopped = 0
+        delayed = self._delayed(node, refs)
         for start in range(0, len(refs), AT_ONCE):
             batch = refs[start : start + AT_ONCE]
 
             def enter(
                 transaction: Transaction, batch: Sequence[InstanceRef] = batch
             ) -> tuple[int, int, int]:
-                rows = transaction.execute(self._waiting, (node, batch[0].study)).fetchall()
-                known = {row[0]: row[1] for row in rows}
+                rows = transaction.execute(self._waiting, (batch[0].study,)).fetchall()
+                known = _known(rows, node)
+                for ref in batch:
+                    for scope, state in delayed:
+                        if is_of(scope, ref):
+                            _note(known, ref.sop_instance, state)
                 states = [known[ref.sop_instance] for ref in batch if ref.sop_instance in known]
-                halted = sum(state in ("stuck", "held") for state in states)
+                halted = sum(state in _HALTED for state in states)
                 wanted = [ref for ref in batch if ref.sop_instance not in known]
                 drafts = [
                     DebtDraft(DebtKind.DELIVER, node, RULE, ref=ref, priority=int(Lane.BULK))
@@ -109,6 +125,35 @@ class Gaps:
         if owed:
             self._wake()
         return owed, waiting, stopped
+
+    def _delayed(self, node: str, refs: Sequence[InstanceRef]) -> list[tuple[ObjectScope, str]]:
+        """Return what delayed operations are going to send to a node of what these belong to, with
+        the states of their debts; not those that may leave something out."""
+        found = []
+        names = {text for ref in refs[:1] for text in (ref.study, ref.patient_id) if text}
+        # As JSON has them: most requests are of other studies, and need not be read.
+        hints = [json.dumps(name.rstrip(" "))[1:-1] for name in names]
+        with self._database.reader() as connection:
+            rows = connection.execute(_DELAYED).fetchall()
+        for context, rule, state in rows:
+            if not any(hint in context for hint in hints):
+                continue
+            try:
+                request = request_of(context, rule)
+            except ValueError:
+                # Its own worker says so.
+                continue
+            scope = request.scope
+            is_whole = not (
+                request.split
+                or scope.date
+                or scope.modality
+                or scope.image_type
+                or scope.series_description
+            )
+            if is_whole and _is_same(request.peer, node):
+                found.append((scope, str(state)))
+        return found
 
     def fill(self, node: str, gap: StudyGap) -> tuple[int, int]:
         """Fetch what we lack of a study; return how many objects came, and how many did not.
@@ -133,6 +178,29 @@ class Gaps:
         if problem is not None and left == len(wanted):
             raise problem
         return len(wanted) - left if wanted else came, left
+
+
+def _is_same(one: str, other: str) -> bool:
+    """Tell whether two titles mean the same node (`dgate.config.nodes.NodeMap.find`)."""
+    return one.rstrip().lower() == other.rstrip().lower()
+
+
+def _known(rows: Sequence[Sequence[Any]], node: str) -> dict[str, str]:
+    """Return the states of what is owed to a node, by SOP instance."""
+    known: dict[str, str] = {}
+    for instance, state, kind, destination in rows:
+        if kind == "deliver" and _is_same(destination, node):
+            _note(known, instance, state)
+        elif kind == "export" and state not in _HALTED:
+            # Where to is known when its converter has run: soon, and the next comparison sees it.
+            _note(known, instance, state)
+    return known
+
+
+def _note(known: dict[str, str], instance: str, state: str) -> None:
+    """Note the state of a debt; of several, one that goes on by itself counts."""
+    if known.get(instance, "stuck") in _HALTED:
+        known[instance] = state
 
 
 def _retrievals(gap: StudyGap) -> list[tuple[str, dict[int, str], list[str]]]:

@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 
 LONGEST_WAIT_S = 3600.0
 """So long at most nobody looks at the clock, which may have been set."""
+TROUBLE_PAUSE_S = 60.0
+"""So long nothing begins after an unexpected error."""
 _JOIN_S = 10.0
 _WEEK = 8
 """Days in which every time of a week comes."""
@@ -135,8 +137,9 @@ class ReconcileSchedule:
         """Begin to wait."""
         # From now on: what comes while the thread begins is not left out.
         args = (self._now(),)
-        self._thread = threading.Thread(target=self._wait, args=args, name="reconcile", daemon=True)
-        self._thread.start()
+        thread = threading.Thread(target=self._wait, args=args, name="reconcile", daemon=True)
+        thread.start()
+        self._thread = thread
 
     def apply(self, generation: object) -> None:
         """Go by changed settings; what is under way ends as it began."""
@@ -164,23 +167,35 @@ class ReconcileSchedule:
         while True:
             with self._signal:
                 self._changed = False
-            nodes = {title: node for title, node in self._nodes().items() if node.reconcile}
-            now = self._now()
-            # A clock that was set back would have everything come again.
-            seen = min(seen, now)
-            for title, node in nodes.items():
-                due = next_begin(node.reconcile, seen)
-                if due is not None and due <= now:
-                    self._begin(title, node, now)
-            seen = now
-            following = [next_begin(node.reconcile, now) for node in nodes.values()]
-            waits = [(each - now).total_seconds() for each in following if each is not None]
+            try:
+                seen, pause = self._look(seen)
+            except Exception:
+                # The thread must live: without it nothing is compared until a restart.
+                log.exception("Looking for comparisons that are due failed unexpectedly.")
+                pause = TROUBLE_PAUSE_S
             with self._signal:
-                self._signal.wait_for(
-                    lambda: self._stopping or self._changed, min([LONGEST_WAIT_S, *waits])
-                )
+                self._signal.wait_for(lambda: self._stopping or self._changed, pause)
                 if self._stopping:
                     return
+
+    def _look(self, seen: datetime.datetime) -> tuple[datetime.datetime, float]:
+        """Begin what has become due after `seen`; return what is seen now, and how long to wait."""
+        nodes = {title: node for title, node in self._nodes().items() if node.reconcile}
+        now = self._now()
+        # A clock that was set back would have everything come again.
+        seen = min(seen, now)
+        for title, node in nodes.items():
+            due = next_begin(node.reconcile, seen)
+            if due is None or due > now:
+                continue
+            try:
+                self._begin(title, node, now)
+            except Exception:
+                # The others have their times too.
+                log.exception("The comparison with %s cannot begin.", title)
+        following = [next_begin(node.reconcile, now) for node in nodes.values()]
+        waits = [(each - now).total_seconds() for each in following if each is not None]
+        return now, min([LONGEST_WAIT_S, *waits])
 
     def _now(self) -> datetime.datetime:
         return datetime.datetime.fromtimestamp(self._clock.now())
@@ -202,8 +217,9 @@ class ReconcileSchedule:
             if title in self._running:
                 log.warning("The last comparison with %s is still under way.", title)
                 return
+            # Only what runs is under way; its end waits for this lock.
+            thread.start()
             self._running[title] = thread, side
-        thread.start()
 
     def _run(self, options: Options, side: NodeSide) -> None:
         """Compare once; the outermost function of a thread."""

@@ -33,6 +33,8 @@ class Options:
     """Owe the node what it lacks."""
     fetch: bool = False
     """Fetch what we lack."""
+    as_stored: bool = False
+    """Send even where rules give the node something else than what is stored."""
 
     @classmethod
     def of(cls, values: Answer) -> Options:

@@ -122,6 +122,54 @@ def test_merged_with_what_is_waited_for_already_it_is_done_once_and_late(ward: W
     assert ward.rows("SELECT due FROM dgate_debts WHERE kind = 'request'") == [(early + 20,)]
 
 
+def prioritize(ward: Ward, *priorities: int) -> None:
+    """Give the requests priorities, in the order of their numbers."""
+    for number, priority in enumerate(priorities, 1):
+        change = f"UPDATE dgate_debts SET priority = {priority} WHERE id = {number}"
+        ward.writer.transact(lambda tx, change=change: tx.execute(change))
+
+
+@pytest.mark.parametrize(("first_priority", "second_priority"), [(0, 2), (2, 0)])
+def test_merged_requests_are_as_urgent_as_the_more_urgent(
+    ward: Ward, first_priority: int, second_priority: int
+) -> None:
+    first, second = ward.add(1), ward.add(1, study=2)
+    request(ward, first)
+    request(ward, second)
+    prioritize(ward, first_priority, second_priority)
+    source, target = ward.ref(first).study, ward.ref(second).study
+    carry_out(ward, ward.caretaker.planner.merge_study(source, target))
+    assert ward.rows("SELECT priority FROM dgate_debts WHERE kind = 'request'") == [(0,)]
+
+
+@pytest.mark.parametrize("state", ["queued", "held", "stuck"])
+@pytest.mark.parametrize("is_later", [False, True])
+def test_split_that_meets_an_equal_request_leaves_it_its_time_and_state(
+    ward: Ward, state: str, is_later: bool
+) -> None:
+    # Both studies belong to P1; the second becomes P9's, for whom something waits already.
+    ward.add(1)
+    second = ward.add(1, study=2)
+    other = ward.add(1, patient="P9", study=3)
+    request(ward, second, "patient")
+    if not is_later:
+        ward.clock.seconds += 20
+    request(ward, other, "patient")
+    if is_later:
+        ward.writer.transact(
+            lambda tx: tx.execute("UPDATE dgate_debts SET due = due + 30 WHERE id = 1")
+        )
+    ward.writer.transact(
+        lambda tx: tx.execute("UPDATE dgate_debts SET state = ? WHERE id = 1", (state,))
+    )
+    prioritize(ward, 0, 2)
+    columns = "SELECT id, state, due, priority FROM dgate_debts WHERE kind = 'request' ORDER BY id"
+    (_, _, due_1, _), (_, _, due_2, _) = ward.rows(columns)
+    study = ward.ref(second).study
+    carry_out(ward, ward.caretaker.planner.correct(Level.STUDY, study, {PATIENT_ID: "P9"}))
+    assert ward.rows(columns) == [(1, state, due_1, 0), (2, "queued", max(due_1, due_2), 0)]
+
+
 def test_splitting_a_study(ward: Ward) -> None:
     first = ward.add(1)
     second = ward.add(2, SeriesInstanceUID="1.2.999")

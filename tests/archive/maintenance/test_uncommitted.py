@@ -10,6 +10,7 @@ import pytest
 from dgate.archive.levels import Level
 from dgate.archive.maintenance.clean import Victim
 from dgate.archive.maintenance.delete import StillOwed
+from dgate.config.layout import PATIENT_ID
 from dgate.config.node_settings import NodeSettings, NodeTable
 from tests.archive.maintenance.ward import Disk, Ward, open_ward
 
@@ -25,11 +26,19 @@ def ward(tmp_path: Path) -> Iterator[Ward]:
 
 
 def deliver(
-    ward: Ward, uid: str, destination: str, state: str = "done", *, committed: bool = False
+    ward: Ward,
+    uid: str,
+    destination: str,
+    state: str = "done",
+    *,
+    committed: bool = False,
+    origin: str = "",
 ) -> None:
     """Have an object delivered."""
     ward.owe(uid, destination)
     sql = f"UPDATE dgate_debts SET state = '{state}', committed = {1 if committed else 'NULL'} "
+    if origin:
+        sql += f", origin = '{origin}' "
     sql += f"WHERE state = 'queued' AND destination = '{destination}'"
     ward.writer.transact(lambda transaction: transaction.execute(sql))
 
@@ -80,6 +89,46 @@ def test_what_is_committed_to_may_go(ward: Ward) -> None:
     delete(ward)
 
     assert ward.refs() == []
+
+
+def test_commitment_to_older_content_does_not_cover_what_came_later(ward: Ward) -> None:
+    uid = ward.add(1)
+    deliver(ward, uid, "SAFE", committed=True)
+    deliver(ward, uid, "SAFE")
+
+    with pytest.raises(StillOwed, match="1 objects of this patient"):
+        delete(ward)
+
+
+def test_what_another_node_has_taken_in_its_place_stays(ward: Ward) -> None:
+    uid = ward.add(1)
+    deliver(ward, uid, "OTHER", origin="SAFE")
+
+    with pytest.raises(StillOwed, match="1 objects of this patient"):
+        delete(ward)
+    deliver(ward, uid, "SAFE", committed=True)
+    delete(ward)
+
+    assert ward.refs() == []
+
+
+@pytest.mark.parametrize("new_uids", [False, True], ids=["UIDs stay", "new UIDs"])
+def test_what_was_delivered_stays_under_corrected_ids(ward: Ward, new_uids: bool) -> None:
+    uid, into = ward.add(1), ward.ref(ward.add(2, study=2)).study
+    deliver(ward, uid, "SAFE")
+    planner = ward.caretaker.planner
+    plans = [planner.merge_study(ward.ref(uid).study, into, new_uids=new_uids)]
+    plans.append(planner.correct(Level.PATIENT, "P1", {PATIENT_ID: "P9"}, new_uids=new_uids))
+    for plan in plans[: 1 if new_uids else 2]:
+        for correction in plan.corrections:
+            for _ in ward.caretaker.corrector.correct(correction, who="tester", why="test"):
+                pass
+
+    patient = ward.refs()[0].patient_id
+    assert new_uids == (uid not in {ref.sop_instance for ref in ward.refs()})
+    with pytest.raises(StillOwed, match="1 objects of this patient"):
+        for _ in ward.caretaker.deleter.delete(Level.PATIENT, patient, who="t", why="t"):
+            pass
 
 
 def test_what_was_never_meant_for_the_node_may_go(ward: Ward) -> None:

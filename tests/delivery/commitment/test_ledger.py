@@ -9,9 +9,14 @@ import pytest
 
 from dgate.archive.records import DebtKind
 from dgate.delivery.commitment.ledger import MOST_AT_ONCE, Asked, Commitments
-from dgate.delivery.commitment.messages import ASKING_LANE, Reference, Report, Request
-from dgate.delivery.commitment.requests import OWN_ASSOCIATION_S, Requests
-from dgate.delivery.records import Debt, Settlement, State
+from dgate.delivery.commitment.messages import ASKING_LANE, Fault, Reference, Report, Request
+from dgate.delivery.commitment.requests import (
+    MOST_OF_NODE,
+    MOST_OF_STRANGER,
+    OWN_ASSOCIATION_S,
+    Requests,
+)
+from dgate.delivery.records import Debt, Selection, Settlement, State
 from tests.archive.database_kit import ALL_ENGINES, ENGINES
 from tests.delivery.kit import CT, Books, draft, open_on, ref
 
@@ -251,6 +256,135 @@ def test_giving_up_is_stuck_and_doing_without_is_done(
     assert states(books) == ["stuck", "done"]
 
 
+def test_doing_without_ends_what_was_never_asked_for(
+    books: Books, commitments: Commitments, tmp_path: Path
+) -> None:
+    deliver(books, 1, spool=tmp_path / "copy.dcm")
+    deliver(books, 2)
+    books.clock.time += WAIT_S
+    [debt] = books.claim(LANE)
+
+    assert commitments.do_without(debt, "no more") == 2
+
+    books.settle(Settlement(debt, State.DONE))
+    assert states(books) == ["done", "done"]
+    assert books.released == ["copy.dcm"]
+    assert commitments.adopt() == 0
+
+
+def test_doing_without_reaches_what_pauses_and_what_is_held(
+    books: Books, commitments: Commitments, tmp_path: Path
+) -> None:
+    deliver(books, 1)
+    debt, _ = ask(books, commitments)
+    wait(books, debt)
+    deliver(books, *range(2, MOST_AT_ONCE + FEW))
+    books.desk.hold(Selection(destination=LANE))
+    assert states(books, DebtKind.COMMIT) == ["held", "held"]
+
+    assert commitments.do_without_all(lambda node: node == "SINK") == 0
+    assert set(states(books)) == {"committing"}
+    assert commitments.do_without_all(lambda node: False) == MOST_AT_ONCE + FEW - 1
+
+    assert set(states(books)) == {"done"}
+    assert commitments.adopt() == 0
+
+
+@pytest.mark.parametrize("has_asked", [False, True])
+def test_a_debt_that_gets_stuck_leaves_that_to_the_deliveries(
+    books: Books, commitments: Commitments, has_asked: bool
+) -> None:
+    deliver(books, 1, 2)
+    books.clock.time += WAIT_S
+    [debt] = books.claim(LANE)
+    if has_asked:
+        commitments.begin(debt)
+
+    # As after MaximumExportRetries tries.
+    books.settle(Settlement(debt, State.STUCK, None, "nobody answers"))
+
+    assert states(books) == ["stuck", "stuck"]
+    assert states(books, DebtKind.COMMIT) == ["done"]
+    found = books.desk.entries(Selection(states=(State.STUCK,)))
+    assert {(entry.study, entry.last_error) for entry in found} == {("1.2.3", "nobody answers")}
+    assert commitments.adopt() == 0
+
+
+def test_one_that_is_ours_no_more_changes_nothing(books: Books) -> None:
+    deliver(books, 1)
+    books.clock.time += WAIT_S
+    [debt] = books.claim(LANE)
+    books.settle(Settlement(debt, State.QUEUED, tried=False))
+
+    books.settle(Settlement(debt, State.STUCK, None, "nobody answers"))
+
+    assert states(books) == ["committing"]
+    assert states(books, DebtKind.COMMIT) == ["queued"]
+
+
+def test_one_that_servers_ended_at_leaves_it_to_the_deliveries_as_well(
+    books: Books, commitments: Commitments
+) -> None:
+    deliver(books, 1)
+    sql = "UPDATE dgate_debts SET state = 'stuck', last_error = 'x' WHERE kind = 'commit'"
+    books.archive.writer.transact(lambda transaction: transaction.execute(sql))
+
+    assert commitments.stop_stuck() == 1
+
+    assert states(books) == ["stuck"]
+    assert states(books, DebtKind.COMMIT) == ["done"]
+    assert (commitments.stop_stuck(), commitments.adopt()) == (0, 0)
+
+
+@pytest.mark.parametrize("is_held", [False, True])
+def test_a_retry_of_what_was_accepted_asks_and_sends_nothing(
+    books: Books, commitments: Commitments, is_held: bool
+) -> None:
+    deliver(books, 1, 2)
+    debt, _ = ask(books, commitments)
+    commitments.give_up(debt, "nobody there")
+    books.settle(Settlement(debt, State.DONE))
+
+    if is_held:
+        books.desk.hold(Selection(destination="SINK"))
+        books.desk.release(Selection(destination="SINK"))
+    else:
+        books.desk.retry(Selection(destination="SINK"))
+
+    assert states(books) == ["committing", "committing"]
+    assert states(books, DebtKind.COMMIT) == ["done", "queued"]
+    assert books.claim() == []
+    [again] = books.claim(LANE)
+    asked = commitments.begin(again)
+    assert asked is not None
+    assert asked.references == named(1, 2)
+
+
+def test_what_goes_elsewhere_is_sent_there(books: Books, commitments: Commitments) -> None:
+    deliver(books, 1)
+    debt, _ = ask(books, commitments)
+    commitments.give_up(debt, "nobody there")
+    books.desk.reroute(Selection(destination="SINK"), "OTHER")
+    books.desk.hold(Selection(destination="OTHER"))
+    books.desk.release(Selection(destination="OTHER"))
+
+    assert states(books) == ["queued"]
+    assert len(books.claim("OTHER")) == 1
+
+
+def test_a_debt_that_is_held_is_not_made_again(books: Books, commitments: Commitments) -> None:
+    deliver(books, 1)
+    books.desk.hold(Selection(destination=LANE))
+
+    assert commitments.adopt() == 0
+    deliver(books, 2)
+
+    assert states(books, DebtKind.COMMIT) == ["held"]
+    books.desk.release(Selection(destination=LANE))
+    _, asked = ask(books, commitments)
+    assert asked.references == named(1, 2)
+
+
 def test_a_copy_of_its_own_is_kept_until_the_commitment(
     books: Books, commitments: Commitments, tmp_path: Path
 ) -> None:
@@ -357,6 +491,38 @@ def test_cancelled_requests_are_forgotten(books: Books, requests: Requests) -> N
     assert requests.load(other) is not None
 
 
+def test_open_requests_of_one_title_are_limited(books: Books, requests: Requests) -> None:
+    for number in range(MOST_OF_STRANGER):
+        requests.enter(Request(f"1.2.3.{number}", named(1)), "CT1", "GATE")
+
+    with pytest.raises(Fault) as caught:
+        requests.enter(Request("1.2.4", named(1)), "CT1", "GATE")
+
+    assert caught.value.status == 0x0213
+    assert len(states(books, DebtKind.REPORT)) == MOST_OF_STRANGER
+    # What is there already, others, and nodes.
+    token = requests.enter(Request("1.2.3.0", named(1)), "CT1", "GATE")
+    requests.enter(Request("1.2.4", named(1)), "CT2", "GATE")
+    requests.enter(Request("1.2.4", named(1)), "CT1", "GATE", MOST_OF_NODE)
+    requests.close(token, 0, "told")
+
+
+def test_old_requests_of_strangers_are_dropped(books: Books, requests: Requests) -> None:
+    old, node, working = (
+        requests.enter(Request("1.2.3", named(1)), title, "GATE")
+        for title in ("CT1", "NODE", "CT2")
+    )
+    books.clock.time += 1000.0
+    young = requests.enter(Request("1.2.4", named(1)), "CT1", "GATE")
+    assert len(books.claim("commitment for CT2")) == 1
+
+    assert requests.forget_strangers(lambda title: title == "NODE", 500.0) == 1
+
+    assert requests.load(old) is None
+    assert all(requests.load(token) is not None for token in (node, working, young))
+    assert states(books, DebtKind.REPORT) == ["cancelled", "queued", "leased", "queued"]
+
+
 @pytest.mark.parametrize("books", ALL_ENGINES[-1:], indirect=True)
 def test_all_of_it_on_mariadb(
     books: Books, commitments: Commitments, requests: Requests, tmp_path: Path
@@ -382,3 +548,16 @@ def test_all_of_it_on_mariadb(
     assert len(books.claim("commitment for CT1")) == 2
     requests.close(token, 0, "told")
     assert states(books, DebtKind.REPORT) == ["done", "leased"]
+    requests.enter(Request("1.2.5", named(2)), "CT2", "GATE")
+    books.clock.time += 100.0
+    assert requests.forget_strangers(lambda title: False, 50.0) == 1
+    deliver(books, 3)
+    books.clock.time += WAIT_S
+    [debt] = books.claim(LANE)
+    books.settle(Settlement(debt, State.STUCK, None, "nobody answers"))
+    assert states(books) == ["done", "stuck", "stuck"]
+    books.desk.retry(Selection(states=(State.STUCK,)))
+    assert states(books) == ["done", "committing", "committing"]
+    assert (commitments.stop_stuck(), commitments.adopt()) == (0, 0)
+    assert commitments.do_without_all(lambda node: False) == 2
+    assert states(books) == ["done"] * 3

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import struct
+from collections.abc import Callable
 from io import BytesIO
 from typing import Any
 
 import pytest
 from pydicom import dcmread
 
+from dgate.delivery.commitment import messages
 from dgate.delivery.commitment.messages import (
     DUPLICATE_TRANSACTION,
+    MOST_REFERENCES,
     Fault,
     Reference,
     Report,
     Request,
+    fate_of_answer,
     in_words,
     new_transaction_uid,
     read_report,
@@ -21,7 +26,9 @@ from dgate.delivery.commitment.messages import (
     report_data,
     request_data,
 )
+from dgate.delivery.failures import Fate
 from dgate.dicom.payload import Payload
+from dgate.dicom.table import ElementTable
 from dgate.dicom.uids import (
     EXPLICIT_LE,
     IMPLICIT_LE,
@@ -30,6 +37,7 @@ from dgate.dicom.uids import (
     is_uid,
 )
 from dgate.net import Command, CommandField, Message, PresentationContext
+from dgate.net.dimse import LONGEST_LIST
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
 A, B = Reference(CT, "1.2.3.1"), Reference(CT, "1.2.3.2")
@@ -48,7 +56,7 @@ def message(data: bytes | None, syntax: str = EXPLICIT_LE, **changes: Any) -> Me
     }
     payload = None
     if data is not None:
-        payload = Payload(most_bytes=4096)
+        payload = Payload(most_bytes=8192)
         payload.append(data)
     context = PresentationContext(1, STORAGE_COMMITMENT, syntax, scu_role=True, scp_role=True)
     return Message(context, Command(**(values | changes)), payload)
@@ -101,7 +109,7 @@ def test_what_stands_on_both_lists_has_failed() -> None:
         (None, {}, 0x0115),
         (b"", {}, 0x0115),
         (b"\x08\x00", {}, 0x0115),
-        (bytes(5000), {}, 0x0213),
+        (bytes(9000), {}, 0x0213),
         (request_data(Request("1.2.3", ()), EXPLICIT_LE), {}, 0x0115),
         (request_data(Request("", (A,)), EXPLICIT_LE), {}, 0x0115),
         (request_data(Request("no UID", (A,)), EXPLICIT_LE), {}, 0x0115),
@@ -179,3 +187,111 @@ def test_transaction_uids_are_uids_that_nobody_guesses() -> None:
 
     assert len(made) == 100
     assert all(map(is_uid, made))
+
+
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """Return the items that have been read, as they are."""
+    read: list[bytes] = []
+    make = ElementTable._item
+
+    def item(table: ElementTable, data: bytes, *rest: Any) -> ElementTable:
+        read.append(data)
+        return make(table, data, *rest)
+
+    monkeypatch.setattr(ElementTable, "_item", item)
+    return read
+
+
+def test_the_list_of_a_stranger_is_read_as_far_as_it_makes_sense(made: list[bytes]) -> None:
+    items = struct.pack("<HHI", 0xFFFE, 0xE000, 0) * 500
+    data = struct.pack("<HHI", 0x0008, 0x1199, len(items)) + items
+
+    with pytest.raises(Fault) as fault:
+        read_request(message(data, IMPLICIT_LE))
+
+    assert fault.value.status == 0x0115
+    assert len(made) == 1
+
+
+@pytest.mark.parametrize("listed", ["asked", "committed", "failed"])
+def test_more_than_is_looked_after_is_refused(
+    listed: str, made: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(messages, "MOST_REFERENCES", 2)
+    many = tuple(Reference(CT, f"1.2.3.{number}") for number in range(5))
+    lists = {
+        "asked": request_data(Request("1.2.3", many), EXPLICIT_LE),
+        "committed": report_data(Report("1.2.3", many, {}), "", EXPLICIT_LE),
+        "failed": report_data(Report("1.2.3", (), dict.fromkeys(many, 0x0112)), "", EXPLICIT_LE),
+    }
+    came = message(lists[listed])
+    read: Callable[[Message], object] = read_request if listed == "asked" else read_report
+
+    with pytest.raises(Fault) as fault:
+        read(came)
+
+    assert fault.value.status == 0x0213
+    assert len(made) == 3
+
+
+def test_the_longest_references_fit_into_what_is_kept() -> None:
+    uid = "9" * 64
+    sizes = [
+        len(report_data(Report("1.2", (), dict.fromkeys(uids, 1)), "", EXPLICIT_LE))
+        for uids in ([Reference(uid, f"{number:064}") for number in range(n)] for n in (1, 2))
+    ]
+
+    assert (sizes[1] - sizes[0]) * MOST_REFERENCES < LONGEST_LIST
+
+
+@pytest.mark.parametrize(
+    ("reason", "number"),
+    [
+        ("274", 274),
+        ("65535", 65535),
+        ("65536", 0x0110),
+        ("9" * 20, 0x0110),
+        ("9" * 6000, 0x0110),
+        ("", 0x0110),
+        ("-1", 0x0110),
+        ("\N{ARABIC-INDIC DIGIT ONE}", 0x0110),
+    ],
+    ids=lambda value: str(value)[:8],
+)
+def test_a_failure_reason_is_a_number_of_16_bits_whatever_comes(reason: str, number: int) -> None:
+    def element(group: int, tag: int, vr: bytes, value: bytes) -> bytes:
+        value += b" " * (len(value) % 2)
+        return struct.pack("<HH2sHI", group, tag, vr, 0, len(value)) + value
+
+    def name(tag: int, value: str) -> bytes:
+        raw = value.encode() + b"\0" * (len(value) % 2)
+        return struct.pack("<HH2sH", 0x0008, tag, b"UI", len(raw)) + raw
+
+    content = name(0x1150, A.sop_class) + name(0x1155, A.sop_instance)
+    content += element(0x0008, 0x1197, b"UT", reason.encode())
+    item = struct.pack("<HHI", 0xFFFE, 0xE000, len(content)) + content
+    data = name(0x1195, "1.2.3") + element(0x0008, 0x1198, b"SQ", item)
+
+    report = read_report(message(data, event_type=2))
+
+    assert dict(report.failed) == {A: number}
+
+
+@pytest.mark.parametrize(
+    ("status", "fate"),
+    [
+        (0x0000, Fate.DONE),
+        (0x0001, Fate.DONE),
+        (0x0107, Fate.DONE),
+        (0xB000, Fate.DONE),
+        # A peer that has the object already has not been asked, nor told, anything.
+        (0x0111, Fate.DOUBTFUL),
+        (0x0110, Fate.AGAIN),
+        (0x0213, Fate.WAIT),
+        (0x0124, Fate.STUCK),
+        (0xFF00, Fate.DOUBTFUL),
+    ],
+)
+def test_what_an_answer_means(status: int, fate: Fate) -> None:
+    assert fate_of_answer(status) is fate

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from dgate.archive.aside import Aside, Content, Report
 from dgate.archive.records import InstanceRef
 from dgate.delivery.commitment import requests
 from dgate.delivery.commitment.messages import Reference, Request
@@ -107,3 +109,24 @@ def test_an_index_that_is_away_says_nothing_about_objects(shelf: Shelf) -> None:
 
     with pytest.raises(DatabaseAway):
         examiner.examine(Request("1.2.3", (Reference(CT, "1.2"),)), twin=False)
+
+
+def test_what_has_other_content_aside_is_not_committed_to(shelf: Shelf, tmp_path: Path) -> None:
+    first, second = shelf.add(1), shelf.add(2)
+    aside = Aside(tmp_path / "aside")
+    content = Content("0" * 64, 1, "1.2.840.10008.1.2", "MAG0")
+    other = replace(content, sha256="f" * 64)
+    about = (CT, first.sop_instance, "P1", "1.2", "1.3", "CT1", "GATE", "host", 1.0, 1.0, 1)
+    report = Report(*about, content, other)
+    examiner = Examiner(
+        shelf.rows.get, shelf.store.exporter, lambda uid: True, aside.instances, durable=True
+    )
+    asked = Request("1.2.3", (first, second))
+    assert examiner.examine(asked, twin=False).failed == {}
+
+    aside.put(report, [b"x"])
+
+    found = examiner.examine(asked, twin=False)
+    assert (found.committed, found.failed) == ((second,), {first: 0x0110})
+    aside.remove(report)
+    assert examiner.examine(asked, twin=False).failed == {}

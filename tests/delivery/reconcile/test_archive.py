@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from dgate.archive.maintenance.holdings import Holdings
+from dgate.archive.records import DebtDraft, DebtKind
+from dgate.archive.requests import request_draft
 from dgate.archive.schema import prepare
 from dgate.delivery.reconcile.archive import ArchiveSide
 from dgate.delivery.reconcile.gaps import Gaps
-from dgate.rules.effects import ObjectScope
+from dgate.rules.effects import ObjectScope, Request
 from tests.archive.maintenance.ward import Ward, open_ward
 from tests.servers import DatabaseServer
 
@@ -86,3 +90,46 @@ def test_deliveries_are_owed_once(ward: Ward, here: ArchiveSide) -> None:
     assert gaps.owe("OTHER", refs) == (3, 0, 0)
     rows = ward.rows("SELECT destination, priority, state FROM dgate_debts")
     assert sorted(rows) == [("OTHER", 2, "queued")] * 3 + [("PACS", 2, "queued")] * 3
+
+
+def test_what_is_owed_in_another_form_is_waited_for(ward: Ward, here: ArchiveSide) -> None:
+    uids = [ward.add(number) for number in range(1, 5)]
+    refs = [ward.ref(uid) for uid in uids]
+    gaps = Gaps(ward.database, ward.writer, ward.index, here, ward.clock, lambda: None)
+    drafts = [
+        DebtDraft(DebtKind.DELIVER, "pacs", "r", ref=refs[0]),
+        DebtDraft(DebtKind.EXPORT, "ExportConverter0", "r", ref=refs[1]),
+    ]
+    ward.writer.transact(
+        lambda transaction: ward.index.add_debts(transaction, refs[0], drafts, 1.0)
+    )
+
+    assert gaps.owe("PACS", refs) == (2, 2, 0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "waiting"),
+    [
+        ({}, 2),
+        ({"peer": "pacs"}, 2),
+        ({"level": "patient", "scope": ObjectScope(patient_id="P1")}, 2),
+        ({"peer": "OTHER"}, 0),
+        ({"operation": "prefetch"}, 0),
+        ({"scope": ObjectScope("P1", "1.2.801.2")}, 0),
+        ({"split": "1/2"}, 0),
+        ({"scope": ObjectScope("P1", "1.2.801.1", modality="MR")}, 0),
+    ],
+)
+def test_what_a_delayed_operation_will_send_is_waited_for(
+    ward: Ward, here: ArchiveSide, changes: dict[str, Any], waiting: int
+) -> None:
+    refs = [ward.ref(ward.add(number)) for number in (1, 2)]
+    gaps = Gaps(ward.database, ward.writer, ward.index, here, ward.clock, lambda: None)
+    scope = ObjectScope("P1", "1.2.801.1")
+    request = Request("forward", "study", scope, "r", 3600.0, peer="PACS")
+    draft = request_draft(replace(request, **changes), 0.0)
+    ward.writer.transact(
+        lambda transaction: ward.index.add_debts(transaction, refs[0], [draft], 1.0)
+    )
+
+    assert gaps.owe("PACS", refs) == (2 - waiting, waiting, 0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -150,6 +150,56 @@ def test_failure_is_logged_and_the_next_time_comes(
             stage.has_begun.acquire(timeout=0.05)
     stage.schedule.stop()
     assert "The comparison with PACS failed: nobody is there" in caplog.text
+
+
+def test_what_cannot_begin_is_not_under_way(
+    stages: list[Stage], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = NodeSettings(reconcile=(AT_THREE,))
+    stage = Stage(ONE=node, TWO=node)
+    stages.append(stage)
+    start = threading.Thread.start
+    refused: list[str] = []
+
+    def refuse_first(thread: threading.Thread) -> None:
+        if thread.name == "reconcile-ONE" and not refused:
+            refused.append(thread.name)
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse_first)
+    stage.schedule.start()
+    for day, nodes in ((22, {"TWO"}), (23, {"ONE", "TWO"})):
+        while {options.node for options in stage.begun} != nodes:
+            stage.come(f"2026-11-{day}T03:00:00")
+            stage.has_begun.acquire(timeout=0.05)
+    stage.schedule.stop()
+    assert "The comparison with ONE cannot begin" in caplog.text
+    assert "under way" not in caplog.text
+
+
+def test_error_of_the_settings_does_not_end_the_waiting(
+    stages: list[Stage], caplog: pytest.LogCaptureFixture
+) -> None:
+    stage = Stage(PACS=NodeSettings(reconcile=(AT_THREE,)))
+    stages.append(stage)
+    failed = threading.Event()
+    nodes = stage.schedule._nodes
+
+    def fail_once() -> Mapping[str, NodeSettings]:
+        if not failed.is_set():
+            failed.set()
+            raise RuntimeError("as a test wants it")
+        return nodes()
+
+    stage.schedule._nodes = fail_once
+    stage.schedule.start()
+    assert failed.wait(WAIT_S)
+    while not stage.begun:
+        stage.come("2026-11-22T03:00:00")
+        stage.has_begun.acquire(timeout=0.05)
+    stage.schedule.stop()
+    assert "failed unexpectedly" in caplog.text
 
 
 def summary(**changes: int) -> dict[str, Any]:
