@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from dgate.clock import SystemClock
@@ -33,8 +34,8 @@ def test_history_is_kept_for_as_many_days_as_are_wanted(tmp_path: Path) -> None:
     pruned = threading.Event()
     real = books.ledger.prune
 
-    def prune(age_s: float) -> int:
-        count = real(age_s)
+    def prune(age_s: float, is_stopping: Callable[[], bool]) -> int:
+        count = real(age_s, is_stopping)
         pruned.set()
         return count
 

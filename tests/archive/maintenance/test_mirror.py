@@ -181,7 +181,7 @@ def test_a_deletion_waits_until_the_copy_has_its_name_and_removes_it(ward: Ward)
     def find(sop_instance: str) -> InstanceRef | None:
         """Answer, and let the object be deleted before the answer is used the second time."""
         ref = ward.finder.instance(sop_instance)
-        if ward.below("mirror0") and not threads:
+        if not threads and ward.below("mirror0"):
             threads.append(threading.Thread(target=delete, args=(ward,)))
             threads[0].start()
             # It commits, and must not be through with the mirror before the copy is there.
