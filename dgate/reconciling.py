@@ -16,6 +16,7 @@ from dgate.delivery.destination import resolve
 from dgate.delivery.expected import CountSource, ExpectedCounts
 from dgate.delivery.expected_query import CountByQuery
 from dgate.delivery.inquiry import find_proposals
+from dgate.delivery.opening import open_association
 from dgate.delivery.reconcile.archive import ArchiveSide
 from dgate.delivery.reconcile.comparison import Comparison
 from dgate.delivery.reconcile.gaps import Gaps
@@ -25,7 +26,7 @@ from dgate.delivery.reconcile.values import Options
 from dgate.errors import ConfigError
 from dgate.foundation import Foundation
 from dgate.generation import Generation
-from dgate.net import Association, Timeouts, connect
+from dgate.net import Association
 from dgate.ops.control import Answer, Command
 from dgate.rules.altering import altering_rules
 from dgate.rules.effects import ObjectScope
@@ -42,20 +43,11 @@ def node_side(generation: Generation, node: str) -> NodeSide:
     """Return a node to be asked; nothing is opened yet."""
     settings, nodes = generation.settings, generation.configuration.nodes
 
-    def open_association() -> Association:
+    def call() -> Association:
         place = resolve(node, nodes, settings)
-        return connect(
-            place.host,
-            place.port,
-            place.calling,
-            place.called,
-            find_proposals(),
-            timeouts=Timeouts.of(settings.tcpip_timeout_s),
-            max_pdu=settings.pdu_size,
-            pad_with_zeros=settings.pad_ae_with_zeros,
-        )
+        return open_association(place, find_proposals(), settings)
 
-    return NodeSide(open_association)
+    return NodeSide(call)
 
 
 def compare(

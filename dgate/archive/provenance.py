@@ -11,6 +11,7 @@ from dgate.archive.incoming import Incoming, whole_data
 from dgate.archive.records import Arrival, Provenance
 from dgate.config.node_settings import Lane, NodeTable
 from dgate.dicom.payload import Payload
+from dgate.printable import printable
 
 ACCESSION_NUMBER = 0x00080050
 LONGEST = 64
@@ -59,6 +60,4 @@ def _digest(payload: Payload) -> str:
 
 def _fitting(text: str) -> str:
     """Return text that every database takes into a column of this length."""
-    if not text.isprintable():
-        text = "".join(c if c.isprintable() else "?" for c in text)
-    return text[:LONGEST]
+    return printable(text)[:LONGEST]

@@ -15,7 +15,13 @@ import click
 from dgate.cli.access import open_ledger
 from dgate.cli.ledger_files import FORMATS, format_of, replaced_file, values_of
 from dgate.cli.options import config_option, printable
-from dgate.cli.selecting import described, filter_options, moment, selection_of
+from dgate.cli.selecting import (
+    described,
+    filter_options,
+    limit_option,
+    moment,
+    selection_of,
+)
 from dgate.delivery.commands import QueueAccess
 from dgate.delivery.records import Entry, Life, Selection, State, Try
 
@@ -37,13 +43,7 @@ def ledger_group() -> None:
 @ledger_group.command("find")
 @config_option
 @filter_options
-@click.option(
-    "--limit",
-    default=100,
-    show_default=True,
-    type=click.IntRange(1, 100_000),
-    help="Show at most so many.",
-)
+@limit_option
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line, for scripts.")
 def find_command(config: Path, limit: int, as_json: bool, **filters: Any) -> None:
     """Search the ledger; the newest come first.

@@ -18,6 +18,7 @@ from typing import Any, TextIO
 
 from dgate.delivery.records import Life
 from dgate.errors import DgateError
+from dgate.printable import on_one_line
 from dgate.rules.opaque import plain
 
 COLUMNS = (
@@ -158,6 +159,5 @@ def _cell(value: Any) -> Any:
     """Return a value that no spreadsheet takes for a formula, without control characters."""
     if not isinstance(value, str):
         return value
-    if not value.isprintable():
-        value = "".join(c if c.isprintable() else " " if c.isspace() else "?" for c in value)
+    value = on_one_line(value)
     return f"'{value}" if value.lstrip()[:1] in _FORMULAS and value.strip() else value

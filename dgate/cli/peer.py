@@ -13,8 +13,9 @@ import click
 
 from dgate.config.settings import Configuration, Settings, default_settings, load
 from dgate.delivery.destination import Destination, resolve
+from dgate.delivery.opening import open_association
 from dgate.errors import ConfigError
-from dgate.net import Association, ContextProposal, Timeouts, connect
+from dgate.net import Association, ContextProposal, Timeouts
 
 DEFAULT_CALLING = "DGATE"
 
@@ -36,16 +37,7 @@ class Peer:
             PeerError: the node cannot be reached, rejects, or does not answer in time.
         """
         found = self.destination
-        return connect(
-            found.host,
-            found.port,
-            found.calling,
-            found.called,
-            contexts,
-            timeouts=self.timeouts,
-            max_pdu=self.settings.pdu_size,
-            pad_with_zeros=self.settings.pad_ae_with_zeros,
-        )
+        return open_association(found, contexts, self.settings, self.timeouts)
 
 
 def find_peer(

@@ -16,7 +16,14 @@ import click
 from dgate.cli.access import open_ledger
 from dgate.cli.destinations import refusals_command, site_states
 from dgate.cli.options import config_option, printable
-from dgate.cli.selecting import current_user, described, filter_options, moment, selection_of
+from dgate.cli.selecting import (
+    current_user,
+    described,
+    filter_options,
+    limit_option,
+    moment,
+    selection_of,
+)
 from dgate.config.settings import Configuration, load
 from dgate.delivery.commands import QueueAccess
 from dgate.delivery.destination import resolve
@@ -50,13 +57,7 @@ queue_group.add_command(refusals_command)
 @queue_group.command("list")
 @config_option
 @filter_options
-@click.option(
-    "--limit",
-    default=100,
-    show_default=True,
-    type=click.IntRange(1, 100_000),
-    help="Show at most so many.",
-)
+@limit_option
 @click.option("--offset", default=0, type=click.IntRange(min=0), help="Leave out the first ones.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line, for scripts.")
 def list_command(

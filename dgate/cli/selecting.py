@@ -72,6 +72,15 @@ class Moment(click.ParamType):  # type: ignore[type-arg]
         return None
 
 
+limit_option = click.option(
+    "--limit",
+    default=100,
+    show_default=True,
+    type=click.IntRange(1, 100_000),
+    help="Show at most so many.",
+)
+
+
 def filter_options(command: Callable[..., None]) -> Callable[..., None]:
     """Add the options that say which deliveries are meant; the command gets them by name."""
     for option in reversed(

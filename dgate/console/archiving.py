@@ -17,7 +17,7 @@ from dgate.archive.levels import Level
 from dgate.archive.maintenance.corrections import Plan
 from dgate.archive.orders import load_orders
 from dgate.archive.records import Arrival
-from dgate.console.arguments import demand, identifier, number, split, uid
+from dgate.console.arguments import demand, identifier, number, objects_of, split, uid
 from dgate.console.server import Command, Tools
 from dgate.dicom.table import ElementTable
 from dgate.errors import DgateError, RuleError
@@ -104,12 +104,7 @@ def _executed(tools: Tools, statement: str) -> str:
 def modifier(tools: Tools, arguments: str, upload: bytes) -> None:
     """`modifier:patient,study,series,sop,change(1)/copy(0),script`."""
     patient, study, series, sop, change, script = split(arguments, ",", 6)
-    query = identifier(
-        PatientID=patient,
-        StudyInstanceUID=uid(study, "a study"),
-        SeriesInstanceUID=uid(series, "a series"),
-        SOPInstanceUID=uid(sop, "an image"),
-    )
+    query = objects_of(patient, study, series, sop)
     if change.lower() not in _CHANGES:
         raise RuleError(f"{change[:40]!r} is neither 1 (change) nor 0 (copy)")
     copy = change.lower() in ("0", "copy")

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeVar
+
 from dgate.dicom.element import tag_of
 from dgate.dicom.table import ElementTable
 from dgate.dicom.uids import EXPLICIT_LE, is_uid
 from dgate.errors import RuleError
 from dgate.rules.actions import APART
+
+_Number = TypeVar("_Number", int, float)
 
 
 def split(text: str, separator: str, most: int) -> list[str]:
@@ -45,11 +50,34 @@ def demand(value: str, what: str) -> str:
 
 
 def number(text: str, what: str) -> int:
+    """Return an argument that is a whole number; raises RuleError."""
+    return _read(int, text, what)
+
+
+def real(text: str, what: str) -> float:
     """Return an argument that is a number; raises RuleError."""
+    return _read(float, text, what)
+
+
+def _read(kind: Callable[[str], _Number], text: str, what: str) -> _Number:
     try:
-        return int(text)
+        return kind(text)
     except ValueError:
         raise RuleError(f"{text[:40]!r} is not {what}") from None
+
+
+def objects_of(patient: str, study: str, series: str, sop: str) -> ElementTable:
+    """Return a query for the objects that have these IDs; empty ones ask for all.
+
+    Raises:
+        RuleError: one that should be a UID is none.
+    """
+    return identifier(
+        PatientID=patient,
+        StudyInstanceUID=uid(study, "a study"),
+        SeriesInstanceUID=uid(series, "a series"),
+        SOPInstanceUID=uid(sop, "an image"),
+    )
 
 
 def identifier(**values: str) -> ElementTable:

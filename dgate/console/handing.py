@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from dgate.archive.naming import clean
-from dgate.console.arguments import demand, identifier, number, split, uid
+from dgate.console.arguments import demand, identifier, number, objects_of, split
 from dgate.console.server import Command, Tools
 from dgate.dicom.table import ElementTable
 from dgate.errors import RuleError
@@ -32,12 +32,7 @@ def export(tools: Tools, arguments: str, upload: bytes) -> str:
     The file is there when all are in it, or not at all.
     """
     patient, study, series, sop, file, script = split(arguments, ",", 6)
-    query = identifier(
-        PatientID=patient,
-        StudyInstanceUID=uid(study, "a study"),
-        SeriesInstanceUID=uid(series, "a series"),
-        SOPInstanceUID=uid(sop, "an image"),
-    )
+    query = objects_of(patient, study, series, sop)
     tools.files().save(demand(file, "the file"), _zipped(tools, query, script))
     return "0"
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from dgate.console.archiving import loaded
-from dgate.console.arguments import demand, number, split
+from dgate.console.arguments import demand, number, real, split
 from dgate.console.fileing import delivered
 from dgate.console.server import Command, Tools
 from dgate.dicom.extract import frame_range
@@ -33,8 +33,8 @@ def _converting(form: str) -> Command:
         level, window, frame = split(view, "/", 3)
         table = loaded(tools, file, upload)
         looking = View(
-            None if not level else _real(level, "a level"),
-            _real(window, "a window") if window else 0.0,
+            None if not level else real(level, "a level"),
+            real(window, "a window") if window else 0.0,
             most=min(number(size, "a size") if size else 0, _LARGEST) or _LARGEST,
         )
         try:
@@ -49,13 +49,6 @@ def _converting(form: str) -> Command:
         return delivered(tools, content, out)
 
     return convert
-
-
-def _real(text: str, what: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise RuleError(f"{text[:40]!r} is not {what}") from None
 
 
 def _frame(text: str) -> int:

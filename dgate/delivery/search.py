@@ -24,6 +24,7 @@ from dgate.delivery.records import (
     batches,
 )
 from dgate.errors import DgateError
+from dgate.printable import printable
 
 PAGE = 200
 """Debts that are read, and sent through the control socket, at once."""
@@ -102,7 +103,7 @@ class Search:
 
     def _unknown(self, key: str, *, is_number: bool) -> DgateError:
         """Say what a key may be that names no debt."""
-        shown = "".join(c if c.isprintable() else "?" for c in key[:80])
+        shown = printable(key[:80])
         for option, what in (
             ("sop", "SOP instance"),
             ("study", "study"),

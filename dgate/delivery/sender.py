@@ -13,13 +13,14 @@ import logging
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from dgate.archive.export import Exporter, Outgoing
 from dgate.archive.records import InstanceRef
 from dgate.config.settings import Settings
 from dgate.delivery.destination import Destination
 from dgate.delivery.line import DEADLINE_S, Line, slowest_byte_s, timeouts_for
+from dgate.delivery.opening import Connect
 from dgate.delivery.proposals import LISTED, Need, proposals
 from dgate.dicom.table import ElementTable
 from dgate.dicom.uids import transfer_syntax
@@ -28,7 +29,7 @@ from dgate.net import requestor, scu
 from dgate.net.association import Association
 from dgate.net.dimse import PRIORITY_MEDIUM
 from dgate.net.requestor import ContextProposal
-from dgate.net.stream import Bytes, Timeouts
+from dgate.net.stream import Bytes
 
 log = logging.getLogger(__name__)
 
@@ -52,25 +53,6 @@ class SendResult:
     sop_class: str = field(default="", compare=False)
     sop_instance: str = field(default="", compare=False)
     """The UIDs that it was sent under."""
-
-
-class Connect(Protocol):
-    """How associations are opened: `dgate.net.requestor.connect`, or a test's twin of it."""
-
-    def __call__(
-        self,
-        host: str,
-        port: int,
-        calling: str,
-        called: str,
-        contexts: list[ContextProposal],
-        *,
-        timeouts: Timeouts | None = None,
-        max_pdu: int = 131072,
-        pad_with_zeros: bool = False,
-    ) -> Association:
-        """Open an association or raise PeerError."""
-        ...
 
 
 class _Route(NamedTuple):
@@ -255,8 +237,9 @@ class Sender:
             if line is not None:
                 line.clear_deadline()
         self._used_at = time.monotonic()
-        status = response.status if response.status is not None else 0x0110
-        return SendResult(status, response.error_comment, outgoing.sop_class, outgoing.sop_instance)
+        return SendResult(
+            response.outcome, response.error_comment, outgoing.sop_class, outgoing.sop_instance
+        )
 
     def close(self, *, release: bool = True) -> None:
         """End the association in good order, or drop the connection; the next `send` opens anew.

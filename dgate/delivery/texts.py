@@ -11,6 +11,7 @@ import re
 
 from dgate.archive.debttable import DEBT_COLUMNS
 from dgate.archive.records import DebtDraft
+from dgate.printable import on_one_line
 
 LONGEST_ERROR = 1000
 _VARCHAR = re.compile(r"varchar\((\d+)\)")
@@ -23,9 +24,7 @@ _LENGTHS = {
 
 def fitting(text: str, length: int) -> str:
     """Return text on one line, without control characters and not longer than `length`."""
-    if not text.isprintable():
-        text = "".join(map(_printable, text.replace("\0", "")))
-    return text[:length]
+    return on_one_line(text.replace("\0", ""))[:length]
 
 
 def fitting_draft(draft: DebtDraft) -> DebtDraft:
@@ -42,9 +41,3 @@ def fitting_draft(draft: DebtDraft) -> DebtDraft:
         called=fitting(draft.called, _LENGTHS["called"]),
         compression=fitting(draft.compression, _LENGTHS["compression"]),
     )
-
-
-def _printable(character: str) -> str:
-    if character.isprintable():
-        return character
-    return " " if character.isspace() else "?"

@@ -201,6 +201,11 @@ class Command:
         return bool(self.command_field & RESPONSE_BIT)
 
     @property
+    def outcome(self) -> int:
+        """Status (0000,0900) of a response; 0110 where it is missing, which is no success."""
+        return Status.PROCESSING_FAILURE if self.status is None else self.status
+
+    @property
     def service_class(self) -> str:
         """The SOP class that the command is about, affected or requested."""
         return self.sop_class or self.requested_sop_class

@@ -155,26 +155,13 @@ def action(
 
     `on_event` answers an N-EVENT-REPORT that comes before it; its payload is closed afterwards.
     """
-    context = _context(association, context_id)
-    request = Command(
+    command = Command(
         command_field=CommandField.N_ACTION_RQ,
-        message_id=association.next_message_id(),
-        requested_sop_class=context.abstract_syntax,
+        requested_sop_class=_context(association, context_id).abstract_syntax,
         requested_sop_instance=instance,
         action_type=action_type,
     )
-    association.send(context_id, request, [information])
-    while True:
-        message = association.receive(_listing)
-        if message is None:
-            raise Aborted("the peer released instead of answering", where=association.called)
-        if message.command.command_field == CommandField.N_EVENT_REPORT_RQ:
-            _hand_over(message, on_event)
-        elif _answers(message, request):
-            _close(message)
-            return message.command
-        else:
-            _refuse(association, message)
+    return request(association, context_id, command, [information], on_event)[0]
 
 
 def await_event(association: Association, seconds: float, on_event: OnEvent) -> bool:

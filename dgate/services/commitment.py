@@ -139,7 +139,7 @@ class _Reporting:
         if found is None:
             return False
         token, text = found
-        status = Status.PROCESSING_FAILURE if command.status is None else command.status
+        status = command.outcome
         if fate_of_answer(status) is not Fate.DONE:
             log.warning("%s answered the report %s.", self._peer, describe(status))
             self._left.append(token)

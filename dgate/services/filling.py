@@ -27,6 +27,7 @@ from dgate.delivery.inquiry import (
     model_context,
 )
 from dgate.delivery.offers import MOST_CONTEXTS, listed_classes, storage_offers
+from dgate.delivery.opening import open_association
 from dgate.dicom.payload import Payload
 from dgate.dicom.table import ElementTable
 from dgate.errors import (
@@ -48,9 +49,7 @@ from dgate.net import (
     PresentationContext,
     Status,
     StatusCategory,
-    Timeouts,
     category,
-    connect,
     describe,
     get,
 )
@@ -136,15 +135,10 @@ class Filling:
         """Return why not all came, None where all did."""
         settings = self._settings
         place = resolve(node, self._nodes, settings)
-        association = connect(
-            place.host,
-            place.port,
-            place.calling,
-            place.called,
+        association = open_association(
+            place,
             [*(ContextProposal(f"{root}.{_GET}", UNCOMPRESSED) for root in _MODELS), *offers],
-            timeouts=Timeouts.of(settings.tcpip_timeout_s),
-            max_pdu=settings.pdu_size,
-            pad_with_zeros=settings.pad_ae_with_zeros,
+            settings,
         )
         with association:
             context = model_context(association, Level(level), _GET)
@@ -155,7 +149,7 @@ class Filling:
                 association, context.id, identifier, store, payload_factory=self._payload
             ):
                 final = response
-        status = Status.PROCESSING_FAILURE if final.status is None else final.status
+        status = final.outcome
         if category(status) is StatusCategory.SUCCESS and not final.failed:
             return None
         return PeerError(

@@ -13,7 +13,7 @@ from dgate.archive.export import Exporter, Outgoing, Rewrite
 from dgate.archive.records import InstanceRef
 from dgate.dicom.transcode import can_convert, proposed_syntaxes
 from dgate.errors import DgateError, RuleError, StoreError
-from dgate.net import PresentationContext, Status, store
+from dgate.net import PresentationContext, store
 from dgate.services.progress import Progress
 from dgate.services.suboperations import End
 
@@ -87,7 +87,7 @@ class Getting:
             )
         finally:
             opened.outgoing.close()
-        return Status.PROCESSING_FAILURE if response.status is None else response.status
+        return response.outcome
 
     def _open(self, ref: InstanceRef) -> _Opened:
         stored = self._exporter.peek(ref)

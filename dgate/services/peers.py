@@ -29,6 +29,7 @@ from dgate.delivery.inquiry import (
     list_objects,
 )
 from dgate.delivery.offers import MOST_CONTEXTS, listed_classes, storage_offers
+from dgate.delivery.opening import Connect, open_association
 from dgate.dicom.codes import proposed_syntaxes
 from dgate.dicom.element import SOP_CLASS_UID, SOP_INSTANCE_UID
 from dgate.dicom.encode import QUERY_RETRIEVE_LEVEL
@@ -54,7 +55,6 @@ from dgate.net import (
     PresentationContext,
     Status,
     StatusCategory,
-    Timeouts,
     category,
     connect,
     describe,
@@ -85,25 +85,6 @@ _LEVELS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "WORKLIST": ("", (MODALITY_WORKLIST,)),
 }
 """By the level of a query: Query/Retrieve Level and information models, the first one preferred."""
-
-
-class Connect(Protocol):
-    """How associations are opened: `dgate.net.connect`, or a test's twin of it."""
-
-    def __call__(
-        self,
-        host: str,
-        port: int,
-        calling: str,
-        called: str,
-        contexts: Sequence[ContextProposal],
-        *,
-        timeouts: Timeouts | None = None,
-        max_pdu: int = 131072,
-        pad_with_zeros: bool = False,
-    ) -> Association:
-        """Open an association or raise PeerError."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -332,16 +313,7 @@ class Peers:
     def _associate(
         self, destination: Destination, proposals: Sequence[ContextProposal]
     ) -> Association:
-        return self._connect(
-            destination.host,
-            destination.port,
-            destination.calling,
-            destination.called,
-            proposals,
-            timeouts=Timeouts.of(self._settings.tcpip_timeout_s),
-            max_pdu=self._settings.pdu_size,
-            pad_with_zeros=self._settings.pad_ae_with_zeros,
-        )
+        return open_association(destination, proposals, self._settings, connect=self._connect)
 
     def _check(self, size_bytes: int, what: str) -> None:
         check_memory(size_bytes, self._limit_bytes, what)

@@ -25,7 +25,6 @@ from dgate.net import (
     ContextProposal,
     Message,
     PresentationContext,
-    Status,
     StatusCategory,
     category,
     describe,
@@ -371,7 +370,7 @@ class _Job:
         context = context or self._context
         data = None if table is None else [table.tobytes()]
         response, content = request(self._association, context.id, command, data, self._hear)
-        status = Status.PROCESSING_FAILURE if response.status is None else response.status
+        status = response.outcome
         kind = category(status)
         if kind is StatusCategory.SUCCESS:
             return response, ElementTable(content, context.transfer_syntax)

@@ -15,6 +15,7 @@ from dgate.config.nodes import NodeMap
 from dgate.config.settings import Settings
 from dgate.delivery.destination import resolve
 from dgate.delivery.inquiry import PATIENT_ROOT, STUDY_ROOT, UNCOMPRESSED
+from dgate.delivery.opening import open_association
 from dgate.dicom.encode import QUERY_RETRIEVE_LEVEL, UTF_8, Content, encode_data_set
 from dgate.errors import NoContext, PeerError, RuleError
 from dgate.net import (
@@ -23,9 +24,7 @@ from dgate.net import (
     ContextProposal,
     Status,
     StatusCategory,
-    Timeouts,
     category,
-    connect,
     describe,
     move,
 )
@@ -88,16 +87,7 @@ class Retrieval:
         place = resolve(node, self._nodes, settings)
         root = PATIENT_ROOT if level == "PATIENT" else STUDY_ROOT
         sop_class = f"{root}.2"
-        association = connect(
-            place.host,
-            place.port,
-            place.calling,
-            place.called,
-            [ContextProposal(sop_class, UNCOMPRESSED)],
-            timeouts=Timeouts.of(settings.tcpip_timeout_s),
-            max_pdu=settings.pdu_size,
-            pad_with_zeros=settings.pad_ae_with_zeros,
-        )
+        association = open_association(place, [ContextProposal(sop_class, UNCOMPRESSED)], settings)
         with association:
             return self._move(association, place.called, sop_class, level, keys)
 

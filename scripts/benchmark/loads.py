@@ -48,6 +48,13 @@ class Load:
         return cls(folder / "all", items, parts)
 
 
+def encoded(data_set: Dataset) -> bytes:
+    """Return a data set in explicit VR little endian."""
+    buffer = io.BytesIO()
+    dcmwrite(buffer, data_set, implicit_vr=False, little_endian=True)
+    return buffer.getvalue()
+
+
 def write_queries(folder: Path, items: list[Generated], count: int) -> list[Path]:
     """Write study queries by patient ID, one file each, for different patients."""
     folder.mkdir()
@@ -112,6 +119,4 @@ class Huge:
         data_set.BitsStored = 16
         data_set.HighBit = 15
         data_set.PixelRepresentation = 0
-        buffer = io.BytesIO()
-        dcmwrite(buffer, data_set, implicit_vr=False, little_endian=True)
-        return buffer.getvalue()
+        return encoded(data_set)

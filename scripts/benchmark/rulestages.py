@@ -23,6 +23,7 @@ from dgate.rules.effects import Captured
 from dgate.rules.hooks import Rules, capture
 from dgate.rules.run import Environment, Run
 from dgate.rules.session import Session
+from scripts.benchmark.loads import encoded
 
 OBJECTS = 10_000
 
@@ -80,12 +81,7 @@ def object_of_4_kb() -> bytes:
     for keyword, value in {**texts, **numbers, "SamplesPerPixel": 1}.items():
         setattr(made, keyword, value)
     made.add_new(0x7FE00010, "OW", bytes(3200))
-    buffer = io.BytesIO()
-    stream = DicomIO(buffer)
-    stream.is_implicit_VR = False
-    stream.is_little_endian = True
-    write_dataset(stream, made)
-    return buffer.getvalue()
+    return encoded(made)
 
 
 def rules(family: str, *lines: str, lua: bool = False, **filters: str) -> Rules:

@@ -6,14 +6,11 @@ and the whole result put together, pixels copied once.
 
 from __future__ import annotations
 
-import io
 import time
 from collections.abc import Callable
 
 from pydicom.datadict import dictionary_VR
 from pydicom.dataset import Dataset
-from pydicom.filebase import DicomIO
-from pydicom.filewriter import write_dataset
 from pydicom.sequence import Sequence
 
 from dgate.dicom.deidentify import Deidentifier, Profile, Pseudonyms
@@ -21,6 +18,7 @@ from dgate.dicom.deidentify.annex_e import BASIC, tags
 from dgate.dicom.deidentify.known import KNOWN
 from dgate.dicom.table import ElementTable
 from dgate.dicom.uids import EXPLICIT_LE
+from scripts.benchmark.loads import encoded
 
 OBJECTS = 60
 ELEMENTS = 250
@@ -51,12 +49,7 @@ def slice_of_ct(number: int) -> bytes:
     for pool, share in ((removed, 110), (list(tags(KNOWN)), ELEMENTS - len(made) - 111)):
         _fill(made, pool, len(made) + share)
     made.add_new(0x7FE00010, "OW", bytes(512 * 512 * 2))
-    buffer = io.BytesIO()
-    stream = DicomIO(buffer)
-    stream.is_implicit_VR = False
-    stream.is_little_endian = True
-    write_dataset(stream, made)
-    return buffer.getvalue()
+    return encoded(made)
 
 
 def _fill(made: Dataset, pool: list[int], size: int) -> None:

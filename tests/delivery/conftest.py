@@ -16,3 +16,11 @@ def books(tmp_path: Path) -> Iterator[Books]:
     opened = open_books(tmp_path)
     yield opened
     opened.archive.close()
+
+
+@pytest.fixture
+def embedded(tmp_path: Path) -> Iterator[Books]:
+    """Return the same, beside a `books` that is on each engine in turn."""
+    opened = open_books(tmp_path)
+    yield opened
+    opened.archive.close()

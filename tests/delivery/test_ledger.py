@@ -16,21 +16,13 @@ from dgate.delivery.ledger import LEASE_S, PRIORITIES, SUSPECT_CRASHES
 from dgate.delivery.records import Selection, Settlement, State
 from dgate.errors import DatabaseAway, StoreError
 from tests.archive.database_kit import ENGINES
-from tests.delivery.kit import Books, done, draft, open_books, open_on, ref
+from tests.delivery.kit import Books, done, draft, open_on, ref
 
 
 @pytest.fixture(params=ENGINES)
 def books(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Books]:
     """Return an empty ledger, on each engine in turn."""
     opened = open_on(request, tmp_path)
-    yield opened
-    opened.archive.close()
-
-
-@pytest.fixture
-def embedded(tmp_path: Path) -> Iterator[Books]:
-    """Return an empty ledger on an SQLite file."""
-    opened = open_books(tmp_path)
     yield opened
     opened.archive.close()
 

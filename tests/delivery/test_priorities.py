@@ -10,7 +10,7 @@ import pytest
 from dgate.archive.records import DebtKind
 from dgate.delivery.records import Lane, Settlement, State
 from tests.archive.database_kit import ALL_ENGINES
-from tests.delivery.kit import Books, draft, open_books, open_on, ref
+from tests.delivery.kit import Books, draft, open_on, ref
 
 STAT, NORMAL, BULK = 0, 1, 2
 
@@ -19,13 +19,6 @@ STAT, NORMAL, BULK = 0, 1, 2
 def books(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Books]:
     """Return an empty ledger, on each engine in turn."""
     opened = open_on(request, tmp_path)
-    yield opened
-    opened.archive.close()
-
-
-@pytest.fixture
-def embedded(tmp_path: Path) -> Iterator[Books]:
-    opened = open_books(tmp_path)
     yield opened
     opened.archive.close()
 

@@ -13,20 +13,13 @@ from dgate.delivery.records import Selection, Settlement, State
 from dgate.delivery.search import PAGE
 from dgate.errors import DgateError
 from tests.archive.database_kit import ALL_ENGINES
-from tests.delivery.kit import Books, done, draft, open_books, open_on, ref
+from tests.delivery.kit import Books, done, draft, open_on, ref
 
 
 @pytest.fixture(params=ALL_ENGINES)
 def books(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Books]:
     """Return an empty ledger, on each engine in turn."""
     opened = open_on(request, tmp_path)
-    yield opened
-    opened.archive.close()
-
-
-@pytest.fixture
-def embedded(tmp_path: Path) -> Iterator[Books]:
-    opened = open_books(tmp_path)
     yield opened
     opened.archive.close()
 

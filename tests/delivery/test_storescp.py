@@ -2,33 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 import signal
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from dgate.archive.database import Database
-from dgate.archive.index import Index
-from dgate.archive.records import DebtKind, InstanceRef
-from dgate.archive.schema import prepare
-from dgate.archive.writer import Writer
-from dgate.clock import SystemClock
-from dgate.config.layout import default_layout
-from dgate.config.nodes import NodeMap
-from dgate.config.settings import Durability
-from dgate.delivery.desk import Desk
-from dgate.delivery.dispatcher import Dispatcher
-from dgate.delivery.ledger import Ledger
-from dgate.delivery.performing import Performed
-from dgate.delivery.records import Entry, Selection, State
-from dgate.delivery.schedule import RetryPolicy
-from dgate.delivery.sender import Sender
-from dgate.delivery.worker import Toolbox
+from dgate.archive.records import DebtKind
+from dgate.delivery.records import Selection
 from dgate.dicom.uids import EXPLICIT_BE, IMPLICIT_LE
-from dgate.rules.effects import Expansion
 from tests.acceptance.processes import (
     START_DEADLINE_S,
     Ports,
@@ -37,8 +19,8 @@ from tests.acceptance.processes import (
     peer_environment,
     wait_until,
 )
-from tests.delivery.kit import MR, draft
-from tests.delivery.peer_kit import Store
+from tests.delivery.gate_kit import Gate
+from tests.delivery.kit import MR
 
 pytestmark = pytest.mark.integration
 
@@ -75,80 +57,6 @@ class Sink:
         return {path.read_bytes() for path in self.folder.iterdir()}
 
 
-class Gate:
-    """Everything of dgate that a delivery passes."""
-
-    def __init__(self, folder: Path, port: int, **settings: Any) -> None:
-        self.store = Store(folder)
-        values: dict[str, Any] = {
-            "sql_server": str(folder / "index.db3"),
-            "retry_first_s": 0.05,
-            "retry_max_s": 0.2,
-            "forward_association_close_delay_s": 0.2,
-        }
-        self.settings = dataclasses.replace(self.store.settings, **(values | settings))
-        self.database = Database(self.settings)
-        self.database.open()
-        self.clock = SystemClock()
-        self.writer = Writer(self.database, Durability.NONE)
-        schema = prepare(self.database, default_layout(), self.settings)
-        self.index = Index(self.database, schema, self.settings)
-        release = self.store.exporter.release_spool
-        self.desk = Desk(self.database, self.writer, self.clock, release)
-        self.nodes, _ = NodeMap.parse(f"SINK 127.0.0.1 {port} as".encode(), "acrnema.map")
-        self.dispatcher = self.new_dispatcher()
-
-    def new_dispatcher(self) -> Dispatcher:
-        """Return the dispatcher of another start."""
-        exporter = self.store.exporter
-        ledger = Ledger(
-            self.database, self.writer, self.clock, self.index.add_debts, exporter.release_spool
-        )
-        tools = Toolbox(
-            ledger=ledger,
-            exporter=exporter,
-            settings=self.settings,
-            nodes=self.nodes,
-            clock=self.clock,
-            expand=lambda debt: Expansion(),
-            rewrite=lambda debt: lambda table: None,
-            perform=lambda debt: Performed(),
-            make_sender=lambda destination: Sender(destination, exporter, self.settings),
-            policy=RetryPolicy.of(self.settings),
-        )
-        return Dispatcher(lambda: tools)
-
-    def owe(self, *refs: InstanceRef, **changes: Any) -> None:
-        """Commit one delivery for each object, as intake does, and wake the dispatcher."""
-        owed = [draft("SINK", **changes)]
-        for one in refs:
-            self.writer.transact(
-                lambda t, one=one: self.index.add_debts(t, one, owed, self.clock.now())
-            )
-        self.dispatcher.wake()
-
-    def entries(self) -> list[Entry]:
-        """Return all debts."""
-        return self.desk.entries(Selection(states=tuple(State)), 100_000)
-
-    def await_states(self, **states: int) -> None:
-        """Wait until there are so many debts in each state and none in another."""
-
-        def arrived() -> bool:
-            found: dict[str, int] = {}
-            for entry in self.entries():
-                found[entry.state] = found.get(entry.state, 0) + 1
-            return found == states
-
-        wait_until(arrived, f"{states}")
-
-    def close(self) -> None:
-        """Stop everything."""
-        self.dispatcher.stop(1.0)
-        self.writer.close()
-        self.database.close()
-
-
 @pytest.fixture
 def sink(tmp_path: Path) -> Iterator[Sink]:
     ports = Ports()
@@ -160,7 +68,7 @@ def sink(tmp_path: Path) -> Iterator[Sink]:
 
 @pytest.fixture
 def gate(tmp_path: Path, sink: Sink) -> Iterator[Gate]:
-    opened = Gate(tmp_path, sink.port)
+    opened = Gate(tmp_path, {"SINK": sink.port})
     yield opened
     opened.close()
 

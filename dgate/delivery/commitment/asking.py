@@ -29,11 +29,12 @@ from dgate.delivery.destination import Destination, resolve
 from dgate.delivery.errands import Done, Leash
 from dgate.delivery.failures import DOUBTFUL_TRIES, Fate
 from dgate.delivery.line import timeouts_for
+from dgate.delivery.opening import open_association
 from dgate.delivery.records import Debt
 from dgate.delivery.schedule import RetryPolicy
 from dgate.dicom.uids import STORAGE_COMMITMENT, STORAGE_COMMITMENT_INSTANCE
 from dgate.errors import PeerError, StoreError
-from dgate.net import Association, ContextProposal, Message, Status, connect, scu
+from dgate.net import Association, ContextProposal, Message, Status, scu
 from dgate.net.dimse import describe
 
 log = logging.getLogger(__name__)
@@ -176,15 +177,8 @@ class Asker:
         """Send the request and return the answer; None when the node refuses the SOP class."""
         settings = self._settings
         proposals = [ContextProposal(STORAGE_COMMITMENT, (syntax,)) for syntax in SYNTAXES]
-        association = connect(
-            place.host,
-            place.port,
-            place.calling,
-            place.called,
-            proposals,
-            timeouts=timeouts_for(settings, settings.peers.of(node)),
-            max_pdu=settings.pdu_size,
-            pad_with_zeros=settings.pad_ae_with_zeros,
+        association = open_association(
+            place, proposals, settings, timeouts_for(settings, settings.peers.of(node))
         )
         with association, leash.on(association):
             contexts = association.contexts_for(STORAGE_COMMITMENT)
@@ -206,7 +200,7 @@ class Asker:
                 data,
                 on_event,
             )
-            status = Status.PROCESSING_FAILURE if response.status is None else response.status
+            status = response.outcome
             if fate_of_answer(status) is Fate.DONE:
                 self._commitments.accepted(asked.uid)
                 if not heard:

@@ -23,10 +23,11 @@ from dgate.delivery.destination import resolve
 from dgate.delivery.errands import Done, Leash
 from dgate.delivery.failures import Fate
 from dgate.delivery.line import timeouts_for
+from dgate.delivery.opening import open_association
 from dgate.delivery.records import Debt
 from dgate.dicom.uids import STORAGE_COMMITMENT, STORAGE_COMMITMENT_INSTANCE
 from dgate.errors import ConfigError, NoContext, StoreError
-from dgate.net import ContextProposal, Status, connect, scu
+from dgate.net import ContextProposal, scu
 from dgate.net.dimse import describe
 
 log = logging.getLogger(__name__)
@@ -66,15 +67,8 @@ class Reporter:
         place = resolve(peer, self._nodes, settings, _title(debt.calling), peer)
         # Each syntax in a context of its own would make the peer choose; one is enough to report.
         proposal = ContextProposal(STORAGE_COMMITMENT, SYNTAXES, scp_role=True, scu_role=False)
-        association = connect(
-            place.host,
-            place.port,
-            place.calling,
-            place.called,
-            [proposal],
-            timeouts=timeouts_for(settings, settings.peers.of(peer)),
-            max_pdu=settings.pdu_size,
-            pad_with_zeros=settings.pad_ae_with_zeros,
+        association = open_association(
+            place, [proposal], settings, timeouts_for(settings, settings.peers.of(peer))
         )
         with association, leash.on(association):
             # A peer that says nothing about roles leaves us the usual one; many of these take the
@@ -98,7 +92,7 @@ class Reporter:
             response = scu.report(
                 association, context.id, STORAGE_COMMITMENT_INSTANCE, report.event_type, data
             )
-        status = Status.PROCESSING_FAILURE if response.status is None else response.status
+        status = response.outcome
         fate = fate_of_answer(status)
         if fate is Fate.DONE:
             self._requests.close(debt.ref.name, status, summary(report))

@@ -15,10 +15,11 @@ from dgate.config.settings import Settings
 from dgate.config.virtual import FIX_KODAK, NON_VIRTUAL
 from dgate.delivery.destination import resolve
 from dgate.delivery.inquiry import PATIENT_ID, Inquiry, find_proposals
+from dgate.delivery.opening import open_association
 from dgate.dicom.table import ElementTable
 from dgate.dicom.uids import IMPLEMENTATION_CLASS
 from dgate.errors import Aborted
-from dgate.net import Association, ContextProposal, Timeouts, connect
+from dgate.net import Association, ContextProposal, Timeouts
 from dgate.rules.events import Event, EventHook, EventHooks
 from dgate.rules.hooks import capture
 from dgate.services.question import Question, forbid_virtual_servers
@@ -86,15 +87,8 @@ class Remote:
             PeerError: it cannot be reached, or rejects.
         """
         where = resolve(self.server.title, self._nodes, self._settings)
-        association = connect(
-            where.host,
-            where.port,
-            where.calling,
-            where.called,
-            proposals,
-            timeouts=self._patient if patient else self._brief,
-            max_pdu=self._settings.pdu_size,
-            pad_with_zeros=self._settings.pad_ae_with_zeros,
+        association = open_association(
+            where, proposals, self._settings, self._patient if patient else self._brief
         )
         session.use(association)
         return association

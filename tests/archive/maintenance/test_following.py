@@ -9,12 +9,11 @@ from typing import Any
 import pytest
 
 from dgate.archive.levels import PATIENT_NAME, Level
-from dgate.archive.maintenance.corrections import Plan
 from dgate.archive.requests import is_of, request_draft, request_of
 from dgate.config.layout import PATIENT_ID
 from dgate.delivery.performing import Performer
 from dgate.rules.effects import ObjectScope, Request
-from tests.archive.maintenance.ward import Ward, open_ward
+from tests.archive.maintenance.ward import Ward, carry_out, open_ward
 from tests.servers import DatabaseServer
 
 FIELDS = ("patient_id", "study", "series", "sop_instance")
@@ -26,14 +25,6 @@ def ward(tmp_path: Path) -> Iterator[Ward]:
     ward = open_ward(tmp_path)
     yield ward
     ward.close()
-
-
-def carry_out(ward: Ward, plan: Plan, *, even_owed: bool = False) -> None:
-    for correction in plan.corrections:
-        for _ in ward.caretaker.corrector.correct(
-            correction, who="tester", why=plan.what, even_owed=even_owed
-        ):
-            pass
 
 
 def request(

@@ -14,7 +14,7 @@ import pytest
 
 from dgate.archive.changes import ChangeLog
 from dgate.archive.levels import PATIENT_NAME, Level
-from dgate.archive.maintenance.corrections import BIRTH_DATE, SEX, Plan
+from dgate.archive.maintenance.corrections import BIRTH_DATE, SEX
 from dgate.archive.maintenance.delete import StillOwed
 from dgate.archive.query import QueryKey
 from dgate.config.layout import PATIENT_ID
@@ -22,7 +22,7 @@ from dgate.errors import DgateError, OutOfSpace, Refused, RuleError, StoreError,
 from dgate.rules.effects import ExportPlan, Forward
 from dgate.rules.events import Event
 from tests.archive.intake_kit import Hooks, data_set
-from tests.archive.maintenance.ward import Disk, Ward, open_ward
+from tests.archive.maintenance.ward import Disk, Ward, carry_out, open_ward
 
 
 @pytest.fixture
@@ -30,14 +30,6 @@ def ward(tmp_path: Path) -> Iterator[Ward]:
     ward = open_ward(tmp_path)
     yield ward
     ward.close()
-
-
-def carry_out(ward: Ward, plan: Plan, *, even_owed: bool = False) -> None:
-    for correction in plan.corrections:
-        for _ in ward.caretaker.corrector.correct(
-            correction, who="tester", why=plan.what, even_owed=even_owed
-        ):
-            pass
 
 
 def read(ward: Ward, sop_instance: str) -> pydicom.Dataset:

@@ -15,6 +15,7 @@ from dgate.archive.files import free_bytes
 from dgate.archive.index import Index
 from dgate.archive.ingest import Ingest, Traffic
 from dgate.archive.maintenance.caretaker import Caretaker
+from dgate.archive.maintenance.corrections import Plan
 from dgate.archive.maintenance.mirror import Mirrors
 from dgate.archive.maintenance.removals import Removals
 from dgate.archive.maintenance.stored_rules import StoredRules
@@ -218,4 +219,13 @@ def open_ward(
     )
 
 
-__all__ = ["CT", "EXPLICIT_LE", "Disk", "Ward", "open_ward", "recover"]
+def carry_out(ward: Ward, plan: Plan, *, even_owed: bool = False) -> None:
+    """Make the corrections of a plan, to the end."""
+    for correction in plan.corrections:
+        for _ in ward.caretaker.corrector.correct(
+            correction, who="tester", why=plan.what, even_owed=even_owed
+        ):
+            pass
+
+
+__all__ = ["CT", "EXPLICIT_LE", "Disk", "Ward", "carry_out", "open_ward", "recover"]
