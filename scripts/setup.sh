@@ -8,6 +8,9 @@ ROOT=$(cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/.." && pwd -P)
 VENV=$ROOT/.venv
 PYTHON=$VENV/bin/python
 
+# As where dgate is installed: its modules are compiled once, not at every start of a server.
+unset PYTHONDONTWRITEBYTECODE
+
 # Debian keeps Orthanc where an ordinary user's PATH does not look.
 export PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 

@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 
 from dgate.archive.records import DebtKind, InstanceRef
 from dgate.delivery.associations import Associations
+from dgate.delivery.bookkeeping import Bookkeeping
 from dgate.delivery.errands import Leash
 from dgate.delivery.failures import Fate, fate_of_error
 from dgate.delivery.lanes import Lane
@@ -50,11 +51,6 @@ NOT_URGENT = 3
 GATHER_S = 0.05
 """Least time between two claims that find less than a batch: while objects stream in, claims of one
 or two would cost a commit each."""
-FLUSH_S = 0.1
-"""Marks are committed this often while deliveries go on..."""
-SLOWEST_FLUSH_S = 1.0
-COMMIT_SHARE = 0.1
-"""...but less often where that would take more than this share of the time."""
 
 
 class Worker(threading.Thread):
@@ -88,10 +84,18 @@ class Worker(threading.Thread):
         self._associations = Associations(
             first.nodes, first.settings, first.make_sender, self._line
         )
-        self._unsaved = lane.unsaved
-        self._saved_at = 0.0
+        self._books = Bookkeeping(lane, first.ledger, first.clock, on_new_debts)
+        self._following: list[Debt] = []
+        """The next batch, claimed while the one in hand was worked on."""
+        self._claims_ahead = False
+        """Whether the next batch is claimed while this one is worked on: there is a backlog, and no
+        other worker that would take from it meanwhile."""
+        self._asked = 0
+        """How many the exchange beside the deliveries is to claim."""
+        self._orphans = True
+        """Whether rows may be leased to us that we do not know of: a worker that died has left
+        them, or an exchange of which nobody knows how it ended."""
         self._claimed_at = 0.0
-        self._flush_s = FLUSH_S
         self._ledger_failures = 0
         self._is_busy = False
         self._batch = BATCH if self._slots == 1 else SHARED_BATCH
@@ -145,25 +149,25 @@ class Worker(threading.Thread):
             self._outcomes.fail(pause, f"unexpected error: {exc}", counts=False)
             self._outcomes.pause(pause)
         finally:
+            # The lane's next worker must not find an exchange of ours under way.
+            self._books.abandon()
             self._associations.close()
             self._breaker.leave(self.lane.slot)
             self._may_end(self, True)
 
     def _work(self) -> None:
-        # A worker that died may have left rows leased to this process.
-        orphans = True
         streaming = False
         while True:
             ending = self._stopping or self._outcomes.pause_s is not None or self._must_pause
             self._heed_signals()
             try:
-                debts = self._exchange(0 if ending else self._batch, orphans=orphans)
+                debts = self._next_batch(0 if ending else self._batch)
             except StoreError as exc:
-                orphans = True
+                self._orphans = True
                 if not self._wait_for_database(exc):
                     return
                 continue
-            orphans = self.lane.abandoned = False
+            self._orphans = self.lane.abandoned = False
             if self._outcomes.pause_s is not None:
                 self._outcomes.pause(self._outcomes.pause_s)
             if ending:
@@ -189,7 +193,6 @@ class Worker(threading.Thread):
     def _heed_signals(self) -> None:
         with self._signal:
             self._nudged = False
-            self._urgent = NOT_URGENT
             refresh, self._refresh = self._refresh, False
         self._change_tools()
         self._associations.forget_addresses()
@@ -230,34 +233,71 @@ class Worker(threading.Thread):
         elif is_full and took < FAST_BATCH_S:
             self._batch = min(BATCH, self._batch * 2)
 
-    def _exchange(self, limit: int, *, orphans: bool = False) -> list[Debt]:
-        """Commit the marks so far and claim more; marks stay in memory until that succeeded."""
-        clock, site = self._tools.clock, self.lane.site
-        started = clock.monotonic()
-        priorities = open_priorities(self._node, clock.now())
-        debts = self._tools.ledger.exchange(
-            self._unsaved,
-            self.lane.destination,
-            limit if priorities else 0,
-            orphans=orphans,
-            slot=self.lane.slot,
-            priorities=priorities,
-        )
-        self._saved_at = clock.monotonic()
+    def _next_batch(self, limit: int) -> list[Debt]:
+        """Return what was claimed beside the last batch, else commit the marks so far and claim."""
+        following = self._take_following()
+        try:
+            following += self._finish_exchange()
+            if following and limit and not self._must_yield(following[0]):
+                if len(following) < BATCH:
+                    # One that servers died of comes alone, and must be the only one leased.
+                    self._books.exchange(0)
+                return following
+        except StoreError:
+            self._give_back(following)
+            raise
+        self._give_back(following)
         if limit:
-            self._claimed_at = self._saved_at
-            had_backlog, site.has_backlog = site.has_backlog, len(debts) == limit
-            if site.has_backlog and not had_backlog and self._slots > 1:
-                # There is work for more workers.
-                self._on_new_debts()
-        bearable_s = (self._saved_at - started) / COMMIT_SHARE
-        self._flush_s = min(max(FLUSH_S, bearable_s), SLOWEST_FLUSH_S)
-        self._ledger_failures = 0
-        has_new = any(settled.drafts for settled in self._unsaved)
-        self._unsaved.clear()
-        if has_new:
-            self._on_new_debts()
+            with self._signal:
+                # What is more urgent and came until now is claimed first.
+                self._urgent = NOT_URGENT
+        priorities = open_priorities(self._node, self._tools.clock.now())
+        debts = self._books.exchange(limit if priorities else 0, priorities, orphans=self._orphans)
+        self._note_claim(debts, limit)
+        self._claimed_at = self._tools.clock.monotonic()
         return debts
+
+    def _keep_books(self, left: int) -> None:
+        """Have marks committed and the next batch claimed while `left` debts of this one remain.
+
+        Raises what `Ledger.exchange` raises: at most the marks of two batches are in memory then.
+        """
+        books = self._books
+        if books.has_answer:
+            self._following += self._finish_exchange()
+        if books.is_beside:
+            return
+        if self._claims_ahead and left <= BATCH // 2 and not self._following:
+            priorities = open_priorities(self._node, self._tools.clock.now())
+            if priorities:
+                self._asked = BATCH
+                books.begin(BATCH, priorities)
+                return
+        if books.is_due and books.unsaved:
+            books.begin(0)
+
+    def _finish_exchange(self) -> list[Debt]:
+        """Take the answer of the exchange beside the deliveries."""
+        asked, self._asked = self._asked, 0
+        debts = self._associations.arranged(self._books.finish())
+        self._note_claim(debts, asked)
+        return debts
+
+    def _take_following(self) -> list[Debt]:
+        following, self._following = self._following, []
+        return following
+
+    def _note_claim(self, debts: Sequence[Debt], limit: int) -> None:
+        """Note what an exchange that has succeeded tells about the backlog."""
+        self._ledger_failures = 0
+        if not limit:
+            return
+        site = self.lane.site
+        had_backlog, site.has_backlog = site.has_backlog, len(debts) == limit
+        self._claims_ahead = site.has_backlog and self._slots == 1
+        if site.has_backlog and not had_backlog and self._slots > 1:
+            # There is work for more workers.
+            self._on_new_debts()
 
     def _wait_for_database(self, exc: StoreError) -> bool:
         """Wait before marks and claims are tried again; False when the worker must end at once."""
@@ -267,7 +307,7 @@ class Worker(threading.Thread):
             log.error(
                 "The outcome of %d deliveries to %s could not be written (%s); "
                 "they will be sent again after the next start.",
-                len(self._unsaved),
+                self._books.unsaved,
                 self.lane.destination,
                 exc,
             )
@@ -279,7 +319,7 @@ class Worker(threading.Thread):
 
     def _gather(self, streaming: bool, is_small: bool) -> bool:
         """Let some debts come together if small batches follow each other; return if one did."""
-        passed = self._tools.clock.monotonic() - self._saved_at
+        passed = self._books.since_commit_s
         if streaming and is_small and passed < GATHER_S and self._outcomes.pause_s is None:
             with self._signal:
                 self._signal.wait_for(lambda: self._stopping, GATHER_S - passed)
@@ -303,24 +343,25 @@ class Worker(threading.Thread):
         for place, debt in enumerate(batch):
             self._change_tools()
             if self._stopping or self._must_pause or self._must_yield(debt):
-                self._give_back(batch[place:])
+                self._give_back([*batch[place:], *self._take_following()])
                 break
-            if self._tools.clock.monotonic() - self._saved_at > self._flush_s:
-                try:
-                    self._exchange(0)
-                except StoreError as exc:
-                    # Every further delivery would be one more that nobody knows of.
-                    log.warning("Deliveries to %s pause: %s", self.lane.destination, exc)
-                    self._give_back(batch[place:])
-                    break
+            try:
+                self._keep_books(len(batch) - place)
+            except StoreError as exc:
+                # Every further delivery would be one more that nobody knows of.
+                log.warning("Deliveries to %s pause: %s", self.lane.destination, exc)
+                self._orphans = True
+                self._give_back([*batch[place:], *self._take_following()])
+                break
             begun = self._tools.clock.monotonic()
             settled = self._pay(debt, batch[place:])
             settled = settled._replace(seconds=self._tools.clock.monotonic() - begun)
-            self._unsaved.append(settled)
+            self._books.note(settled)
             if settled.state is State.STUCK:
                 stuck.append(settled)
             if self._outcomes.pause_s is not None:
-                stuck += self._postpone(settled, batch[place + 1 :])
+                rest = [*batch[place + 1 :], *self._take_following()]
+                stuck += self._postpone(settled, rest)
                 break
         if stuck:
             log.error(
@@ -382,7 +423,11 @@ class Worker(threading.Thread):
         except (DgateError, OSError) as exc:
             in_doubt = sender is not None and sender.in_doubt
             fate = fate_of_error(exc)
-            if sender is not None and isinstance(exc, Rejected) and outcomes.is_for_titles(exc):
+            if (
+                sender is not None
+                and isinstance(exc, Rejected)
+                and outcomes.is_for_titles(debt, exc)
+            ):
                 return outcomes.of_rejected_titles(debt, exc)
             if isinstance(exc, PeerError) and fate is Fate.WAIT:
                 return outcomes.of_peer_error(debt, exc, in_doubt=in_doubt)
@@ -400,18 +445,15 @@ class Worker(threading.Thread):
             self._give_back(rest)
             return []
         found = self._outcomes.of_unreached(failed, rest)
-        self._unsaved += found
+        self._books.note(*found)
         return [settled for settled in found if settled.state is State.STUCK]
 
     def _upcoming(self, debt: Debt, ahead: Sequence[Debt]) -> InstanceRef | None:
         """Return the object that can be opened while the peer works on this one."""
-        if len(ahead) > 1:
-            following = ahead[1]
-            if not (following.script or following.context) and self._associations.follows(
-                debt, following
-            ):
-                return following.ref
-        return None
+        following = ahead[1] if len(ahead) > 1 else next(iter(self._following), None)
+        if following is None or following.script or following.context:
+            return None
+        return following.ref if self._associations.follows(debt, following) else None
 
     def _give_back(self, debts: Sequence[Debt]) -> None:
-        self._unsaved += [Settlement(debt, State.QUEUED, tried=False) for debt in debts]
+        self._books.note(*(Settlement(debt, State.QUEUED, tried=False) for debt in debts))

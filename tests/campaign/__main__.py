@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import faulthandler
 import json
 import shutil
 import signal
@@ -18,10 +19,18 @@ from pathlib import Path
 from tests.campaign.disk import why_not_possible
 from tests.campaign.rounds import Tally, run
 
+ROUND_DEADLINE_S = 600.0
+"""A round that takes longer hangs: every wait in it is shorter, and they do not add up to that."""
+
 
 def _plain(tally: Tally) -> dict[str, object]:
     names = [field.name for field in dataclasses.fields(tally)]
     return {name: getattr(tally, name) for name in names}
+
+
+def _watch() -> None:
+    """End with the stacks of all threads when the next round does not end."""
+    faulthandler.dump_traceback_later(ROUND_DEADLINE_S, exit=True)
 
 
 def main() -> int:
@@ -59,8 +68,10 @@ def main() -> int:
             file.flush()
 
         def done(tally: Tally) -> None:
+            _watch()
             print(json.dumps({"tally": _plain(tally)}), flush=True)
 
+        _watch()
         findings = run(
             options.folder,
             options.seed,

@@ -69,7 +69,7 @@ def test_forgotten_watch_and_stopped_thread_do_nothing() -> None:
     late = deadlines.watch(cut.set)
     late.set(0.0)
 
-    assert not [thread for thread in threading.enumerate() if "deadlines" in thread.name]
+    assert not [thread for thread in threading.enumerate() if thread.name == "delivery-deadlines"]
     assert not cut.is_set()
 
 

@@ -26,7 +26,7 @@ from dgate.errors import (
 )
 from dgate.rules.effects import Forward
 from tests.delivery.kit import MR, Books, draft, ref
-from tests.delivery.twins import OK, Workshop
+from tests.delivery.twins import OK, Workshop, await_exchange
 
 
 @pytest.fixture
@@ -177,7 +177,7 @@ def test_unreachable_destination_pauses_and_its_debts_wait_with_the_reason(shop:
 
 def test_pause_grows_with_every_failure_and_ends_with_success(shop: Workshop) -> None:
     owe(shop, 2)
-    shop.refuses_connection = Rejected("rejected", result=1, source=1, reason=1)
+    shop.refuses_connection = Rejected("rejected", result=2, source=1, reason=1)
     lane = shop.work()
     shop.books.clock.time = lane.paused_until
 
@@ -209,7 +209,128 @@ def test_pause_of_rejected_titles_grows_and_ends_with_success(shop: Workshop) ->
     clock.time += 60.0
     shop.work(lane=lane)
     assert shop.books.states() == ["done", "done"]
-    assert lane.rejected.times(("", "")) == 0
+    assert lane.rejected.times(("GATE", "SINK")) == 0
+
+
+def test_rejection_without_a_reason_is_the_titles_where_others_were_served(
+    shop: Workshop,
+) -> None:
+    shop.books.owe(draft(calling="B"), to=ref(1))
+    lane = shop.work()
+    shop.refuses_connection = Rejected("rejected", result=1, source=1, reason=1)
+    shop.books.owe(draft(calling="A"), to=ref(2))
+
+    shop.work(lane=lane)
+
+    assert lane.failures == 0
+    assert not lane.site.breaker.is_open
+    assert shop.books.rows("state, attempts") == [("done", 1), ("queued", 1)]
+
+    # Now the others as well: it is the destination.
+    shop.books.owe(draft(calling="B"), to=ref(3))
+    shop.senders.clear()
+    shop.work(lane=lane)
+    assert lane.failures == 1
+    assert lane.site.breaker.is_open
+
+
+def test_what_was_served_long_ago_says_nothing_of_a_peer_that_rejects_all(shop: Workshop) -> None:
+    shop.books.owe(draft(calling="B"), to=ref(1))
+    lane, clock = shop.work(), shop.books.clock
+    shop.senders.clear()
+    shop.refuses_connection = Rejected("rejected", result=1, source=1, reason=1)
+    shop.books.owe(draft(calling="A"), to=ref(2))
+    begun = clock.time
+    failures = []
+    for _ in range(12):
+        shop.work(lane=lane)
+        failures.append(lane.failures)
+        clock.time = max(row[0] for row in shop.books.rows("due"))
+
+    # The destination is down, so that groups and fallbacks act.
+    assert failures == [0, 0, *range(1, 11)]
+    assert lane.site.breaker.is_open
+    assert lane.site.breaker.down_since is not None
+    assert lane.site.breaker.down_since - begun < 60.0
+
+
+def test_failure_of_the_destination_makes_what_was_served_before_it_worthless(
+    shop: Workshop,
+) -> None:
+    shop.books.owe(draft(calling="B"), to=ref(1))
+    lane, clock = shop.work(), shop.books.clock
+    shop.books.owe(draft(calling="A"), to=ref(2))
+    for error in (
+        Unreachable("no connection"),
+        Rejected("rejected", result=1, source=1, reason=1),
+    ):
+        shop.refuses_connection = error
+        shop.work(lane=lane)
+        clock.time += 60.0
+
+    assert lane.failures == 2
+
+
+def test_same_titles_are_one_pair_however_they_are_written(shop: Workshop) -> None:
+    shop.books.owe(draft(), to=ref(1))
+    lane = shop.work()
+    shop.refuses_connection = Rejected("rejected", result=1, source=1, reason=1)
+    shop.books.owe(draft(called="SINK"), to=ref(2))
+    shop.books.owe(draft(calling="GATE"), to=ref(3))
+
+    shop.work(lane=lane)
+
+    assert lane.failures == 1
+    assert shop.books.rows("attempts") == [(1,), (1,), (1,)]
+
+
+def test_ledger_takes_the_longest_pause_of_suspected_titles_for_one(
+    books: Books, tmp_path: Path
+) -> None:
+    shop = Workshop(books, tmp_path, retry_delay_s=86400.0)
+    books.ledger.longest_pause_s = 86400.0
+    owe(shop, 3)
+    shop.refuses_connection = Rejected("rejected", result=1, source=1, reason=1)
+
+    lane = shop.work()
+
+    [due] = books.ledger.lanes()
+    assert due.due > lane.paused_until
+    assert all(row[0] == pytest.approx(due.due) for row in books.rows("due"))
+
+
+def test_other_titles_go_first_after_a_rejection_without_a_reason(shop: Workshop) -> None:
+    for number in range(3):
+        shop.books.owe(draft(calling="A", priority=0), to=ref(number))
+    shop.books.owe(draft(calling="B"), to=ref(9))
+    shop.refuses_connection = Rejected("rejected", result=1, source=1, reason=1)
+    lane, clock = shop.work(), shop.books.clock
+    assert lane.failures == 1
+    # It failed for what goes under the same titles.
+    assert [row[0] for row in shop.books.rows("attempts")] == [1, 1, 1, 0]
+
+    shop.refuses_connection = None
+    clock.time = lane.paused_until
+    # More of them has come meanwhile.
+    shop.books.owe(draft(calling="A", priority=0), to=ref(4))
+    shop.work(lane=lane)
+
+    assert shop.sent() == ["1.2.3.9"]
+    assert lane.failures == 0
+    clock.time += 10.0
+    shop.work(lane=lane)
+    assert shop.books.states() == ["done"] * 5
+
+
+def test_rejection_for_good_counts_for_the_limit_of_tries(books: Books, tmp_path: Path) -> None:
+    shop = Workshop(books, tmp_path, maximum_export_retries=1)
+    owe(shop, 2)
+    shop.refuses_connection = Rejected("rejected", result=1, source=1, reason=1)
+
+    lane = shop.work()
+
+    assert shop.books.states() == ["stuck", "stuck"]
+    assert lane.failures == 1
 
 
 def test_rejected_titles_are_stuck_after_so_many_tries(books: Books, tmp_path: Path) -> None:
@@ -452,6 +573,17 @@ def test_export_debt_becomes_the_deliveries_that_its_rule_asks_for(shop: Worksho
     assert shop.woken == 1
 
 
+def test_delivery_that_a_rule_asks_for_is_entered_under_the_name_of_the_node(
+    shop: Workshop,
+) -> None:
+    shop.books.owe(draft("ExportConverter0", kind=DebtKind.EXPORT), to=ref(1))
+    shop.expansions = lambda debt: [Forward("sink", "ExportConverter0.1")]
+
+    shop.work("ExportConverter0")
+
+    assert shop.books.rows("destination, called") == [("SINK", "sink")]
+
+
 @pytest.mark.parametrize("error", [NotExecutable("process with x"), Missing("gone")])
 def test_export_debt_that_cannot_be_expanded_is_stuck(shop: Workshop, error: Exception) -> None:
     shop.books.owe(draft("ExportConverter0", kind=DebtKind.EXPORT))
@@ -513,13 +645,15 @@ def test_delivering_pauses_when_marks_cannot_be_committed(
 
     def slow(which: Any) -> SendResult:
         shop.books.clock.time += 1.0
+        # The commit that began beside this delivery has failed before it ends.
+        await_exchange("SINK")
         return OK
 
     shop.script = slow
     monkeypatch.setattr(shop.books.ledger, "exchange", flaky)
     shop.work()
 
-    assert seen[:3] == [0, 1, 1]
+    assert (seen[0], seen[2]) == (0, 2)
     assert shop.sent() == ["1.2.3.1", "1.2.3.2", "1.2.3.3"]
     assert shop.books.rows("state, attempts, repeats") == [("done", 1, 0)] * 3
 
@@ -561,6 +695,7 @@ def test_marks_are_committed_while_a_long_batch_goes_on(shop: Workshop) -> None:
     seen: list[list[str]] = []
 
     def slow(which: Any) -> SendResult:
+        await_exchange("SINK")
         seen.append(list(shop.books.states()))
         shop.books.clock.time += 1.0
         return OK

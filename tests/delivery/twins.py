@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -156,3 +157,10 @@ class Workshop:
     def steps(self) -> list[str]:
         """Return what happened to associations and objects, without details."""
         return [entry[0] for entry in self.journal if entry[0] != "prepare"]
+
+
+def await_exchange(destination: str) -> None:
+    """Return when no exchange with the ledger runs beside the deliveries to a destination."""
+    for thread in threading.enumerate():
+        if thread.name == f"book-{destination}":
+            thread.join()
