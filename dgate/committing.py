@@ -14,12 +14,14 @@ from dgate.archive.export import Exporter
 from dgate.archive.records import DebtKind, InstanceRef
 from dgate.config.settings import Configuration, Durability
 from dgate.delivery.commitment.asking import Asker, EventReports
+from dgate.delivery.commitment.examining import Answers, Examiner
 from dgate.delivery.commitment.keeper import Keeper, Wishes
 from dgate.delivery.commitment.ledger import Commitments
 from dgate.delivery.commitment.reporting import Reporter
-from dgate.delivery.commitment.requests import Examiner, Requests
+from dgate.delivery.commitment.requests import Requests
 from dgate.delivery.errands import Errands
 from dgate.delivery.schedule import RetryPolicy
+from dgate.dicom.payload import Payload
 from dgate.dicom.uids import STORAGE_COMMITMENT
 from dgate.foundation import Foundation
 from dgate.net import CommandField, Handler
@@ -55,12 +57,14 @@ class Commitment:
         durable = settings.durability is Durability.FULL
         aside = Aside.below(settings.base_folder)
         examiner = Examiner(find, exporter, accepts, aside.instances, durable=durable)
+        answers = Answers(requests, examiner)
         reports = EventReports(commitments, RetryPolicy.of(settings))
         errands: Errands = {
             DebtKind.COMMIT: Asker(commitments, reports, settings, nodes).ask,
-            DebtKind.REPORT: Reporter(requests, examiner, settings, nodes).report,
+            DebtKind.REPORT: Reporter(requests, answers, settings, nodes).report,
         }
-        return cls(CommitmentService(requests, examiner, reports, nodes.names), errands)
+        service = CommitmentService(requests, answers, reports, nodes.names, settings.temp_dir)
+        return cls(service, errands)
 
     def handlers(self) -> dict[tuple[CommandField, str], Handler]:
         """Return what answers peers."""
@@ -68,6 +72,10 @@ class Commitment:
             (CommandField.N_ACTION_RQ, STORAGE_COMMITMENT): self.service.action,
             (CommandField.N_EVENT_REPORT_RQ, STORAGE_COMMITMENT): self.service.event,
         }
+
+    def payloads(self) -> dict[tuple[int, str], Callable[[], Payload]]:
+        """Return where what peers send goes until it has been read."""
+        return {(CommandField.N_ACTION_RQ, STORAGE_COMMITMENT): self.service.payload}
 
 
 def keeper(foundation: Foundation, configuration: Callable[[], Configuration]) -> Keeper:

@@ -21,6 +21,7 @@ from dgate.archive.maintenance.removals import Removals
 from dgate.archive.passing import Passing
 from dgate.archive.recovery import recover
 from dgate.archive.schema import prepare
+from dgate.archive.steps import Steps
 from dgate.archive.writer import Writer
 from dgate.clock import Clock
 from dgate.config.settings import Configuration, Durability
@@ -29,7 +30,7 @@ from dgate.delivery.expected import Bell
 from dgate.delivery.leases import database_time
 from dgate.delivery.ledger import Ledger
 from dgate.delivery.moving import Mover
-from dgate.delivery.reconcile.schedule import Comparisons
+from dgate.delivery.reconcile.results import Comparisons, results_file
 from dgate.delivery.refusals import Refusals
 from dgate.rules.actions import Server
 from dgate.rules.session import Sessions
@@ -112,6 +113,7 @@ class Foundation:
             Mover(database, writer, partial(database_time, database, clock)),
             Refusals(database, writer, partial(database_time, database, clock)),
             wake,
+            comparisons=Comparisons(results_file(settings.base_folder)),
             server=server,
         )
         log.info("Recovery: %s.", recover(devices, index, writer))
@@ -120,6 +122,11 @@ class Foundation:
         turns = foundation.traffic.turns
         Removals(database, schema, index, writer, devices, turns, durable=durable).finish()
         return foundation
+
+    @property
+    def steps(self) -> Steps:
+        """The procedure steps that modalities tell of."""
+        return Steps(self.database, self.schema, self.writer, self.clock)
 
     def close(self) -> None:
         """Close the connections; the database itself belongs to the gateway."""

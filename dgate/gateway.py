@@ -44,6 +44,7 @@ from dgate.ops.control import Answer, Command, ControlServer, socket_path
 from dgate.ops.lock import FolderLock, take
 from dgate.ops.log import UserLog
 from dgate.parts import Part, background_parts, control_commands
+from dgate.reconciling import is_known
 from dgate.reloading import Reloaded, Reloader
 from dgate.rules.hooks import Rules
 
@@ -322,7 +323,7 @@ class Gateway:
             "associations": listener.active if listener else 0,
             "max_associations": settings.max_associations,
             "disks": disks.places,
-            "reconciled": foundation.comparisons.report(),
+            "reconciled": foundation.comparisons.report(is_known(generation.configuration.nodes)),
             "destinations": [
                 site.as_dict() for site in (self._dispatcher.sites() if self._dispatcher else ())
             ],

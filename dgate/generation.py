@@ -13,16 +13,15 @@ and `self._foundation`, and use it there. Something that runs by itself belongs 
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path, PurePath
+from pathlib import Path
 
 from dgate.archive.changes import ChangeLog
 from dgate.archive.coercion import DEMANDING, Coercion
 from dgate.archive.devices import Devices
-from dgate.archive.events import IntakeEvents, compression_hook
-from dgate.archive.export import Exporter, Rewrite
+from dgate.archive.events import IntakeEvents
+from dgate.archive.export import Exporter
 from dgate.archive.importer import FileResult, import_files
 from dgate.archive.index import Index
 from dgate.archive.ingest import Ingest
@@ -30,39 +29,33 @@ from dgate.archive.lookup import Lookup
 from dgate.archive.maintenance.caretaker import Caretaker
 from dgate.archive.maintenance.mirror import Mirrors
 from dgate.archive.maintenance.stored_rules import StoredRules
-from dgate.archive.naming import EvaluateName, Naming
-from dgate.archive.obligations import DIGEST
+from dgate.archive.naming import Naming
 from dgate.archive.passing import PASSING_DEVICE
 from dgate.archive.query import Finder
-from dgate.archive.records import InstanceRef
 from dgate.archive.scripting import Archive
-from dgate.archive.shrinking import shrinking
 from dgate.archive.worklist import Worklist
 from dgate.committing import Commitment
 from dgate.config.settings import Configuration, Durability, Settings
-from dgate.delivery.performing import COLLECTED, Performer
+from dgate.delivery.performing import Performer
 from dgate.delivery.records import Debt
 from dgate.delivery.schedule import RetryPolicy
 from dgate.delivery.sender import Sender
 from dgate.delivery.worker import Toolbox
-from dgate.dicom.table import ElementTable
 from dgate.dicom.uids import VERIFICATION, UidGenerator
 from dgate.errors import RuleError
 from dgate.foundation import Foundation
+from dgate.hooks import Hooks
 from dgate.net import STORAGE, CommandField, Handler, Policy, Router, Terms, Timeouts
 from dgate.operations import Operations
 from dgate.ops.log import UserLog
 from dgate.rules.actions import Server
-from dgate.rules.effects import Captured, Expansion, ExportPlan, ImportVerdict
-from dgate.rules.effects import Outcome as RuleOutcome
 from dgate.rules.events import Event
-from dgate.rules.hooks import NOBODY, Rules, capture
-from dgate.rules.lua.events import LuaEvents, Moment
-from dgate.rules.session import Session, Sessions
+from dgate.rules.hooks import Rules
 from dgate.services.associations import AssociationLife
 from dgate.services.counters import UNKNOWN
 from dgate.services.identifier import PATIENT_ROOT, PATIENT_STUDY_ONLY, STUDY_ROOT
 from dgate.services.peers import Peers
+from dgate.services.performed_steps import PerformedStepService
 from dgate.services.query import QueryService
 from dgate.services.retrieval import Retrieval
 from dgate.services.retrieve import RetrieveService
@@ -70,143 +63,13 @@ from dgate.services.storage import StorageService
 from dgate.services.verification import answer_echo
 from dgate.services.virtual import Receiver, VirtualRetrieval, VirtualServers
 from dgate.services.worklist import MODALITY_WORKLIST, WorklistService
-from dgate.surroundings import Outreach, Reach, RuleEvents, Surroundings, World
+from dgate.surroundings import Outreach, Reach, World
 
 _QUERY_RETRIEVE = "1.2.840.10008.5.1.4.1.2"
 _PRIVATE_RETRIEVE = "1.2.826.0.1.3680043.2.135.1066.5.1.4.1.2"
 """Aliases of the C-MOVE classes under the original vendor's root (spec dgatesop-lst.md, appendix).
 """
 _MODELS = {"1": PATIENT_ROOT, "2": STUDY_ROOT, "3": PATIENT_STUDY_ONLY}
-
-
-class Hooks:
-    """The rules of one generation, with what they may learn from outside."""
-
-    def __init__(
-        self, rules: Rules, exporter: Exporter, sessions: Sessions, settings: Settings
-    ) -> None:
-        """`sessions` are those that outlive a generation."""
-        lenient = not settings.script_errors_reject
-        self.lua_events = LuaEvents(settings.lua_events, rules.library, lenient=lenient)
-        """The events of section [lua] that are no rules."""
-        self.rules = rules
-        self.sessions = sessions
-        self._exporter = exporter
-        self.world: World | None = None
-        """Set once while the generation is built, as it needs the intake that runs the rules."""
-        self.events = RuleEvents(rules.events, self.surroundings)
-        """The converters of requests, answers, refused objects and compression codes."""
-
-    def surroundings(
-        self, captured: Captured, ref: InstanceRef | None = None, path: PurePath | None = None
-    ) -> Surroundings:
-        """Return what one run may ask."""
-        assert self.world is not None, "the generation is not complete"
-        return Surroundings(self.world, captured, ref, path)
-
-    def run_import(
-        self, table: ElementTable, captured: Captured, session: Session | None
-    ) -> ImportVerdict:
-        """Run the import converters over an object that has arrived."""
-        return self.rules.run_import(table, captured, self.surroundings(captured), session)
-
-    def plan_exports(self, table: ElementTable, captured: Captured) -> list[ExportPlan]:
-        """Return what the export converters owe for an object that is being stored."""
-        return self.rules.plan_exports(table, captured, self.surroundings(captured))
-
-    def compression_script(self, code: str) -> Rewrite | None:
-        """Return what the compression codes s0 to s9 and k1 to kc do to a copy that is sent.
-
-        What it returns raises RuleError when the converter fails.
-        """
-        hook = compression_hook(self.events, code)
-        if hook is None:
-            return shrinking(code)
-
-        def rewrite(table: ElementTable) -> None:
-            hook(table, capture(table, "", ""), None)
-
-        return rewrite
-
-    def expand(self, debt: Debt) -> Expansion:
-        """Run the export converter that an EXPORT debt names over the stored object.
-
-        Raises:
-            RuleError: the converter failed; the debt has to wait for a person.
-            StoreError: the object or the database cannot be read.
-        """
-        number = int(debt.destination.removeprefix("ExportConverter"))
-        context = json.loads(debt.context)
-        # Debts of earlier versions have none.
-        digest = context.pop(DIGEST, "")
-        captured = Captured(**context)
-        surroundings = self.surroundings(captured, debt.ref, self._exporter.path(debt.ref))
-        with self._exporter.table(debt.ref) as table:
-            session = self.sessions.named(debt.destination)
-            return self.rules.expand(number, table, captured, surroundings, digest, session)
-
-    def name_by_lua(self, settings: Settings) -> EvaluateName | None:
-        """Return what evaluates `FileNameSyntax = lua:...`, None for other syntaxes."""
-        syntax = settings.file_name_syntax.strip()
-        if syntax[:4].lower() != "lua:":
-            return None
-        code = f"return {syntax[4:]}"
-        # Of what no association brings: files, and names that are asked for beforehand.
-        general = self.sessions.named("FileNameSyntax")
-
-        def evaluate(
-            table: ElementTable, calling: str, called: str, session: Session | None
-        ) -> str | None:
-            captured = capture(table, calling, called)
-            surroundings = self.surroundings(captured)
-            return self.rules.lua_text(
-                code, "FileNameSyntax", table.snapshot(), captured, surroundings, session or general
-            )
-
-        return evaluate
-
-    def run_startup(self) -> None:
-        """Run the Lua code of the start; raises RuleError when it says that nothing is to start."""
-        session = self.sessions.named("global")
-        surroundings = self.surroundings(NOBODY)
-        refusal = self.lua_events.run(Moment.STARTUP, surroundings, session, NOBODY)
-        if refusal:
-            raise RuleError(f"the start was refused: {refusal}", where="[lua] startup")
-
-    def run_lua_job(self, name: str, command_line: str) -> None:
-        """Run a Lua file for `process by`, with the session of all such jobs; raises RuleError."""
-        session = self.sessions.named("process")
-        self.rules.run_lua_job(name, command_line, self.surroundings(NOBODY), session)
-
-    def run_statements(
-        self, text: str, table: ElementTable, captured: Captured | None = None
-    ) -> ImportVerdict:
-        """Run import statements over a stored object, as scripts ask for it; raises RuleError."""
-        captured = captured or capture(table, "", "")
-        return self.rules.run_script(text, table, captured, self.surroundings(captured))
-
-    def run_script(self, debt: Debt, table: ElementTable) -> None:
-        """Run the `script` clause of a forward over the copy that is sent.
-
-        A copy that goes out for a whole patient, study or series is one of a retrieval, and passes
-        RetrieveResultConverter0 first (rulings.md 16).
-
-        Raises:
-            RuleError: the script failed or refused the copy, which must then not be sent.
-        """
-        captured = capture(table, debt.calling, debt.called)
-        if debt.context.startswith(COLLECTED):
-            result = self.events.hook(Event.RETRIEVE_RESULT)
-            if result is not None:
-                result(table, dataclasses.replace(captured, station=debt.destination), None)
-        if not debt.script:
-            return
-        verdict = self.rules.run_script(debt.script, table, captured, self.surroundings(captured))
-        if verdict.outcome is not RuleOutcome.KEEP:
-            raise RuleError(
-                verdict.reason or "the script of the forward refused the object",
-                where=debt.rule,
-            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -337,6 +200,7 @@ class _Builder:
             foundation.traffic,
             self._intake_events(),
             ChangeLog(foundation.database),
+            self._configuration.nodes,
         )
 
     def _intake_events(self) -> IntakeEvents:
@@ -364,6 +228,7 @@ class _Builder:
         life = AssociationLife(router.run, self._hooks.lua_events, self._hooks.surroundings)
         router.before = life.before_command
         counters = self._foundation.counters
+        router.payloads = self._commitment.payloads()
         router.refused = lambda: counters.count(UNKNOWN)
         timeouts = Timeouts.of(settings.tcpip_timeout_s)
         return Terms(policy, counters.serving(life.run), settings.max_associations, timeouts)
@@ -396,7 +261,15 @@ class _Builder:
             handlers[CommandField.C_MOVE_RQ, f"{root}.2"] = move
             handlers[CommandField.C_MOVE_RQ, f"{_PRIVATE_RETRIEVE}.{number}.2"] = move
             handlers[CommandField.C_GET_RQ, f"{root}.3"] = retrieve.get_handler(levels)
-        return self._foundation.counters.counting(handlers | self._commitment.handlers())
+        handlers |= self._commitment.handlers() | self._performed_steps().handlers()
+        return self._foundation.counters.counting(handlers)
+
+    def _performed_steps(self) -> PerformedStepService:
+        foundation, world = self._foundation, self._hooks.world
+        assert world is not None, "it is built before"
+        names = self._configuration.nodes.names
+        ring, admit = foundation.bell.ring, self._devices.admit_places
+        return PerformedStepService(foundation.steps, names, world.uids.new, ring, admit)
 
     def _virtual_retrieval(self, servers: VirtualServers) -> VirtualRetrieval:
         foundation = self._foundation
@@ -489,7 +362,13 @@ class _Builder:
         retrieve = hooks.events.hook(Event.RETRIEVE)
         settings, exporter = self._settings, self._exporter
         performer = Performer(
-            foundation.database, self._finder, exporter, settings, retrieve, foundation.clock
+            foundation.database,
+            self._finder,
+            exporter,
+            settings,
+            retrieve,
+            foundation.clock,
+            self._configuration.nodes,
         )
         operations = Operations(
             performer.select,

@@ -22,6 +22,7 @@ from dgate.archive.maintenance.regen_events import RegenHooks
 from dgate.archive.maintenance.stored_rules import StoredRules
 from dgate.archive.orders import load_orders
 from dgate.archive.scheduling import worklist_commands
+from dgate.archive.stepcommands import step_commands
 from dgate.archive.watcher import Watching
 from dgate.committing import keeper
 from dgate.config.settings import Settings
@@ -95,6 +96,7 @@ def control_commands(foundation: Foundation, current: Current) -> Mapping[str, C
         **maintenance_commands(lambda: caretaker(foundation, current())),
         **worklist_commands(lambda: current().worklist),
         **reconciling_commands(foundation, current),
+        **step_commands(foundation.steps),
         **aside_commands(lambda: current().settings, lambda: current().ingest, foundation.clock),
     }
 

@@ -11,15 +11,18 @@ import logging
 from collections.abc import Callable, Iterator
 
 from dgate.archive.maintenance.holdings import Holdings
-from dgate.config.node_settings import NodeSettings
+from dgate.config.node_settings import Expect, NodeSettings
+from dgate.config.nodes import NodeMap
 from dgate.delivery.destination import resolve
-from dgate.delivery.expected import CountSource, ExpectedCounts
+from dgate.delivery.expected import ExpectedCounts
 from dgate.delivery.expected_query import CountByQuery
+from dgate.delivery.expected_sources import CountSource, Witness
+from dgate.delivery.expected_steps import Lacking, PerformedSteps
 from dgate.delivery.inquiry import find_proposals
 from dgate.delivery.opening import open_association
 from dgate.delivery.reconcile.archive import ArchiveSide
 from dgate.delivery.reconcile.comparison import Comparison
-from dgate.delivery.reconcile.gaps import Gaps
+from dgate.delivery.reconcile.gaps import Gaps, Leads, is_same
 from dgate.delivery.reconcile.node import NodeSide
 from dgate.delivery.reconcile.schedule import ReconcileSchedule, reconcile_commands
 from dgate.delivery.reconcile.values import Options
@@ -28,7 +31,7 @@ from dgate.foundation import Foundation
 from dgate.generation import Generation
 from dgate.net import Association
 from dgate.ops.control import Answer, Command
-from dgate.rules.altering import altering_rules
+from dgate.rules.altering import altering_rules, leading_rules
 from dgate.rules.effects import ObjectScope
 from dgate.services.filling import Filling
 from dgate.services.retrieval import Retrieval
@@ -89,17 +92,53 @@ def compare(
         database,
         foundation.writer,
         generation.index,
-        here,
         foundation.clock,
         foundation.wake,
         filling.fetch if serving else None,
+        _leads(generation, options.node),
     )
 
     def today() -> datetime.date:
         return datetime.datetime.fromtimestamp(foundation.clock.now()).date()
 
     there = there or node_side(generation, options.node)
-    yield from Comparison(here, there, options, gaps.mend, today).run()
+    yield from Comparison(here, there, options, gaps, today).run()
+
+
+def _leads(generation: Generation, node: str) -> Leads:
+    """Return what tells which debts may become deliveries to a node: its own, those of its group,
+    and of the export converters that may forward to it."""
+    settings, library = generation.settings, generation.rules.library
+    rules = leading_rules(settings, generation.configuration.nodes, library, node)
+    library.forget_trees()
+    converters = {f"ExportConverter{rule.index}" for rule in rules if rule.family == "Export"}
+    group = settings.peers.of(node).group
+
+    def leads(kind: str, destination: str, to: str) -> bool:
+        if kind == "export":
+            return destination in converters
+        return is_same(destination, to) or bool(group and is_same(destination, group))
+
+    return leads
+
+
+def is_known(nodes: NodeMap) -> Callable[[str], bool]:
+    """Return what tells whether acrnema.map has a node of a name."""
+    return lambda node: bool(nodes.spelling(node))
+
+
+def watched(
+    foundation: Foundation,
+    generation: Generation,
+    options: Options,
+    answers: Iterator[Answer],
+    there: NodeSide,
+) -> Iterator[Answer]:
+    """Pass the answers of a comparison on, and keep what comes of it, under the name that
+    acrnema.map has for the node."""
+    node = generation.configuration.nodes.spelling(options.node) or options.node
+    spelled = dataclasses.replace(options, node=node)
+    return foundation.comparisons.watched(spelled, answers, foundation.clock, there)
 
 
 def _refuse_to_bypass(generation: Generation, node: str) -> None:
@@ -141,7 +180,7 @@ def reconcile_part(foundation: Foundation, current: Current) -> ReconcileSchedul
     def run(options: Options, there: NodeSide) -> Iterator[Answer]:
         generation = current()
         answers = compare(foundation, generation, allowed(generation, options), there)
-        return foundation.comparisons.watched(options.node, answers, foundation.clock, there)
+        return watched(foundation, generation, options, answers, there)
 
     return ReconcileSchedule(
         nodes,
@@ -159,20 +198,33 @@ def reconciling_commands(foundation: Foundation, current: Current) -> dict[str, 
         generation = current()
         there = node_side(generation, options.node)
         answers = compare(foundation, generation, options, there)
-        return foundation.comparisons.watched(options.node, answers, foundation.clock, there)
+        return watched(foundation, generation, options, answers, there)
 
-    return reconcile_commands(run)
+    def report() -> list[Answer]:
+        return foundation.comparisons.report(is_known(current().configuration.nodes))
+
+    return reconcile_commands(run, report)
 
 
 def expected_part(foundation: Foundation, current: Current) -> ExpectedCounts:
-    """Return what ends quiet times early where the sender says how much there is."""
+    """Return what ends quiet times early where somebody says how much there is."""
+    steps, lacking = foundation.steps, Lacking()
+
+    def wanted(expect: Expect) -> bool:
+        peers = current().settings.peers
+        return any(node.expect_counts is expect for node in peers.by_title.values())
 
     def sources() -> list[CountSource]:
         generation = current()
         peers, nodes = generation.settings.peers, generation.configuration.nodes
-        if not any(node.expect_counts for node in peers.by_title.values()):
+        if not wanted(Expect.QUERY):
             return []
         return [CountByQuery(peers, nodes.names, lambda title: node_side(generation, title))]
+
+    def witness() -> Witness | None:
+        if not wanted(Expect.STEPS):
+            return None
+        return PerformedSteps(current().settings.peers, steps, lacking)
 
     def count(scope: ObjectScope) -> int:
         generation = current()
@@ -191,4 +243,5 @@ def expected_part(foundation: Foundation, current: Current) -> ExpectedCounts:
         sources,
         count,
         foundation.wake,
+        witness,
     )

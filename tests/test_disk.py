@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from pathlib import Path
 
 import pytest
 
-from dgate.disk import sync_file, sync_folder
+from dgate.disk import check_written, sync_file, sync_folder
 
 
 @pytest.fixture
@@ -46,3 +47,15 @@ def test_pipe_in_the_place_of_a_file_does_not_block(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(OSError, match="Invalid argument"):
         sync_file(tmp_path / "pipe")
+
+
+def test_what_was_written_is_found_to_be_on_its_way(tmp_path: Path, synced: list[bool]) -> None:
+    with (tmp_path / "file").open("wb") as file:
+        file.write(b"x" * 100_000)
+        file.flush()
+        check_written(file.fileno())
+    with pytest.raises(OSError, match=os.strerror(errno.EBADF)):
+        check_written(-1)
+
+    # Nothing has to reach the disk for that.
+    assert synced == []

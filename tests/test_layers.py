@@ -25,7 +25,7 @@ LAYERS = (
     ("generation",),
     ("committing",),
     ("foundation", "tracing"),
-    ("operations",),
+    ("operations", "hooks"),
     ("surroundings", "inspection"),
     ("web", "services", "hl7"),
     ("delivery",),

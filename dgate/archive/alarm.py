@@ -12,31 +12,23 @@ class SpaceAlarm:
     """Remembers which devices ran low since somebody last looked."""
 
     def __init__(self) -> None:
-        self._signal = threading.Condition()
-        """Guards `_low` and `_called`."""
+        self.bell = threading.Event()
+        """Set when there is something to take; the housekeeper's rounds clear it."""
+        self._lock = threading.Lock()
+        """Guards `_low`."""
         self._low: set[str] = set()
-        self._called = False
 
     def ring(self, device: str) -> None:
         """Say that a device has less space than it should have."""
         if device in self._low:
             return
-        with self._signal:
+        with self._lock:
             self._low.add(device)
-            self._signal.notify_all()
+        self.bell.set()
 
-    def call(self) -> None:
-        """Wake whoever waits, without a device: there is something else to do, or the end."""
-        with self._signal:
-            self._called = True
-            self._signal.notify_all()
-
-    def wait(self, timeout_s: float) -> frozenset[str]:
-        """Return the devices that ran low, as soon as there is one, `call` was used, or the time
-        is over."""
-        with self._signal:
-            self._signal.wait_for(lambda: bool(self._low) or self._called, timeout_s)
-            self._called = False
+    def take(self) -> frozenset[str]:
+        """Return the devices that ran low since this was last asked."""
+        with self._lock:
             low = frozenset(self._low)
             self._low.clear()
             return low

@@ -14,7 +14,7 @@ import os
 import re
 import secrets
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -112,14 +112,20 @@ class Aside:
         """Return the one of a base folder; nothing is created."""
         return cls(base_folder / "dgate" / FOLDER, durable)
 
-    def put(self, report: Report, parts: Sequence[Part]) -> Report:
+    def put(
+        self, report: Report, parts: Sequence[Part], check: Callable[[], None] | None = None
+    ) -> Report:
         """Keep an object with its report, durably; return the report as it is kept.
 
         Content that is there already is only counted. A crash leaves unfinished files, which the
         next `tidy` removes, or the object with its report.
 
+        Args:
+            check: raises a StoreError when what was read of the parts need not be what arrived.
+
         Raises:
-            OutOfSpace: the disk cannot take it.
+            OutOfSpace: the disk cannot take it. What `check` raises passes through; nothing is
+                kept.
         """
         path = self.folder / f"{report.name}.dcm"
         with self._lock:
@@ -132,7 +138,7 @@ class Aside:
                 create_folders(self.folder)
                 self.folder.chmod(0o700)
                 if known is None:
-                    self._write(path, parts)
+                    self._write(path, parts, check)
                 text = json.dumps(report.as_dict(), ensure_ascii=False, indent=1)
                 self._write(path.with_suffix(".json"), [text.encode("utf-8", "replace")])
                 if self.durable:
@@ -227,13 +233,17 @@ class Aside:
             if name.endswith(_UNFINISHED) or is_alone:
                 unlink_quietly(str(self.folder / name))
 
-    def _write(self, path: Path, parts: Sequence[Part]) -> None:
+    def _write(
+        self, path: Path, parts: Sequence[Part], check: Callable[[], None] | None = None
+    ) -> None:
         """Write a complete, synced file under its name; any error leaves none of it."""
         fresh = path.with_name(f"{path.name}.{secrets.token_hex(4)}{_UNFINISHED}")
         write_file(str(fresh), parts, durable=self.durable)
         try:
+            if check is not None:
+                check()
             fresh.replace(path)
-        except OSError:
+        except (OSError, StoreError):
             unlink_quietly(str(fresh))
             raise
 

@@ -39,9 +39,21 @@ REQUEST_COLUMNS = (
     "twin int not null, digest varchar(64) not null, received double precision not null, "
     "content {text} not null"
 )
-"""Columns of `dgate_commitment_requests`: what peers asked us to commit to. `content` is the list
-of SOP class and instance UIDs as JSON, `twin` 1 where another request that runs has the same
-Transaction UID."""
+"""Columns of `dgate_commitment_requests`: what peers asked us to commit to. `twin` is 1 where
+another request that runs has the same Transaction UID; `content` is empty, or what earlier versions
+had in the place of parts."""
+
+PART_COLUMNS = (
+    "token varchar(64) not null, part int not null, received double precision not null, "
+    "items int not null, content {text} not null, examined double precision, "
+    "failed int not null default 0, good_bytes bigint not null default 0, "
+    "bad_bytes bigint not null default 0, reasons {text}, PRIMARY KEY (token, part)"
+)
+"""Columns of `dgate_commitment_parts`: the objects of such a request, in lists that fit into
+memory. `content` is one of SOP class and instance UIDs as JSON, `items` its length. `examined` is
+when they were looked after; then `reasons` has the Failure Reason of each that is not committed to
+by its place, `failed` how many these are, `good_bytes` and `bad_bytes` how long the items of a
+report are."""
 
 
 def prepare_commitments(
@@ -59,11 +71,12 @@ def prepare_commitments(
         options: what CREATE TABLE ends with; not empty on MariaDB only.
     """
     is_maria = database.engine is Engine.MYSQL
-    requests = REQUEST_COLUMNS.format(text="longtext" if is_maria else "text")
+    text = "longtext" if is_maria else "text"
     for table, columns in (
         ("dgate_commitments", ASKED_COLUMNS),
         ("dgate_sent_as", SENT_COLUMNS),
-        ("dgate_commitment_requests", requests),
+        ("dgate_commitment_requests", REQUEST_COLUMNS.format(text=text)),
+        ("dgate_commitment_parts", PART_COLUMNS.format(text=text)),
     ):
         if table not in existing:
             connection.execute(f"CREATE TABLE {table} ({columns}){options}")

@@ -7,7 +7,6 @@ One thread that looks once an hour. What keeps objects from a full disk does not
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -17,6 +16,7 @@ from dgate.archive.growth import DAY_S, STEP_S, Growth
 from dgate.archive.watermark import View
 from dgate.clock import Clock
 from dgate.config.settings import Settings
+from dgate.ops.rounds import Rounds
 
 log = logging.getLogger(__name__)
 
@@ -37,25 +37,22 @@ class DiskWatch:
         self._devices = devices
         self._clock = clock
         self._growth: Growth | None = None
-        self._stopping = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._rounds = Rounds(
+            "disk-watch", self._step, "Looking at the disks failed unexpectedly.", trouble_s=STEP_S
+        )
         # Of the thread: area to the time at which it was warned of last.
         self._warned: dict[str, float] = {}
 
     def start(self) -> None:
         """Begin."""
-        self._thread = threading.Thread(target=self._run, name="disk-watch", daemon=True)
-        self._thread.start()
+        self._rounds.start()
 
     def apply(self, generation: object) -> None:
         """The next look is by the changed configuration."""
 
     def stop(self) -> None:
         """End; safe to call twice."""
-        self._stopping.set()
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
+        self._rounds.stop()
 
     @property
     def growth(self) -> Growth:
@@ -80,14 +77,9 @@ class DiskWatch:
                 log.warning("%s: free space, or add a MAGDevice.", _prediction(name, free, left))
         growth.save()
 
-    def _run(self) -> None:
-        while not self._stopping.is_set():
-            try:
-                self.look()
-            except Exception:
-                # The thread must live, or nobody is warned; no object depends on it.
-                log.exception("Looking at the disks failed unexpectedly.")
-            self._stopping.wait(STEP_S)
+    def _step(self) -> float:
+        self.look()
+        return STEP_S
 
 
 def growth_of(settings: Settings) -> Growth:

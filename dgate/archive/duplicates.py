@@ -10,16 +10,17 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Iterator
+from functools import partial
 
 from dgate.archive.aside import Aside, Content, Report
 from dgate.archive.devices import Devices, Reader
 from dgate.archive.export import read_head
 from dgate.archive.files import COPY_BYTES, hash_parts
-from dgate.archive.incoming import Incoming, data_parts, reencoded
+from dgate.archive.incoming import Incoming, check_source, data_parts, reencoded
 from dgate.archive.oldfile import OldFile, old_file
 from dgate.archive.records import InstanceRef
 from dgate.clock import Clock
-from dgate.config.settings import DuplicateContent, Settings
+from dgate.config.settings import DuplicateContent, Durability, Settings
 from dgate.dicom.element import keyword_of
 from dgate.dicom.payload import Payload
 from dgate.dicom.table import ElementTable
@@ -42,6 +43,7 @@ class Duplicates:
     def __init__(self, settings: Settings, devices: Devices, clock: Clock, aside: Aside) -> None:
         """`aside` is the one of the archive."""
         self._policy = settings.duplicate_content
+        self._is_durable = settings.durability is Durability.FULL
         self._devices = devices
         self._clock = clock
         self._aside = aside
@@ -81,7 +83,8 @@ class Duplicates:
                 remedy="DuplicateContent = aside keeps both",
             )
         self._devices.admit_places()
-        report = self._aside.put(report, item.file_parts(item.table))
+        check = partial(check_source, item.payload, durable=self._is_durable)
+        report = self._aside.put(report, item.file_parts(item.table), check)
         log.warning(
             "Object %s of %s is stored already with other content; the new one was put aside "
             "(time %d): dgate aside show %s",

@@ -9,7 +9,6 @@ tables are entered once, by `dgate.archive.schema`.
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
@@ -19,12 +18,15 @@ from dgate.archive.fold import search_forms
 from dgate.archive.levels import Level, LevelTable, Schema, foldable
 from dgate.archive.writer import Transaction, Writer
 from dgate.errors import StoreError
+from dgate.ops.rounds import Rounds
 
 log = logging.getLogger(__name__)
 
 _PAGE_ROWS = 1000
 _JOB_FORMS = 200
 """So many corrections share a transaction."""
+TROUBLE_S = 3600.0
+"""Pause after an unexpected error."""
 BEYOND_ASCII = "'*[^' || char(1) || '-' || char(127) || ']*'"
 
 _DELETE = "DELETE FROM dgate_folded WHERE level = ? AND tag = ? AND folded = ? AND entity = ?"
@@ -108,33 +110,33 @@ class Folding:
         self._database = database
         self._schema = schema
         self._writer = writer
-        self._stopping = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._rounds = Rounds(
+            "folding",
+            self._complete,
+            "Bringing the side table up to date failed unexpectedly.",
+            trouble_s=TROUBLE_S,
+        )
 
     def start(self) -> None:
         """Begin, unless the side table is complete."""
         if self._schema.folding.complete or not self._schema.levels:
             return
-        self._thread = threading.Thread(target=self._run, name="folding", daemon=True)
-        self._thread.start()
+        self._rounds.start()
 
     def apply(self, generation: object) -> None:
         """No setting matters here."""
 
     def stop(self) -> None:
         """End and join the thread; safe to call twice."""
-        self._stopping.set()
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
+        self._rounds.stop()
 
     def wait(self, timeout_s: float) -> bool:
         """Wait until the side table is complete; for those who want to be sure."""
-        if self._thread is not None:
-            self._thread.join(timeout_s)
+        self._rounds.await_end(timeout_s)
         return self._schema.folding.complete
 
-    def _run(self) -> None:
+    def _complete(self) -> None:
+        """Do it once; the only step of the thread."""
         try:
             entered, removed = self.reconcile()
         except StoreError as exc:
@@ -142,7 +144,7 @@ class Folding:
                 "Searches go on without the side table, and slower, until the next start: %s", exc
             )
             return
-        if self._stopping.is_set():
+        if self._rounds.is_stopping():
             return
         self._schema.folding.complete = True
         if entered or removed:
@@ -176,7 +178,7 @@ class Folding:
         found: list[_Form] = []
         with self._database.reader() as connection:
             for page in _unplain_rows(connection, table, place, is_name=is_name):
-                if self._stopping.is_set():
+                if self._rounds.is_stopping():
                     return
                 for row, value in page:
                     for folded in search_forms(value, is_name):
@@ -200,7 +202,7 @@ class Folding:
         last = ("", "")
         with self._database.reader() as connection:
             while rows := connection.execute(sql, last).fetchall():
-                if self._stopping.is_set():
+                if self._rounds.is_stopping():
                     return
                 yield [
                     _Stale(table.level, place, folded, entity)

@@ -8,7 +8,6 @@ not the log goes to a file, unlike the original's. What it does is in
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Callable
 from functools import partial
@@ -20,6 +19,7 @@ from dgate.archive.maintenance.caretaker import Caretaker
 from dgate.archive.maintenance.clean import NIGHTLY_MORE_MB, THRESHOLD_MORE_MB, Victim
 from dgate.clock import Clock
 from dgate.errors import DgateError
+from dgate.ops.rounds import Rounds
 
 log = logging.getLogger(__name__)
 
@@ -40,40 +40,37 @@ class Housekeeper:
         self._caretaker = caretaker
         self._alarm = alarm
         self._clock = clock
-        self._stopping = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._rounds = Rounds(
+            "housekeeping",
+            self._step,
+            "Keeping house failed unexpectedly.",
+            trouble_s=LONGEST_WAIT_S,
+            bell=alarm.bell,
+        )
         # The rest belongs to the thread.
         self._due: dict[str, tuple[int, float]] = {}
         self._in_vain: dict[str, float] = {}
 
     def start(self) -> None:
         """Begin."""
-        self._thread = threading.Thread(target=self._run, name="housekeeping", daemon=True)
-        self._thread.start()
+        self._rounds.start()
 
     def apply(self, generation: object) -> None:
         """Look at the times and thresholds of a changed configuration."""
-        self._alarm.call()
+        self._rounds.wake()
 
     def stop(self) -> None:
         """End after the patient in hand; safe to call twice."""
-        self._stopping.set()
-        self._alarm.call()
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
+        self._rounds.stop()
 
     # The thread.
 
-    def _run(self) -> None:
-        while not self._stopping.is_set():
-            low = self._alarm.wait(min(self._until_due(), LONGEST_WAIT_S))
-            if self._stopping.is_set():
-                return
-            for device in sorted(low):
-                self._guarded(partial(self.clean_device, device))
-            for job in self._jobs_due():
-                self._guarded(job)
+    def _step(self) -> float:
+        for device in sorted(self._alarm.take()):
+            self._guarded(partial(self.clean_device, device))
+        for job in self._jobs_due():
+            self._guarded(job)
+        return min(self._until_due(), LONGEST_WAIT_S)
 
     def _guarded(self, job: Callable[[], None]) -> None:
         try:
@@ -162,7 +159,7 @@ class Housekeeper:
                 continue
             moved = 0
             for patient_id in caretaker.lru.patients(device.name):
-                if self._stopping.is_set() or cleaner.free(device.name) >= wanted:
+                if self._rounds.is_stopping() or cleaner.free(device.name) >= wanted:
                     break
                 moved += self._move(caretaker, device.name, target, patient_id)
             log.info("%d objects moved from %s to %s by night.", moved, device.name, target)
@@ -186,7 +183,7 @@ class Housekeeper:
             patient=patient_id,
         ) as result:
             result["objects"] = 0
-            steps = caretaker.mover.move(source, target, scope, stopping=self._stopping.is_set)
+            steps = caretaker.mover.move(source, target, scope, stopping=self._rounds.is_stopping)
             for step in steps:
                 result.update(step.counts())
         return int(result["objects"])
@@ -197,7 +194,7 @@ class Housekeeper:
         gone: list[Victim] = []
         spared = 0
         for victim in caretaker.cleaner.make_room(
-            wanted, who="the server", why=why, device=device, stopping=self._stopping.is_set
+            wanted, who="the server", why=why, device=device, stopping=self._rounds.is_stopping
         ):
             if victim.spared:
                 spared += 1
@@ -213,7 +210,7 @@ class Housekeeper:
             where,
             spared,
         )
-        if caretaker.cleaner.free(device) < wanted and not self._stopping.is_set():
+        if caretaker.cleaner.free(device) < wanted and not self._rounds.is_stopping():
             self._in_vain[device or ""] = self._clock.monotonic() + IN_VAIN_S
             log.error(
                 "%s: not enough could be deleted from %s. %d patients were spared, because "

@@ -19,7 +19,8 @@ from dgate.dicom.payload import Payload
 from dgate.dicom.table import ElementTable, Slice
 from dgate.dicom.transcode import convert_header_only, convert_parts
 from dgate.dicom.uids import is_uid
-from dgate.errors import DataSetMismatch, NotDicom, StoreError
+from dgate.disk import check_written
+from dgate.errors import DataSetMismatch, NotDicom, NotSynced, StoreError
 from dgate.rules.effects import Captured, Decision, ExportPlan, ImportVerdict
 from dgate.rules.session import Session
 
@@ -89,6 +90,29 @@ def check_arrived(payload: Payload) -> None:
         raise StoreError(f"the data set is too large to be kept in memory: {payload.size} bytes")
 
 
+def check_source(payload: Payload, *, durable: bool = True) -> None:
+    """Raise NotSynced when the disk has lost a part of a spill file: what was read from it, before
+    this call, need not be what arrived. Where nothing need be `durable` nothing is looked at.
+
+    A crash here leaves what the caller has made of it, without a commit.
+    """
+    spill = payload.spilled
+    if spill is None or not durable:
+        return
+    try:
+        check_written(spill.descriptor)
+    except OSError as exc:
+        known = storage_failure(exc, str(spill.path))
+        raise NotSynced(known.what, where=known.where, remedy=known.remedy) from exc
+
+
+def let_go(payload: Payload) -> None:
+    """Make the payload forget a spill file that is, or will be, a stored object."""
+    if payload.spilled is not None:
+        os.close(payload.spilled.descriptor)
+        payload.spilled = None
+
+
 def check_identity(table: ElementTable, sop_class: str, sop_instance: str) -> None:
     """Check the UIDs in the data set, and against those of the command where there was one.
 
@@ -146,6 +170,7 @@ def reencoded(
 
     Raises:
         CannotTranscode: the conversion is not possible; nothing was changed.
+        NotSynced: a disk has lost a part of what was read.
     """
     source, result = payload, fresh()
     try:
@@ -162,6 +187,8 @@ def reencoded(
             result.append(converted)
             _append(result, [_rest(source, rest)])
         check_arrived(result)
+        check_source(source)
+        check_source(payload)
     except BaseException:
         result.close()
         raise

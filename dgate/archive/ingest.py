@@ -13,7 +13,6 @@ whose file has its temporary name, which recovery renames.
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, field
 from functools import partial
@@ -28,7 +27,9 @@ from dgate.archive.files import hash_parts, storage_failure
 from dgate.archive.incoming import (
     Incoming,
     check_identity,
+    check_source,
     data_parts,
+    let_go,
     whole_data,
 )
 from dgate.archive.index import Index
@@ -47,6 +48,7 @@ from dgate.archive.spool import SPOOL_DEVICE
 from dgate.archive.troubles import Troubles
 from dgate.archive.writer import Transaction, Writer
 from dgate.clock import Clock
+from dgate.config.nodes import NodeMap
 from dgate.config.settings import Durability, Engine, Settings
 from dgate.dicom.payload import Payload, SpillFile
 from dgate.dicom.table import ElementTable
@@ -119,7 +121,9 @@ class Ingest:
         traffic: Traffic | None = None,
         events: IntakeEvents | None = None,
         changes: ChangeLog | None = None,
+        nodes: NodeMap | None = None,
     ) -> None:
+        self._nodes = nodes or NodeMap()
         self._changes = changes
         self._events = events or IntakeEvents()
         self._settings = settings
@@ -136,6 +140,7 @@ class Ingest:
         self._names = traffic.names
         self._turns = traffic.turns
         self._completed = traffic.completed
+        self._is_durable = settings.durability is Durability.FULL
         self._placement = Placement(settings, devices, naming, self._names)
         self.aside = traffic.aside
         """Where other contents of stored objects are put."""
@@ -287,12 +292,13 @@ class Ingest:
             owed.request(wanted.requests, self._settings.forward_collect_delay_s)
             if exports:
                 owed.export(item.plans)
-            owed.sign(self._settings.peers)
+            owed.sign(self._settings.peers, self._nodes)
             owed.secure()
             if any(item.calling in (each.called, each.destination) for each in owed.drafts):
                 # It goes back to where it came from. Only then its hash is worth the time.
                 self._note_return(item, hash_parts([*data_parts(item.table, item.payload)]))
             if owed.drafts:
+                check_source(item.payload, durable=self._is_durable)
                 self._writer.run(job)
         except OutcomeUnknown:
             # Recovery sees whether the copies have debts.
@@ -333,7 +339,9 @@ class Ingest:
             except OutcomeUnknown:
                 raise
             except NotSynced as exc:
-                self._devices.failed(placing.device, exc)
+                spill = item.payload.spilled
+                where = None if spill is None else self._devices.get(spill.area)
+                self._devices.failed(where or placing.device, exc)
                 raise
             except StoreError as exc:
                 if placing.failed and self._devices.goes_on_after(placing.device, exc):
@@ -395,14 +403,16 @@ class Ingest:
             job.owed.forward(item.verdict.forwards)
             job.owed.request(item.verdict.requests, self._settings.forward_collect_delay_s)
             job.owed.export(item.plans)
-            job.owed.sign(self._settings.peers)
+            job.owed.sign(self._settings.peers, self._nodes)
             job.owed.mirror(self._devices, placing.device.name)
             job.owed.secure()
+            if not placing.adopted:
+                check_source(item.payload, durable=self._is_durable)
             found = self._writer.run(job)
         except OutcomeUnknown:
             # The name stays reserved and the file as it is: recovery sees whether there is a row.
             if placing.adopted:
-                _let_go(item.payload)
+                let_go(item.payload)
             raise
         except BaseException:
             if not job.published:
@@ -411,7 +421,7 @@ class Ingest:
         finally:
             if job.published:
                 if placing.adopted:
-                    _let_go(item.payload)
+                    let_go(item.payload)
                 if job.owed.drafts:
                     self._wake()
         if job.entered:
@@ -439,6 +449,8 @@ class Ingest:
                 placing.staged = placing.device.stage(
                     item.entry.sop_instance, placing.name, parts, rewrites=placing.by_hash
                 )
+            if converted is not None:
+                check_source(converted, durable=self._is_durable)
         except OutOfSpace:
             placing.failed = True
             raise
@@ -483,10 +495,3 @@ class Ingest:
                 log.error("The file that was replaced could not be removed: %s", exc)
                 return
         self._completed.complete(placing.known.sop_instance, folders)
-
-
-def _let_go(payload: Payload) -> None:
-    """Make the payload forget a spill file that is, or will be, a stored object."""
-    if payload.spilled is not None:
-        os.close(payload.spilled.descriptor)
-        payload.spilled = None

@@ -17,6 +17,8 @@ from dgate.archive.records import DebtDraft, DebtKind
 from dgate.archive.requests import request_draft
 from dgate.archive.spool import Spool
 from dgate.config.node_settings import NodeTable
+from dgate.config.nodes import NodeMap
+from dgate.config.targets import owed_as
 from dgate.dicom.table import ElementTable
 from dgate.rules.effects import ExportPlan, Forward, ImportForward, Request
 
@@ -72,8 +74,9 @@ class Obligations:
         if devices.mirrors:
             self.drafts += mirror_debts(devices, device)
 
-    def sign(self, peers: NodeTable) -> None:
-        """Say of all that is owed by now where the object came from and how urgent it is.
+    def sign(self, peers: NodeTable, nodes: NodeMap) -> None:
+        """Say of all that is owed by now where the object came from, how urgent it is, and where
+        to, by the one name of each destination.
 
         Raises:
             OSError: the file of a large object cannot be read back.
@@ -82,7 +85,8 @@ class Obligations:
             return
         provenance, priority = provenance_of(self._item), priority_of(self._item, peers)
         self.drafts = [
-            replace(draft, provenance=provenance, priority=priority) for draft in self.drafts
+            replace(_addressed(draft, nodes), provenance=provenance, priority=priority)
+            for draft in self.drafts
         ]
 
     def secure(self) -> None:
@@ -138,6 +142,15 @@ class Obligations:
             spool=copy,
             context=json.dumps({**captured, DIGEST: plan.digest}),
         )
+
+
+def _addressed(draft: DebtDraft, nodes: NodeMap) -> DebtDraft:
+    if draft.kind is not DebtKind.DELIVER:
+        return draft
+    destination, called = owed_as(draft.destination, draft.called, nodes)
+    if destination == draft.destination:
+        return draft
+    return replace(draft, destination=destination, called=called)
 
 
 def mirror_debts(devices: Devices, device: str) -> list[DebtDraft]:

@@ -14,7 +14,7 @@ from dgate.archive.records import DebtDraft, DebtKind, InstanceRef, Provenance
 from dgate.archive.spool import SPOOL_DEVICE
 from dgate.archive.statements import insert_debt
 from dgate.archive.writer import Transaction
-from dgate.config.node_settings import Lane
+from dgate.config.node_settings import Priority
 
 REQUEST_DEVICE = "REQUEST"
 """What stands in the place of a device's name in the row of a request; its name is its identity."""
@@ -143,7 +143,7 @@ class DebtRows:
                 None,
                 *due,
                 None,
-                min(max(draft.priority, Lane.STAT), Lane.BULK),
+                min(max(draft.priority, Priority.STAT), Priority.BULK),
                 origin.source or None,
                 origin.host or None,
                 *received,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dgate.archive.files import hash_parts
 from dgate.archive.incoming import Incoming, whole_data
 from dgate.archive.records import Arrival, Provenance
-from dgate.config.node_settings import Lane, NodeTable
+from dgate.config.node_settings import NodeTable, Priority
 from dgate.dicom.payload import Payload
 from dgate.printable import printable
 
@@ -47,11 +47,11 @@ def provenance_of(item: Incoming) -> Provenance:
 
 def priority_of(item: Incoming, peers: NodeTable) -> int:
     """Return how urgent an object is: what is set for its sender, else what the sender said."""
-    lane = peers.of(item.calling).lane
-    if lane is not None:
-        return int(lane)
+    priority = peers.of(item.calling).priority
+    if priority is not None:
+        return int(priority)
     asked = None if item.arrival is None else item.arrival.priority
-    return int(Lane.NORMAL) if asked is None else asked
+    return int(Priority.NORMAL) if asked is None else asked
 
 
 def _digest(payload: Payload) -> str:

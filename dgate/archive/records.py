@@ -58,7 +58,7 @@ class Arrival:
     source_host: str = ""
     """Address of the peer."""
     priority: int | None = None
-    """How urgent the sender says it is (`dgate.config.node_settings.Lane`); None = not at all."""
+    """How urgent the sender says it is, a `dgate.config.node_settings.Priority`; None = unsaid."""
     digest: str = ""
     """SHA-256 of the data set as it was received; empty until it is needed."""
     size: int = 0
@@ -156,6 +156,6 @@ class DebtDraft:
     delay_s: float = 0.0
     """REQUEST: how long it waits."""
     priority: int = 1
-    """How urgent it is; `dgate.config.node_settings.Lane`."""
+    """How urgent it is; `dgate.config.node_settings.Priority`."""
     provenance: Provenance | None = None
     """Where the object came from; None = what is known of the debt that this one replaces."""

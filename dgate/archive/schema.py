@@ -30,6 +30,7 @@ from dgate.archive.levels import (
 )
 from dgate.archive.registerturns import prepare_turns
 from dgate.archive.sealedtable import prepare_sealed
+from dgate.archive.steps import prepare_steps
 from dgate.config.layout import ACCESSION_NUMBER, PATIENT_ID, Column, Layout, Table
 from dgate.config.settings import Engine
 from dgate.errors import ConfigError
@@ -353,6 +354,7 @@ class _Builder:
         prepare_turns(self._database, self._connection, self._existing, self._options)
         prepare_changes(self._connection, self._existing, self._index_names, self._options)
         prepare_sealed(self._connection, self._existing, self._index_names, self._options)
+        prepare_steps(self._connection, self._existing, self._index_names, self._options)
         if "dgate_folded" not in self._existing:
             tail = " WITHOUT ROWID" if self._database.embedded else self._options
             by_bytes = ' COLLATE "C"' if self._database.engine is Engine.POSTGRES else ""

@@ -21,6 +21,7 @@ from dgate.cli.selecting import (
     limit_option,
     moment,
     selection_of,
+    spelled,
 )
 from dgate.delivery.commands import QueueAccess
 from dgate.delivery.records import Entry, Life, Selection, State, Try
@@ -48,9 +49,10 @@ def ledger_group() -> None:
 def find_command(config: Path, limit: int, as_json: bool, **filters: Any) -> None:
     """Search the ledger; the newest come first.
 
-    Every condition has to be met. Texts count letter by letter.
+    Every condition has to be met. Texts count letter by letter; a destination may be written as it
+    is in a rule.
     """
-    selection = selection_of(**filters)
+    selection = spelled(selection_of(**filters), config)
     with open_ledger(config) as ledger:
         found = list(ledger.find(selection, limit + 1, newest_first=True))
         advice = "" if found else _advice(ledger, selection)
@@ -106,7 +108,7 @@ def export_command(config: Path, file: Path, form: str | None, force: bool, **fi
 
     The file is complete or not there. It names patients: only its owner may read it.
     """
-    selection = selection_of(**filters)
+    selection = spelled(selection_of(**filters), config)
     write = FORMATS[form or format_of(file)]
     with open_ledger(config) as ledger, _output(file, force=force) as output:
         count = write(ledger.find(selection), output)

@@ -32,6 +32,7 @@ _COMMANDS: dict[str, tuple[str, str, str]] = {
     "reconcile": ("dgate.cli.reconcile", "reconcile_command", "Compare the archive with a node."),
     "ledger": ("dgate.cli.ledger", "ledger_group", "Find out what became of objects."),
     "worklist": ("dgate.cli.worklist", "worklist_group", "See and fill the modality worklist."),
+    "steps": ("dgate.cli.steps", "steps_group", "See what modalities tell of their work (MPPS)."),
     "takeover": ("dgate.cli.takeover", "takeover_command", "Look at a Conquest installation."),
     "verify": ("dgate.cli.verify", "verify_command", "Compare files and index, both ways."),
     "regen": ("dgate.cli.regen", "regen_command", "Rebuild the index from the files."),

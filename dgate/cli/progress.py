@@ -27,7 +27,7 @@ class Ticker:
             self._bar = Progress(
                 TextColumn(title),
                 BarColumn(bar_width=20),
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),
                 TimeElapsedColumn(),
                 console=console,
                 transient=True,
@@ -53,6 +53,7 @@ class Ticker:
 
     def show(self, text: str, done: int | None = None, total: int | None = None) -> None:
         """Show where the work is; with a total also how much is left."""
+        text = printable(text)
         if self._bar is not None:
             self._bar.update(self._task, description=text, completed=done, total=total)
             return

@@ -23,8 +23,10 @@ from dgate.cli.selecting import (
     limit_option,
     moment,
     selection_of,
+    spelled,
 )
 from dgate.config.settings import Configuration, load
+from dgate.config.targets import owed_as
 from dgate.delivery.commands import QueueAccess
 from dgate.delivery.destination import resolve
 from dgate.delivery.records import Changed, Count, Entry, Order, Selection, State
@@ -75,7 +77,7 @@ def list_command(
     object may have arrived twice, because a connection or the server broke before the outcome was
     known.
     """
-    selection = selection_of(**filters)
+    selection = spelled(selection_of(**filters), config)
     destination, states = selection.destination, selection.states
     with open_ledger(config) as ledger:
         entries = ledger.entries(selection, limit, offset)
@@ -160,6 +162,7 @@ def _run(
     config: Path, selection: Selection, verb: str, operation: Operation, why: str = ""
 ) -> None:
     """Carry out an operation and say what it did; exit code 1 when a named debt was skipped."""
+    selection = spelled(selection, config)
     with open_ledger(config) as ledger:
         changed = operation(ledger, selection, Order(current_user(), why.strip()))
     click.echo(f"{changed.count} {verb}.")
@@ -251,8 +254,10 @@ def reroute_command(
     """
     target, ids = _target_and_numbers(words, target)
     selection = _selected(ids, everything, filters)
-    _check_target(target, load(config))
-    operation = partial(_reroute, target=target)
+    configuration = load(config)
+    _check_target(target, configuration)
+    target, called = owed_as(target, "", configuration.nodes)
+    operation = partial(_reroute, target=target, called=called)
     _run(config, selection, f"rerouted to {target}", operation, why)
 
 
@@ -278,8 +283,10 @@ def _check_target(target: str, configuration: Configuration) -> None:
         resolve(target, configuration.nodes, configuration.settings)
 
 
-def _reroute(ledger: QueueAccess, selection: Selection, order: Order, target: str) -> Changed:
-    return ledger.reroute(selection, target, order)
+def _reroute(
+    ledger: QueueAccess, selection: Selection, order: Order, target: str, called: str
+) -> Changed:
+    return ledger.reroute(selection, target, order, called=called)
 
 
 def _print_entries(entries: Sequence[Entry]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import sys
 from collections.abc import Iterator
@@ -12,15 +13,17 @@ from typing import Any
 import click
 
 from dgate.cli.access import running_server
-from dgate.cli.options import config_option
+from dgate.cli.options import config_option, printable
 from dgate.cli.progress import Ticker
 from dgate.config.settings import load
+from dgate.delivery.reconcile.gaps import is_same
+from dgate.delivery.reconcile.results import Comparisons, results_file
 from dgate.delivery.reconcile.values import LEVELS, Options, in_words
 from dgate.delivery.reconcile.windows import date_of
 from dgate.dicom.uids import is_uid
 from dgate.errors import DgateError
 from dgate.gateway import Gateway
-from dgate.reconciling import compare
+from dgate.reconciling import compare, is_known, node_side, watched
 
 EQUAL, DIFFERENT, FAILED = 0, 1, 2
 
@@ -45,7 +48,7 @@ def _uid(context: click.Context, parameter: click.Parameter, value: str | None) 
     epilog="Exit code: 0 both sides have the same, or what was missing has been fetched or is owed "
     "now; 1 differences are left; 2 the comparison failed or is not complete.",
 )
-@click.argument("node")
+@click.argument("node", default="")
 @config_option
 @click.option("--since", callback=_date, metavar="DATE", help="Studies of this day and later.")
 @click.option("--until", callback=_date, metavar="DATE", help="Studies of this day and earlier.")
@@ -57,13 +60,14 @@ def _uid(context: click.Context, parameter: click.Parameter, value: str | None) 
     help="Compare down to this level even where the numbers of objects are equal.",
 )
 @click.option("--study", callback=_uid, metavar="UID", help="Only this study.")
-@click.option("--send", is_flag=True, help="Owe the node what it lacks, in the lane for bulk.")
+@click.option("--send", is_flag=True, help="Owe the node what it lacks, of the priority bulk.")
 @click.option(
     "--as-stored",
     is_flag=True,
     help="With --send: even where rules give the node something else than what is stored.",
 )
 @click.option("--fetch", is_flag=True, help="Fetch what this archive lacks (needs the server).")
+@click.option("--status", is_flag=True, help="Show what came of the last comparisons.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line, with all UIDs.")
 def reconcile_command(
     node: str,
@@ -75,6 +79,7 @@ def reconcile_command(
     send: bool,
     as_stored: bool,
     fetch: bool,
+    status: bool,
     as_json: bool,
 ) -> None:
     """Compare this archive with NODE of acrnema.map, and say what either side lacks.
@@ -82,15 +87,20 @@ def reconcile_command(
     The node is asked by C-FIND. Studies are compared by the number of their objects where the node
     tells it; where the numbers differ or are not told, series and objects are compared.
     """
+    if status:
+        _show_results(config, node, as_json=as_json)
+        return
+    if not node:
+        raise click.UsageError("NODE is missing; or give --status.")
     if as_stored and not send:
         raise click.UsageError("--as-stored needs --send.")
     options = Options(node, since, until, level, study, send, fetch, as_stored)
     try:
         summary = _follow(_answers(config, options), as_json=as_json)
     except DgateError as exc:
-        click.echo(f"dgate: {exc}", err=True)
+        click.echo(f"dgate: {printable(str(exc))}", err=True)
         sys.exit(FAILED)
-    if summary["failed"]:
+    if summary["failed"] or summary["uncompared"]:
         sys.exit(FAILED)
     sys.exit(DIFFERENT if summary["left"] else EQUAL)
 
@@ -107,7 +117,10 @@ def _answers(config: Path, options: Options) -> Iterator[dict[str, Any]]:
             remedy="`dgate serve`, or leave out --fetch",
         )
     with Gateway(configuration).offline() as gateway:
-        yield from compare(gateway.foundation, gateway.generation, options, serving=False)
+        foundation, generation = gateway.foundation, gateway.generation
+        there = node_side(generation, options.node)
+        answers = compare(foundation, generation, options, there, serving=False)
+        yield from watched(foundation, generation, options, answers, there)
 
 
 def _follow(answers: Iterator[dict[str, Any]], *, as_json: bool) -> dict[str, Any]:
@@ -127,7 +140,9 @@ def _follow(answers: Iterator[dict[str, Any]], *, as_json: bool) -> dict[str, An
                 ticker.say(json.dumps(answer, ensure_ascii=False))
             elif kind == "warning":
                 ticker.say(f"Warning: {answer['text']}.", err=True)
-            elif kind == "difference":
+            elif kind == "uncompared":
+                ticker.say(f"Not compared: {answer['text']}.", err=True)
+            elif kind in ("difference", "pending"):
                 for line in _lines(answer):
                     ticker.say(line)
     if summary is None:
@@ -147,31 +162,66 @@ def _lines(gap: dict[str, Any]) -> Iterator[str]:
     if not gap["only"]:
         for series in gap["series"]:
             told = "?" if series["there"] is None else series["there"]
-            counts = {side: len(series[side]) for side in ("missing_there", "missing_here")}
             yield f"  series {series['series']}: here {series['here']}, there {told}; " + _missing(
-                counts
+                series
             )
+    if gap["more_series"]:
+        yield f"  and {gap['more_series']} more series"
     done = [
         f"{gap[name]} {text}"
         for name, text in (
             ("owed", "owed now"),
             ("waiting", "owed already"),
+            ("uncommitted", "accepted there, and not committed to yet"),
             ("came", "fetched"),
         )
         if gap.get(name)
     ]
     if done:
         yield f"  {', '.join(done)}"
+    if gap["stuck"]:
+        yield f"  {gap['stuck']} stuck or held: see `dgate queue list --study {gap['study']}`"
     if gap.get("problem"):
         yield f"  {gap['problem']}"
 
 
 def _missing(gap: dict[str, Any]) -> str:
+    """Return what either side lacks; a study names apart what is on its way or stuck."""
     said = []
-    if gap["missing_there"]:
-        said.append(f"{gap['missing_there']} missing there")
+    lacking = sum(gap.get(name, 0) for name in ("waiting", "uncommitted", "stuck"))
+    if gap["missing_there"] + lacking:
+        said.append(f"{gap['missing_there'] + lacking} missing there")
     if gap["missing_here"] is None:
         said.append("an unknown number missing here")
     elif gap["missing_here"]:
         said.append(f"{gap['missing_here']} missing here")
     return ", ".join(said)
+
+
+def _show_results(config: Path, node: str, *, as_json: bool) -> None:
+    """Show the last results, of one node or of all."""
+    try:
+        configuration = load(config)
+        settings = configuration.settings
+        server = running_server(settings)
+        if server is not None:
+            found = list(server.stream("reconciled", {}))
+        else:
+            kept = Comparisons(results_file(settings.base_folder))
+            found = kept.report(is_known(configuration.nodes))
+    except DgateError as exc:
+        click.echo(f"dgate: {printable(str(exc))}", err=True)
+        sys.exit(FAILED)
+    found = [each for each in found if not node or is_same(each["node"], node)]
+    for each in found:
+        if as_json:
+            click.echo(json.dumps(each, ensure_ascii=False))
+            continue
+        ended = datetime.datetime.fromtimestamp(each["ended"])
+        days = f" ({each['since']}-{each['until']})" if each["since"] or each["until"] else ""
+        line = f"{each['node']} {ended:%Y-%m-%d %H:%M}{days}: {each['text']}."
+        click.echo(printable(line))
+        for part in each["uncompared"]:
+            click.echo(printable(f"  not compared: {part}"))
+    if not found and not as_json:
+        click.echo("Nothing has been compared yet.")

@@ -242,9 +242,9 @@ def _context(association: Association, sop_class: str) -> tuple[int, str]:
 
 def _demand_success(response: Command, peer: str) -> None:
     """Raise unless the operation succeeded completely."""
-    status = -1 if response.status is None else response.status
-    kind = category(status) if status >= 0 else StatusCategory.FAILURE
-    text = f"{describe(status)} {response.error_comment}".strip() if status >= 0 else "no status"
+    kind = category(response.outcome)
+    text = "no status" if response.status is None else describe(response.status)
+    text = f"{text} {response.error_comment}".strip()
     if kind in (StatusCategory.FAILURE, StatusCategory.CANCEL):
         raise PeerError(f"the operation failed with status {text}", where=peer)
     if kind is StatusCategory.WARNING:

@@ -10,11 +10,16 @@ import pwd
 import re
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import click
 
+from dgate.config.settings import load
+from dgate.config.targets import lane_name
+from dgate.delivery.internal import node_of_lane
 from dgate.delivery.records import Selection, State
 
 FILTERS = ("accession", "patient", "study", "series", "sop", "destination", "rule")
@@ -125,6 +130,20 @@ def selection_of(ids: tuple[int, ...] = (), **given: Any) -> Selection:
     if since is not None and until is not None and since > until:
         raise click.UsageError("--since is later than --until.")
     return Selection(**values, since=since, until=until)
+
+
+def spelled(selection: Selection, config: Path) -> Selection:
+    """Return the selection with the one name that the ledger has for its destination.
+
+    Deliveries only: the lanes of what is no delivery have names of their own.
+    """
+    destination = selection.destination
+    if destination is None:
+        return selection
+    nodes = load(config).nodes
+    if node_of_lane(destination, nodes) != destination:
+        return selection
+    return replace(selection, destination=lane_name(destination, nodes))
 
 
 def described(selection: Selection) -> str:

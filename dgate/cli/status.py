@@ -10,10 +10,11 @@ from typing import Any
 
 import click
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from dgate.cli.access import running_server
-from dgate.cli.options import config_option
+from dgate.cli.options import config_option, printable
 from dgate.config.settings import load
 from dgate.delivery.sites import SiteStatus
 from dgate.ops import health
@@ -70,8 +71,9 @@ def print_status(status: dict[str, Any]) -> None:
         table.add_row("Queue", "nothing to deliver")
     for compared in status.get("reconciled", ()):
         ended = datetime.datetime.fromtimestamp(compared["ended"])
-        text = f"{ended:%Y-%m-%d %H:%M}: {compared['text']}"
-        table.add_row(f"Compared with {compared['node']}", text)
+        # The node may have said why it failed.
+        text = escape(printable(f"{ended:%Y-%m-%d %H:%M}: {compared['text']}"))
+        table.add_row(escape(printable(f"Compared with {compared['node']}")), text)
     Console().print(table)
 
 

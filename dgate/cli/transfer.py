@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from contextlib import closing
-from functools import partial
 from pathlib import Path
 
 import click
@@ -22,8 +21,8 @@ from dgate.archive.watermark import Limits, Watermark
 from dgate.cli.keys import KeyList
 from dgate.cli.peer import Peer
 from dgate.clock import SystemClock
-from dgate.delivery.inquiry import Inquiry, find_proposals, list_objects
-from dgate.delivery.offers import MOST_CONTEXTS, UNCOMPRESSED, listed_classes, storage_offers
+from dgate.delivery.collection import classes_there, collect
+from dgate.delivery.offers import listed_classes
 from dgate.delivery.sender import Sender
 from dgate.dicom.encode import UTF_8, encode_data_set
 from dgate.dicom.part10 import file_meta
@@ -40,7 +39,6 @@ from dgate.net import (
     StatusCategory,
     category,
     describe,
-    get,
 )
 
 GET_MODELS = {
@@ -196,8 +194,6 @@ class _Folder:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self.received: set[str] = set()
-        """SOP Instance UIDs of what has come."""
         folder.mkdir(parents=True, exist_ok=True)
 
     def payload(
@@ -225,16 +221,12 @@ class _Folder:
                 where=str(self._folder),
                 remedy="free space or choose another folder",
             )
-        if command.sop_instance in self.received:
-            # Asked for again with other contexts: what came first is nearer to what is stored.
-            return Status.SUCCESS
         target = self._folder / f"{command.sop_instance}.dcm"
         if payload.spilled is not None:
             payload.spilled.path.replace(target)
         else:
             header = self._header(association, message.context, command)
             target.write_bytes(header + bytes(payload.view()))
-        self.received.add(command.sop_instance)
         return Status.SUCCESS
 
     @staticmethod
@@ -250,64 +242,21 @@ def fetch(peer: Peer, keys: KeyList, level: str, output: Path, *, patient_root: 
     The node is asked first of which SOP classes the objects are. Where it does not say, all storage
     classes of dgatesop.lst are offered, over as many associations as that takes.
     """
-    sop_class = GET_MODELS[patient_root]
     folder = _Folder(output)
-    classes = _classes_there(peer, keys) or listed_classes(
+    classes = classes_there(peer.connect, keys.matching) or listed_classes(
         peer.configuration.sop_list if peer.configuration else None
     )
-    final = Command()
-    for place, offers in enumerate(storage_offers(classes, MOST_CONTEXTS - 1)):
-        final = _get(peer, sop_class, offers, keys, level, folder)
-        if category(final.status or 0) not in (StatusCategory.SUCCESS, StatusCategory.WARNING):
-            break
-        total = (final.completed or 0) + (final.failed or 0) + (final.warning or 0)
-        if place:
-            final.completed, final.warning = min(total, len(folder.received)), 0
-            final.failed = total - final.completed
-            final.status = Status.SUBOPERATIONS_FAILED if final.failed else Status.SUCCESS
-        if not final.failed:
-            break
-    click.echo(_summary(f"from {peer.destination.called}", final))
-    return final
-
-
-def _classes_there(peer: Peer, keys: KeyList) -> list[str]:
-    """Return the SOP classes of what matches as the node lists it; empty when it does not."""
-    try:
-        with peer.connect(find_proposals()) as association:
-            found = list_objects(Inquiry(association), keys.matching)
-    except (Unreachable, Rejected):
-        raise
-    except PeerError:
-        # A node may offer C-GET without C-FIND, or be at odds with a query level by level.
-        return []
-    classes = list(dict.fromkeys(each.sop_class for each in found))
-    return classes if all(classes) else []
-
-
-def _get(
-    peer: Peer,
-    sop_class: str,
-    offers: Sequence[ContextProposal],
-    keys: KeyList,
-    level: str,
-    folder: _Folder,
-) -> Command:
-    """C-GET over one association and return the final response."""
-    with peer.connect([ContextProposal(sop_class, UNCOMPRESSED), *offers]) as association:
-        context = next(iter(association.contexts_for(sop_class)), None)
-        if context is None:
-            raise NoContext(f"{peer.destination} does not offer C-GET")
-        identifier = encode_data_set(
-            keys.values(level, with_return_keys=False),
-            context.transfer_syntax,
-            UTF_8 if keys.needs_utf8 else "",
-        )
-        responses = get(
-            association,
-            context.id,
-            identifier,
-            partial(folder.keep, association),
-            payload_factory=folder.payload,
-        )
-        return follow_suboperations(responses, f"from {peer.destination.called}")
+    whence = f"from {peer.destination.called}"
+    ended = collect(
+        peer.connect,
+        [GET_MODELS[patient_root]],
+        classes,
+        lambda syntax: encode_data_set(
+            keys.values(level, with_return_keys=False), syntax, UTF_8 if keys.needs_utf8 else ""
+        ),
+        folder.keep,
+        folder.payload,
+        lambda responses: follow_suboperations(responses, whence),
+    )
+    click.echo(_summary(whence, ended.final))
+    return ended.final

@@ -100,6 +100,12 @@ _FILES = (
         "`StorageCommitmentPushModel 1.2.840.10008.1.20.1 sop`",
     ),
     (
+        "`dgatesop.lst`",
+        "performed procedure steps (MPPS) are not listed, nor served",
+        "listed and served; a list from before needs the line "
+        "`ModalityPerformedProcedureStep 1.2.840.10008.3.1.2.3.3 sop`",
+    ),
+    (
         "rules",
         "a doubled quote inside a string vanishes",
         "the same, as rules in use depend on it",

@@ -1381,8 +1381,8 @@ _ROUTING = (
         "LedgerDays",
         _INT,
         "30",
-        "Days that deliveries which are done or cancelled stay in the ledger, with their tries; "
-        "what is still owed stays for ever.",
+        "Days that deliveries which are done or cancelled stay in the ledger, with their tries, "
+        "and that procedure steps (MPPS) are known; what is still owed stays for ever.",
         _OWN,
         "ledger_days",
         least=1,

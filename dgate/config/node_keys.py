@@ -52,6 +52,12 @@ What the node has accepted is asked for by storage commitment (PS3.4 annex J), a
 it does not commit. Its report comes on the same association, or on one that it opens: then it must
 know this gateway's AE title, address and port, and dgatesop.lst must list 1.2.840.10008.1.20.1."""
 
+_EXPECT = """\
+   yes    the node is asked by C-FIND
+   mpps   the objects are those that performed procedure steps (MPPS) of the study name: all steps
+          that are known must have been completed or discontinued
+For mpps, dgatesop.lst must list 1.2.840.10008.3.1.2.3.3, and the modality send its steps here."""
+
 _S, _MIN = "seconds", "minutes"
 
 
@@ -146,7 +152,7 @@ NODE_KEYS: tuple[Key, ...] = (
         "BulkWindow",
         KeyType.TIMES,
         "",
-        "When deliveries of the bulk lane are sent to the node, instead of Window.",
+        "When deliveries of the priority bulk are sent to the node, instead of Window.",
         "bulk_window",
         example="mon-fri 18:00-07:00, sat,sun 00:00-24:00",
         details=_WINDOW,
@@ -334,17 +340,19 @@ NODE_KEYS: tuple[Key, ...] = (
         "",
         "How urgent deliveries of what this node sends us are; without the key, as the Priority of "
         "its C-STORE says.",
-        "lane",
+        "priority",
         choices=("", "stat", "normal", "bulk"),
         example="stat",
     ),
     _key(
         "ExpectCounts",
-        KeyType.BOOL,
-        "0",
-        "Whether the node is asked how many objects a study has that it sends us, so that what "
-        "waits for quiet can begin when all are there.",
+        KeyType.CHOICE,
+        "no",
+        "Who tells how many objects a study has that the node sends us, so that what waits for "
+        "quiet can begin when all are there.",
         "expect_counts",
-        example="yes",
+        choices=("no", "yes", "mpps"),
+        example="mpps",
+        details=_EXPECT,
     ),
 )

@@ -17,7 +17,7 @@ from dgate.config.ini import Entry, IniFile, Section
 from dgate.config.key_table import REGISTRY
 from dgate.config.keys import NODE, NODE_PREFIX, Key, KeyType
 from dgate.config.model import Value
-from dgate.config.node_settings import AS_STORED, Lane, NodeSettings, NodeTable
+from dgate.config.node_settings import AS_STORED, Expect, NodeSettings, NodeTable, Priority
 from dgate.config.node_values import BadValue
 from dgate.config.nodes import NodeMap
 from dgate.config.problem import Report
@@ -26,7 +26,7 @@ _AE_LENGTH = 16
 _WHOLE = re.compile(r"[0-9]{1,12}")
 _DECIMAL = re.compile(r"[0-9]{1,12}(?:\.[0-9]{1,6})?")
 _YES, _NO = ("1", "yes", "true", "on"), ("0", "no", "false", "off")
-_LANES = {"stat": Lane.STAT, "normal": Lane.NORMAL, "bulk": Lane.BULK}
+_PRIORITIES = {"stat": Priority.STAT, "normal": Priority.NORMAL, "bulk": Priority.BULK}
 _RETRY_KEYS = ("RetryFirst", "RetryMax")
 
 
@@ -40,8 +40,10 @@ def node_sections(ini: IniFile) -> Iterator[tuple[str, Section]]:
 
 def node_table(ini: IniFile, report: Report) -> NodeTable:
     """Return the settings of all nodes, and report what is wrong with their lines."""
+    sections = dict(node_sections(ini))
     return NodeTable(
-        {title: _node_settings(section, report) for title, section in node_sections(ini)}
+        {title: _node_settings(section, report) for title, section in sections.items()},
+        {title: section.name[len(NODE_PREFIX) :].strip() for title, section in sections.items()},
     )
 
 
@@ -142,11 +144,24 @@ def _flag(key: Key, text: str) -> bool:
     return word in _YES
 
 
-def _lane(key: Key, text: str) -> Lane:
-    lane = _LANES.get(text.lower())
-    if lane is None:
-        raise BadValue(0, f"{text!r} is no priority", f"write one of {', '.join(_LANES)}")
-    return lane
+def _priority(key: Key, text: str) -> Priority:
+    priority = _PRIORITIES.get(text.lower())
+    if priority is None:
+        raise BadValue(0, f"{text!r} is no priority", f"write one of {', '.join(_PRIORITIES)}")
+    return priority
+
+
+def _expect(key: Key, text: str) -> Expect:
+    word = text.lower()
+    if word == Expect.STEPS.value:
+        return Expect.STEPS
+    if word not in (*_YES, *_NO):
+        raise BadValue(0, f"{text!r} is neither yes, no nor mpps", "write yes, no or mpps")
+    return Expect.QUERY if word in _YES else Expect.NOBODY
+
+
+def _choice(key: Key, text: str) -> Expect | Priority:
+    return _expect(key, text) if key.feeds == "expect_counts" else _priority(key, text)
 
 
 def _title(key: Key, text: str) -> str:
@@ -160,7 +175,7 @@ _READERS: Mapping[KeyType, Callable[[Key, str], Any]] = {
     KeyType.SECONDS: _decimal,
     KeyType.MINUTES: _decimal,
     KeyType.BOOL: _flag,
-    KeyType.CHOICE: _lane,
+    KeyType.CHOICE: _choice,
     KeyType.AE: _title,
     KeyType.TEXT: _title,
     KeyType.TIMES: lambda key, text: node_values.times(text),

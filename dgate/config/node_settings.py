@@ -8,7 +8,7 @@ setting in force.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from enum import IntEnum
+from enum import Enum, IntEnum
 
 AS_STORED = "as"
 """Stands among transfer syntaxes for the one that the object is stored in."""
@@ -16,12 +16,22 @@ FALLBACK_MIN = 60.0
 MEMBER_DOWN_MIN = 1.0
 
 
-class Lane(IntEnum):
+class Priority(IntEnum):
     """How urgent a delivery is; the smaller number goes first."""
 
     STAT = 0
     NORMAL = 1
     BULK = 2
+
+
+class Expect(Enum):
+    """From whom it is known how many objects a study will have that a node sends us."""
+
+    NOBODY = "no"
+    QUERY = "yes"
+    """The node is asked by C-FIND."""
+    STEPS = "mpps"
+    """Performed procedure steps name the objects."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +75,7 @@ class NodeSettings:
     window: tuple[Span, ...] = ()
     """When anything is sent; empty = always."""
     bulk_window: tuple[Span, ...] = ()
-    """When deliveries of the bulk lane are sent; empty = as `window`."""
+    """When deliveries of the priority bulk are sent; empty = as `window`."""
     bandwidth: tuple[Rate, ...] = ()
 
     # What failures lead to.
@@ -100,10 +110,10 @@ class NodeSettings:
     reconcile_fetch: bool = False
 
     # What it sends.
-    lane: Lane | None = None
-    """Lane of what this node sends us; None = by the Priority (0000,0700) of its C-STORE."""
-    expect_counts: bool = False
-    """Whether it is asked by C-FIND how many objects a study has, to end a quiet time early."""
+    priority: Priority | None = None
+    """How urgent is what this node sends us; None = by the Priority (0000,0700) of its C-STORE."""
+    expect_counts: Expect = Expect.NOBODY
+    """Who says how many objects a study has that it sends us, to end a quiet time early."""
 
 
 DEFAULT = NodeSettings()
@@ -115,6 +125,8 @@ class NodeTable:
 
     by_title: dict[str, NodeSettings] = field(default_factory=dict)
     """By the title in lower case, as in the section's name."""
+    written: dict[str, str] = field(default_factory=dict)
+    """How the sections' names spell these titles, where that is known."""
 
     def of(self, title: str) -> NodeSettings:
         """Return what is set for an AE title; `[node ABC*]` is for titles without their own."""
@@ -128,6 +140,10 @@ class NodeTable:
         return DEFAULT
 
     def members(self, group: str) -> tuple[str, ...]:
-        """Return the titles (lower case) of a load-sharing group, in the order of the file."""
+        """Return the titles of a load-sharing group, in the order of the file."""
         wanted = group.strip().lower()
-        return tuple(title for title, node in self.by_title.items() if node.group.lower() == wanted)
+        return tuple(
+            self.written.get(title, title)
+            for title, node in self.by_title.items()
+            if node.group.lower() == wanted
+        )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import string
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +18,9 @@ from dgate.config.problem import Problem, Report, column_of, lines_place
 from dgate.config.text import decode, split_lines
 
 DEFAULT_CODE = "un"
+LOWER = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
+UPPER = str.maketrans(string.ascii_lowercase, string.ascii_uppercase)
+"""Only ASCII has letter case here: of other letters, a pair need not be a pair or of one length."""
 _AE_LENGTH = 16
 _LINE_COMMENT = re.compile(r"//|#|;")
 # Stands for a line end inside a removed comment; decoding a file cannot give a lone surrogate.
@@ -53,9 +57,9 @@ class NodeMap:
         self._folded: dict[str, int] = {}
         self._wildcards: list[tuple[int, str]] = []
         for place, node in enumerate(nodes):
-            self._folded.setdefault(node.ae_title.lower(), place)
+            self._folded.setdefault(node.ae_title.translate(LOWER), place)
             if node.is_wildcard():
-                self._wildcards.append((place, node.ae_title[:-1].lower()))
+                self._wildcards.append((place, node.ae_title[:-1].translate(LOWER)))
             else:
                 self._exact.setdefault(node.ae_title, place)
 
@@ -76,19 +80,42 @@ class NodeMap:
 
     def find(self, ae: str) -> Node | None:
         """Return the node for the title `ae`, with wildcards filled in and `ae` as its title."""
-        title = ae.rstrip(" \t\r\n")
-        if not title:
+        title = _trimmed(ae)
+        place, rest = self._look_up(title)
+        if place is None:
             return None
-        folded = title.lower()
+        node = self._nodes[place]
+        return replace(node, ae_title=title) if rest is None else _filled(node, title, rest)
+
+    def spelling(self, ae: str) -> str:
+        """Return the one name of the node that `ae` means, however it is written; empty = unknown.
+
+        Titles that lead to the same line are spelled as that line is. A wildcard's line gives the
+        beginning, and the rest is in upper case, as most titles are.
+        """
+        written = _trimmed(ae)
+        place, rest = self._look_up(written)
+        if place is None:
+            return ""
+        title = self._nodes[place].ae_title
+        if rest is None:
+            return title
+        name = title[:-1] + rest.translate(UPPER)
+        # In upper case it may be that of another line.
+        return name if self._look_up(name)[0] == place else written
+
+    def _look_up(self, title: str) -> tuple[int | None, str | None]:
+        """Return the place of the line for a title, and what a wildcard stands for in it."""
+        if not title:
+            return None, None
+        folded = title.translate(LOWER)
         place = self._exact.get(title)
         for wildcard, prefix in self._wildcards:
             if place is not None and wildcard > place:
                 break
             if folded.startswith(prefix):
-                return _filled(self._nodes[wildcard], title, title[len(prefix) :])
-        if place is None:
-            place = self._folded.get(folded)
-        return None if place is None else replace(self._nodes[place], ae_title=title)
+                return wildcard, title[len(prefix) :]
+        return (self._folded.get(folded) if place is None else place), None
 
     def names(self, ae: str) -> bool:
         """Tell whether the table knows the title `ae`, wildcard lines included."""
@@ -109,6 +136,10 @@ class NodeMap:
     def __len__(self) -> int:
         """Return the number of entries."""
         return len(self._nodes)
+
+
+def _trimmed(ae: str) -> str:
+    return ae.rstrip(" \t\r\n")
 
 
 def _filled(node: Node, title: str, rest: str) -> Node:
@@ -186,7 +217,7 @@ def _note_hidden(nodes: list[Node], report: Report) -> None:
     lengths: set[int] = set()
     seen: dict[str, Node] = {}
     for node in nodes:
-        title = node.ae_title.lower().removesuffix("*")
+        title = node.ae_title.translate(LOWER).removesuffix("*")
         above = seen.get(node.ae_title)
         if above is None and wildcards:
             prefixes = (title[:length] for length in lengths if length <= len(title))

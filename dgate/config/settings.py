@@ -36,6 +36,7 @@ from dgate.config.nodes import Node, NodeMap
 from dgate.config.problem import Problem, Report, Severity
 from dgate.config.sections import main_section, note_other_sections
 from dgate.config.soplist import SopList
+from dgate.config.steps_check import look_at_steps
 from dgate.config.text import read_file
 from dgate.config.values import Values
 from dgate.errors import ConfigError
@@ -104,6 +105,7 @@ def load(
     note_other_sections(ini, section, nodes, report)
     look_at_peers(settings.peers, ini, nodes, report)
     look_at_commitment(settings.peers, ini, sop_list, report)
+    look_at_steps(settings.peers, ini, sop_list, report)
     found = (*values.all(), *node_values_of(ini))
     return Configuration(
         settings, nodes, layout, sop_list, tuple(report.problems), found, ini, read.contents

@@ -63,8 +63,10 @@ class QueueAccess(Protocol):
         """Give debts up."""
         ...
 
-    def reroute(self, selection: Selection, destination: str, order: Order = ...) -> Changed:
-        """Send deliveries elsewhere."""
+    def reroute(
+        self, selection: Selection, destination: str, order: Order = ..., *, called: str = ...
+    ) -> Changed:
+        """Send deliveries elsewhere; `called` as of `dgate.config.targets.owed_as`."""
         ...
 
 
@@ -104,7 +106,8 @@ class _Server:
         order = Order(**arguments.get("order", {}))
         if operation == "reroute":
             destination = str(arguments["destination"])
-            changed = self.desk.reroute(selection, destination, order)
+            called = str(arguments.get("called", ""))
+            changed = self.desk.reroute(selection, destination, order, called=called)
             self.retry_now(destination)
             return changed.as_dict()
         operations = {
@@ -206,9 +209,16 @@ class RemoteDesk:
         """Give debts up."""
         return self._change("cancel", selection, order)
 
-    def reroute(self, selection: Selection, destination: str, order: Order = _NO_ORDER) -> Changed:
-        """Send deliveries elsewhere."""
-        return self._change("reroute", selection, order, destination=destination)
+    def reroute(
+        self,
+        selection: Selection,
+        destination: str,
+        order: Order = _NO_ORDER,
+        *,
+        called: str = "",
+    ) -> Changed:
+        """Send deliveries elsewhere; `called` as of `dgate.config.targets.owed_as`."""
+        return self._change("reroute", selection, order, destination=destination, called=called)
 
     def _change(self, operation: str, selection: Selection, order: Order, **more: Any) -> Changed:
         arguments = {"selection": selection.as_dict(), "order": order.as_dict(), **more}

@@ -19,6 +19,7 @@ from dgate.archive.writer import Transaction, Writer
 from dgate.clock import Clock
 from dgate.delivery.commitment.gathering import Gathering, Group
 from dgate.delivery.leases import database_time, unowed_copies
+from dgate.delivery.moving import CALL_ANEW
 from dgate.delivery.records import (
     ENTRY_COLUMNS,
     OPEN_STATES,
@@ -151,8 +152,15 @@ class Desk:
         operation = _Operation("cancel", "state = 'cancelled', finished = ?", states, timed=True)
         return self._change(selection, operation, order)
 
-    def reroute(self, selection: Selection, destination: str, order: Order = _NO_ORDER) -> Changed:
-        """Send waiting, stuck and held deliveries elsewhere; held ones stay held."""
+    def reroute(
+        self,
+        selection: Selection,
+        destination: str,
+        order: Order = _NO_ORDER,
+        *,
+        called: str = "",
+    ) -> Changed:
+        """Send waiting, stuck and held deliveries elsewhere, by `owed_as`; held ones stay held."""
         if not destination:
             raise DgateError("a new destination is needed", remedy="dgate queue reroute NODE")
         if len(destination) > _LONGEST_DESTINATION:
@@ -161,10 +169,10 @@ class Desk:
         operation = _Operation(
             "reroute",
             "origin = COALESCE(origin, destination), accepted = NULL, "
-            f"{_AFRESH}, destination = ?, "
+            f"{_AFRESH}, {CALL_ANEW}, destination = ?, "
             "state = CASE state WHEN 'held' THEN 'held' ELSE 'queued' END",
             (State.QUEUED, State.STUCK, State.HELD),
-            (destination,),
+            (called, destination),
             kind=DebtKind.DELIVER,
         )
         return self._change(selection, operation, order)

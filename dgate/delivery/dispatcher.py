@@ -20,7 +20,7 @@ from dgate.delivery.breaker import Breaker
 from dgate.delivery.deadlines import Deadlines
 from dgate.delivery.lanes import Lane, Site
 from dgate.delivery.ledger import LEASE_S
-from dgate.delivery.records import Lane as Due
+from dgate.delivery.records import Due
 from dgate.delivery.relief import Relief
 from dgate.delivery.schedule import RetryPolicy
 from dgate.delivery.sites import SiteStatus

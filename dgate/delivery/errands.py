@@ -61,6 +61,11 @@ class Leash:
             with self._guard:
                 self._idle = False
 
+    @property
+    def is_stopping(self) -> bool:
+        """Whether what takes long should be left for another time."""
+        return self._stopping
+
     def stop(self) -> None:
         """End what only waits for what need not come, now and later."""
         with self._guard:

@@ -1,27 +1,27 @@
-"""Ends a quiet time early: whole studies whose number of objects is known need not be waited for.
+"""Ends a quiet time early: whole studies whose objects are known need not be waited for.
 
 A delayed operation waits until nothing more has come for a while (`archive.requests`). Whoever
 knows how many objects there will be, a `CountSource`, can spare that: as soon as the index holds as
-many, the operation is due. Not for asking nodes (`expected_query`). One thread looks, and one for
-each node asks, so that a node that does not answer changes nothing for the others; intake only
-rings a bell. Nothing has to be kept: after a restart all that waits is looked at anew.
+many, the operation is due. So can a `Witness`, who knows which objects there will be. Not for
+asking nodes (`expected_query`) nor for what modalities say (`expected_steps`). One thread looks,
+and one for each node asks, so that a node that does not answer changes nothing for the others;
+intake only rings a bell. Nothing has to be kept: after a restart all that waits is looked at anew.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from dgate.archive.database import Database
-from dgate.archive.requests import LANE_PREFIX, REQUEST_IDENTITIES, request_of
+from dgate.archive.requests import LANE_PREFIX
 from dgate.archive.writer import Transaction, Writer
 from dgate.clock import Clock
+from dgate.delivery.expected_sources import CountSource, Waiting, Witness, scope_of
 from dgate.delivery.leases import database_time
 from dgate.delivery.ledger import Ledger
 from dgate.errors import (
@@ -33,7 +33,8 @@ from dgate.errors import (
     TimedOut,
     Unreachable,
 )
-from dgate.rules.effects import ObjectScope, Request
+from dgate.ops.rounds import UNTIL_WOKEN, Rounds
+from dgate.rules.effects import ObjectScope
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +56,8 @@ _AT_ONCE = 200
 # By the index alone; nothing but requests waits in these lanes.
 _WAITING = "SELECT id FROM dgate_debts WHERE state = 'queued' AND destination = ? AND due > ?"
 _REQUESTS = (
-    "SELECT id, source, context, rule FROM dgate_debts WHERE kind = 'request' AND id IN ({})"
+    "SELECT id, source, context, rule, sop_instance, created FROM dgate_debts "
+    "WHERE kind = 'request' AND id IN ({})"
 )
 _OF_THE_NODE = (Unreachable, Rejected, TimedOut, Aborted, ConfigError)
 """What goes wrong whatever is asked about; other errors concern one question."""
@@ -65,58 +67,19 @@ _DUE = (
 )
 
 
-class CountSource(Protocol):
-    """Somebody who may know how many objects a patient, study or series will have.
-
-    A modality's performed procedure steps (MPPS) are to become another one beside the questions to
-    nodes: its `expected` would look into a table, and whatever fills that rings the bell.
-    """
-
-    def concerns(self, source: str, scope: ObjectScope) -> bool:
-        """Tell, without waiting, whether it may know about objects that a node sends us."""
-        ...
-
-    def expected(self, source: str, scope: ObjectScope) -> int | None:
-        """Return how many objects there will be, None when that is not known; may take long.
-
-        Raises:
-            DgateError: it could not be found out now.
-        """
-        ...
-
-    def close(self) -> None:
-        """Nothing more is asked for now: let connections go."""
-        ...
-
-    def cut(self) -> None:
-        """End a question that is under way, from another thread."""
-        ...
-
-
 class Bell:
     """Tells that something has arrived. Any thread may ring it; costs next to nothing."""
 
     def __init__(self) -> None:
         self.is_heard = False
         """Whether anybody listens."""
-        self._rung = threading.Event()
+        self.rung = threading.Event()
+        """Set when it has rung; the listener's rounds clear it."""
 
     def ring(self) -> None:
         """Say that debts were committed."""
-        if self.is_heard and not self._rung.is_set():
-            self._rung.set()
-
-    def wait(self, timeout_s: float | None) -> None:
-        """Wait until it rings, or so long."""
-        self._rung.wait(timeout_s)
-
-    def reset(self) -> None:
-        """Go on to listen."""
-        self._rung.clear()
-
-    def wake(self) -> None:
-        """Wake the listener whether it listens or not."""
-        self._rung.set()
+        if self.is_heard and not self.rung.is_set():
+            self.rung.set()
 
 
 @dataclass(slots=True)
@@ -152,15 +115,6 @@ class _Asker:
         return scope, self.waiting.pop(scope)
 
 
-@dataclass(frozen=True, slots=True)
-class _Waiting:
-    """A request that waits for its quiet time."""
-
-    id: int
-    source: str
-    scope: ObjectScope
-
-
 class ExpectedCounts:
     """Looks for delayed operations that need not wait any longer."""
 
@@ -174,10 +128,11 @@ class ExpectedCounts:
         sources: Callable[[], Sequence[CountSource]],
         count: Callable[[ObjectScope], int],
         wake: Callable[[], None],
+        witness: Callable[[], Witness | None] = lambda: None,
     ) -> None:
-        """`sources` returns who may know, by the settings that count now; the first that knows is
-        believed. `count` returns how many objects of a scope the index holds, `wake` is the
-        dispatcher's."""
+        """`sources` and `witness` return who may know, by the settings that count now; of the
+        sources the first that knows is believed. `count` returns how many objects of a scope the
+        index holds, `wake` is the dispatcher's."""
         self._database = database
         self._writer = writer
         self._ledger = ledger
@@ -186,17 +141,24 @@ class ExpectedCounts:
         self._sources = sources
         self._count = count
         self._wake = wake
-        self._stopping = threading.Event()
+        self._witness = witness
+        self._rounds = Rounds(
+            "expected-counts",
+            self._step,
+            "Looking at what waits for its quiet time failed unexpectedly.",
+            trouble_s=LOOK_EVERY_S,
+            gather_s=GATHER_S,
+            bell=bell.rung,
+        )
         self._lock = threading.Lock()
         """Guards what the askers share with the thread that looks."""
         self._known: OrderedDict[tuple[str, ObjectScope], _Answered] = OrderedDict()
         self._askers: dict[str, _Asker] = {}
-        self._parsed: dict[int, _Waiting | None] = {}
+        self._parsed: dict[int, Waiting | None] = {}
         """What is known of the requests that wait, by number; None where it cannot be counted."""
         self._parsed_at = -math.inf
         self._uncounted: set[int] = set()
         """Requests whose objects could not be counted, as was said already."""
-        self._thread: threading.Thread | None = None
         self._waiting_sql = database.sql(_WAITING)
         self._due_sql = database.sql(_DUE)
 
@@ -204,60 +166,54 @@ class ExpectedCounts:
 
     def start(self) -> None:
         """Begin to look."""
-        self._thread = threading.Thread(target=self._run, name="expected-counts", daemon=True)
-        self._thread.start()
+        self._rounds.start()
 
     def apply(self, generation: object) -> None:
         """Go by changed settings."""
-        self._bell.wake()
+        self._rounds.wake()
 
     def stop(self) -> None:
         """End and join all threads; safe to call twice."""
-        self._stopping.set()
-        self._bell.wake()
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
+        self._rounds.stop()
         with self._lock:
-            askers = [asker for asker in self._askers.values() if asker.thread is not None]
-            for asker in askers:
+            threads = [asker.thread for asker in self._askers.values() if asker.thread is not None]
+            for asker in self._askers.values():
                 asker.waiting.clear()
                 if asker.source is not None:
                     asker.source.cut()
-        for asker in askers:
-            if asker.thread is not None:
-                asker.thread.join(10.0)
+        for thread in threads:
+            thread.join(10.0)
 
     # the thread that looks
 
-    def _run(self) -> None:
-        while not self._stopping.is_set():
-            self._bell.reset()
-            timeout_s: float | None = LOOK_EVERY_S
-            try:
-                timeout_s = self._look()
-            except DgateError as exc:
-                log.warning("What waits for its quiet time cannot be looked at: %s", exc)
-            except Exception:
-                # The thread must live; what waits is done when its quiet time is over.
-                log.exception("Looking at what waits for its quiet time failed unexpectedly.")
-            if self._stopping.wait(GATHER_S):
-                return
-            self._bell.wait(timeout_s)
+    def _step(self) -> float:
+        try:
+            pause = self._look()
+        except DgateError as exc:
+            log.warning("What waits for its quiet time cannot be looked at: %s", exc)
+            return LOOK_EVERY_S
+        return UNTIL_WOKEN if pause is None else pause
 
     def _look(self) -> float | None:
         """Look once; return after how long at most to look again, None = when the bell rings."""
-        sources = self._sources()
-        self._bell.is_heard = bool(sources)
-        if not sources:
+        sources, witness = self._sources(), self._witness()
+        self._bell.is_heard = bool(sources) or witness is not None
+        if not self._bell.is_heard:
             self._parsed.clear()
             return None
         waiting = self._read()
         ready: list[int] = []
-        questions: list[_Waiting] = []
+        questions: list[Waiting] = []
         pause: float | None = None
         now = self._clock.monotonic()
         for each in waiting:
+            if witness is not None and witness.concerns(each.source, each.scope):
+                is_complete = self._is_witnessed(each, witness)
+                if is_complete:
+                    ready.append(each.id)
+                elif is_complete is not None:
+                    pause = self._sooner(pause, LOOK_EVERY_S)
+                continue
             if not any(source.concerns(each.source, each.scope) for source in sources):
                 continue
             answered = self._answer(each.source, each.scope)
@@ -279,23 +235,37 @@ class ExpectedCounts:
             self._make_due(ready)
         return pause
 
-    def _is_complete(self, waiting: _Waiting, expected: int) -> bool:
+    def _is_complete(self, waiting: Waiting, expected: int) -> bool:
         """Tell whether as many objects are there; of what cannot be counted, never."""
         try:
             return self._count(waiting.scope) >= expected
         except DatabaseAway:
             raise
         except DgateError as exc:
-            if waiting.id not in self._uncounted:
-                log.warning("The objects of request %d cannot be counted: %s", waiting.id, exc)
-            self._uncounted.add(waiting.id)
+            self._note_uncounted(waiting, exc)
             return False
+
+    def _is_witnessed(self, waiting: Waiting, witness: Witness) -> bool | None:
+        """Tell what the witness knows; nothing where that cannot be found out."""
+        try:
+            return witness.is_complete(waiting)
+        except DatabaseAway:
+            raise
+        except DgateError as exc:
+            self._note_uncounted(waiting, exc)
+            return None
+
+    def _note_uncounted(self, waiting: Waiting, error: DgateError) -> None:
+        """Say it once of each request."""
+        if waiting.id not in self._uncounted:
+            log.warning("The objects of request %d cannot be counted: %s", waiting.id, error)
+        self._uncounted.add(waiting.id)
 
     @staticmethod
     def _sooner(pause: float | None, other: float | None) -> float | None:
         return other if pause is None else pause if other is None else min(pause, other)
 
-    def _read(self) -> list[_Waiting]:
+    def _read(self) -> list[Waiting]:
         """Return the requests that wait and say what they are about by IDs alone."""
         lanes = [lane.destination for lane in self._ledger.lanes()]
         now = self._ledger.now()
@@ -314,16 +284,16 @@ class ExpectedCounts:
         self._uncounted.intersection_update(seen)
         return [each for number in numbers if (each := seen.get(number)) is not None]
 
-    def _requests(self, numbers: Sequence[int]) -> dict[int, _Waiting | None]:
+    def _requests(self, numbers: Sequence[int]) -> dict[int, Waiting | None]:
         """Read what requests are about."""
         marks = ", ".join("?" * len(numbers))
-        found: dict[int, _Waiting | None] = dict.fromkeys(numbers)
+        found: dict[int, Waiting | None] = dict.fromkeys(numbers)
         sql = self._database.sql(_REQUESTS.format(marks))
         for row in self._database.rows(sql, tuple(numbers)):
             number, source = int(str(row[0])), str(row[1] or "").strip()
-            scope = _scope_of(str(row[2]), str(row[3]))
+            scope = scope_of(str(row[2]), str(row[3]))
             if scope is not None and source:
-                found[number] = _Waiting(number, source, scope)
+                found[number] = Waiting(number, source, scope, str(row[4]), float(row[5]))
         return found
 
     def _answer(self, source: str, scope: ObjectScope) -> _Answered | None:
@@ -340,7 +310,7 @@ class ExpectedCounts:
 
     # asking
 
-    def _ask(self, questions: Sequence[_Waiting], now: float) -> float | None:
+    def _ask(self, questions: Sequence[Waiting], now: float) -> float | None:
         """Have scopes asked about, unless their nodes are silent; return when to look again."""
         pause: float | None = None
         with self._lock:
@@ -380,7 +350,7 @@ class ExpectedCounts:
             sources = self._sources()
             while True:
                 with self._lock:
-                    if not asker.waiting or self._stopping.is_set():
+                    if not asker.waiting or self._rounds.is_stopping():
                         asker.thread = None
                         return
                     scope, request = asker.next()
@@ -393,7 +363,7 @@ class ExpectedCounts:
         finally:
             for source in sources:
                 source.close()
-            self._bell.wake()
+            self._rounds.wake()
 
     def _ask_one(
         self,
@@ -436,7 +406,7 @@ class ExpectedCounts:
             self._known.move_to_end((node, scope))
             while len(self._known) > _MOST_KNOWN:
                 self._known.popitem(last=False)
-        self._bell.wake()
+        self._rounds.wake()
         return True
 
     def _fall_silent(self, node: str, asker: _Asker, reason: str) -> None:
@@ -446,24 +416,10 @@ class ExpectedCounts:
             is_new, asker.is_silent = not asker.is_silent, True
             asker.silent_until = self._clock.monotonic() + asker.silence_s
             asker.silence_s = min(2 * asker.silence_s, LONGEST_SILENCE_S)
-        if is_new and not self._stopping.is_set():
+        if is_new and not self._rounds.is_stopping():
             log.warning(
                 "%s does not say how many objects there are (ExpectCounts): %s. What waits for "
                 "quiet waits as long as the rule says.",
                 node,
                 reason,
             )
-
-
-def _scope_of(context: str, rule: str) -> ObjectScope | None:
-    """Return what a request is about, None where that cannot be counted: filters choose a part, and
-    a single object needs no counting."""
-    try:
-        request: Request = request_of(context, rule)
-    except (ValueError, json.JSONDecodeError):
-        return None
-    scope = request.scope
-    ids = {name: getattr(scope, name) for name in REQUEST_IDENTITIES}
-    if scope != ObjectScope(**ids) or scope.sop_instance:
-        return None
-    return scope if any(ids.values()) else None

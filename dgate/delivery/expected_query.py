@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from dgate.config.node_settings import NodeTable
+from dgate.config.node_settings import Expect, NodeTable
 from dgate.delivery.reconcile.node import NodeSide
 from dgate.rules.effects import ObjectScope
 
@@ -37,7 +37,7 @@ class CountByQuery:
 
     def concerns(self, source: str, scope: ObjectScope) -> bool:
         """Tell whether the node may be asked."""
-        return self._peers.of(source).expect_counts and self._is_known(source)
+        return self._peers.of(source).expect_counts is Expect.QUERY and self._is_known(source)
 
     def expected(self, source: str, scope: ObjectScope) -> int | None:
         """Return how many objects the node has of a patient, study or series; None when it does not

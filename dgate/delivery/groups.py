@@ -1,4 +1,4 @@
-"""Load-sharing groups: which member gets a study, and how nodes are spelled.
+"""Load-sharing groups: which member gets a study, and who the members are.
 
 Pure functions, safe from any thread.
 """
@@ -28,20 +28,10 @@ def _weight(study: str, member: str) -> bytes:
 
 
 def members_of(group: str, peers: NodeTable, nodes: NodeMap) -> tuple[str, ...]:
-    """Return the members of a group as acrnema.map spells them; empty when it is no group."""
+    """Return the members of a group as acrnema.map spells them, as letter case counts on the wire;
+    empty when it is no group. Of lines that differ in it only, the one that a section's name spells
+    is meant, else the first."""
     titles = peers.members(group)
     if not titles:
         return ()
-    return tuple(found for title in titles if (found := spelled(title, nodes)))
-
-
-def spelled(title: str, nodes: NodeMap) -> str:
-    """Return a title as acrnema.map spells it, as letter case counts on the wire; empty = unknown.
-
-    A title that only a line with a wildcard covers is returned as it is.
-    """
-    lower = title.lower()
-    for node in nodes:
-        if node.ae_title.lower() == lower:
-            return node.ae_title
-    return title if nodes.names(title) else ""
+    return tuple(found for title in titles if (found := nodes.spelling(title)))

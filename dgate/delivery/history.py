@@ -13,6 +13,7 @@ from dgate.archive.connection import Row, Value
 from dgate.archive.database import Database
 from dgate.archive.debttable import KEEP_SENT, OPEN_SQL
 from dgate.archive.records import Provenance
+from dgate.archive.steps import prune_steps
 from dgate.archive.writer import Transaction, Writer
 from dgate.delivery.records import State, batches
 
@@ -108,6 +109,7 @@ def prune(
     _prune_by_time(
         database, writer, "dgate_received", "received", before, lambda row: True, is_stopping
     )
+    prune_steps(database, writer, before, is_stopping)
     return count
 
 

@@ -37,7 +37,7 @@ from dgate.delivery.notices import Notices
 from dgate.delivery.records import (
     CLOSED_STATES,
     Debt,
-    Lane,
+    Due,
     Settlement,
     State,
 )
@@ -55,7 +55,7 @@ _OWN_LANES = (LANE_PREFIX, ASKING_LANE)
 """Begin the names of lanes in which only requests wait, for as long as they are to."""
 
 PRIORITIES = (0, 1, 2)
-"""`dgate.config.node_settings.Lane`, the most urgent first."""
+"""`dgate.config.node_settings.Priority`, the most urgent first."""
 
 _WAITING = (
     "SELECT id, kind, destination, rule, calling, called, compression, script, sop_class, "
@@ -155,7 +155,7 @@ class Ledger:
 
     # What the dispatcher asks.
 
-    def lanes(self) -> list[Lane]:
+    def lanes(self) -> list[Due]:
         """Return every destination with a waiting debt; costs few index look-ups for each.
 
         A due time that no pause explains is given as 0. One behind an explainable one is found when
@@ -168,7 +168,7 @@ class Ledger:
             row = connection.execute(_FIRST_LANE).fetchone()
             while row is not None:
                 if any(due is not None for due in row[1:]):
-                    found.append(_lane(row[0], row[1:], now, latest))
+                    found.append(_due(row[0], row[1:], now, latest))
                 row = connection.execute(self._next_lane_sql, (row[0],)).fetchone()
         return found
 
@@ -412,14 +412,14 @@ def _in_plain_words(settled: Settlement) -> Settlement:
     )
 
 
-def _lane(destination: str, dues: Sequence[float | None], now: float, latest: float) -> Lane:
-    """Return the lane of a destination; a due time that no pause explains is given as 0."""
+def _due(destination: str, dues: Sequence[float | None], now: float, latest: float) -> Due:
+    """Return what is due for a destination; a due time that no pause explains is given as 0."""
     if not destination.startswith(_OWN_LANES):
         dues = [0.0 if due is not None and due > latest else due for due in dues]
     waiting = [(due, priority) for priority, due in enumerate(dues) if due is not None]
     first = min(waiting)
     priority = next((priority for due, priority in waiting if due <= now), first[1])
-    return Lane(destination, first[0], priority, tuple(dues))
+    return Due(destination, first[0], priority, tuple(dues))
 
 
 def _debt(row: tuple[Any, ...]) -> Debt:

@@ -16,6 +16,7 @@ from typing import NamedTuple
 from dgate.archive.connection import Row, Value
 from dgate.archive.database import Database
 from dgate.archive.writer import Transaction, Writer
+from dgate.config.targets import TITLE_LENGTH
 
 BATCH = 500
 """Deliveries moved in a transaction."""
@@ -35,9 +36,16 @@ _OVERDUE = (
     _WAITING + "AND priority = ? AND created <= ? AND NOT EXISTS (SELECT 1 FROM dgate_decisions "
     "WHERE dgate_decisions.debt = dgate_debts.id AND dgate_decisions.at > ?) " + _MOST
 )
+_IS_SPELLING = (
+    f"called NOT IN (destination, substr(destination, 1, {TITLE_LENGTH})) AND lower(called) IN "
+    f"(lower(destination), substr(lower(destination), 1, {TITLE_LENGTH}))"
+)
+CALL_ANEW = f"called = CASE WHEN called = '' OR ({_IS_SPELLING}) THEN ? ELSE called END"
+"""For a delivery that gets another destination: what is called there, unless its rule names a
+title. One that differs from the old destination in letter case only stood for that."""
 # MariaDB computes the assignments from left to right, by what stands there then.
 _MOVE = (
-    "UPDATE dgate_debts SET origin = {origin}, destination = ?, due = ?, "
+    f"UPDATE dgate_debts SET origin = {{origin}}, {CALL_ANEW}, destination = ?, due = ?, "
     "attempts = 0 WHERE id = ? AND state = 'queued' AND destination = ?"
 )
 _DECIDED = (
@@ -107,26 +115,27 @@ class Mover:
         `member_for` names another one for each study.
         """
         rows = self._rows(self._members_sql, (member, group.lower(), PAGE))
-        move = partial(self._redirect, member, member_for, "passed on", why)
+        move = partial(self._redirect, member, member_for, "", "passed on", why)
         return self._batches(rows, move, goes_on)
 
     def fall_back(
         self,
         destination: str,
         fallback: str,
+        called: str,
         priority: int,
         patience_s: float,
         why: str,
         goes_on: Callable[[], bool] = _always,
     ) -> Moved:
-        """Give what has waited for a destination for so long to another.
+        """Give what has waited for a destination for so long to another, by `owed_as`.
 
         The time counts from the last decision about a delivery, else from when it was entered.
         """
         with self._database.reader() as connection:
             before = self._now(Transaction(connection, 0)) - patience_s
         rows = self._rows(self._overdue_sql, (destination, priority, before, before, PAGE))
-        move = partial(self._redirect, destination, lambda study: fallback, "fallback", why)
+        move = partial(self._redirect, destination, lambda study: fallback, called, "fallback", why)
         return self._batches(rows, move, goes_on)
 
     def _rows(self, sql: str, values: Sequence[Value]) -> list[Row]:
@@ -163,7 +172,7 @@ class Mover:
     ) -> int:
         now, count = self._now(transaction), 0
         for one, study in rows:
-            values = (origin, member_for(study), now, one, group)
+            values = (origin, "", member_for(study), now, one, group)
             count += transaction.execute(self._give_sql, values).rowcount
         return count
 
@@ -171,6 +180,7 @@ class Mover:
         self,
         destination: str,
         target_for: Callable[[str], str],
+        called: str,
         decision: str,
         why: str,
         rows: Sequence[Row],
@@ -178,7 +188,7 @@ class Mover:
     ) -> int:
         now, count = self._now(transaction), 0
         for one, study in rows:
-            values = (target_for(study), now, one, destination)
+            values = (called, target_for(study), now, one, destination)
             if transaction.execute(self._move_sql, values).rowcount:
                 count += 1
                 noted = (one, now, decision, WHO, why, destination)

@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 
 from dgate.archive.records import DebtDraft, DebtKind, InstanceRef
 from dgate.archive.requests import request_draft
+from dgate.config.nodes import NodeMap
+from dgate.config.targets import owed_as
 from dgate.delivery.commitment.messages import Reference
 from dgate.delivery.errands import Done
 from dgate.delivery.failures import (
@@ -25,7 +27,7 @@ from dgate.delivery.lanes import Lane
 from dgate.delivery.records import Debt, Settlement, State
 from dgate.delivery.schedule import RetryPolicy
 from dgate.delivery.sender import SendResult
-from dgate.delivery.titles import pair_of
+from dgate.delivery.titles import Pair, pair_of
 from dgate.delivery.toolbox import Toolbox
 from dgate.errors import PeerError, Rejected
 from dgate.net.dimse import describe
@@ -33,6 +35,9 @@ from dgate.rules.effects import Expansion, Forward
 
 log = logging.getLogger(__name__)
 
+SUSPECTED_SHARE, SUSPECTED_LEAST_S, SUSPECTED_MOST_S = 0.1, 0.5, 30.0
+"""Titles that the pause of a destination may be due to wait longer by so much of it, within these
+limits. The ledger takes a due time for a mistake that is a minute behind the longest pause."""
 MOST_DEFERRALS = 10_000
 """Debts of which a lane remembers how often they were deferred."""
 
@@ -58,6 +63,8 @@ class Outcomes:
         """Whether the last failure was that no association came about."""
         self.is_unwanted = False
         """Whether the peer takes no association beside those that other workers have."""
+        self._suspected: Pair | None = None
+        """The titles for which the last failure may have been alone."""
         self._mark = 0
         """The breaker's, of the try that is under way."""
         self.go_on_by(tools)
@@ -71,6 +78,7 @@ class Outcomes:
     def begin(self) -> None:
         """Note that a try begins."""
         self.is_unreached = False
+        self._suspected = None
         self._mark = self._breaker.begin()
 
     def of_answer(self, debt: Debt, result: SendResult) -> Settlement:
@@ -80,7 +88,7 @@ class Outcomes:
         if fate is not Fate.WAIT:
             self.answered()
         self._lane.broken_by = None
-        self._lane.rejected.accept(pair_of(debt))
+        self._lane.rejected.accept(self._pair(debt))
         if fate is Fate.DONE:
             return self.accepted(debt, result, text)
         return self.failed(debt, fate, result.status, text)
@@ -93,13 +101,34 @@ class Outcomes:
             return Settlement(debt, State.QUEUED, None, str(exc), counted=False)
         self._breaker.lost(self._lane.slot)
         fate = self.fate_after_break(debt, str(exc)) if in_doubt else Fate.WAIT
-        return self.failed(debt, fate, None, str(exc), in_doubt=in_doubt)
+        settled = self.failed(debt, fate, None, str(exc), in_doubt=in_doubt)
+        if self.is_unreached and isinstance(exc, Rejected) and not is_passing(exc):
+            return self._suspect(debt, settled)
+        return settled
+
+    def _suspect(self, debt: Debt, failed: Settlement) -> Settlement:
+        """Note that a rejection which let the destination pause may be for a pair of titles only.
+
+        What goes under others is tried before that pair is tried again: it would wait for ever
+        behind what is rejected each time. Return the settlement with the time for that.
+        """
+        if self.pause_s is None:
+            return failed
+        pause, self._suspected = _longer(self.pause_s), self._pair(debt)
+        until = self._tools.clock.monotonic() + pause
+        self._lane.rejected.reject(self._suspected, until, failed.error)
+        return failed if failed.state is State.STUCK else failed._replace(pause_s=pause)
 
     def of_unreached(self, failed: Settlement, rest: Sequence[Debt]) -> list[Settlement]:
         """Return the settlements of what was claimed beside a debt whose association did not come
-        about: it failed for all of them."""
+        about: it failed for all of them, or all that go under the same titles."""
         pause, found = self.pause_s or 0.0, []
+        if self._suspected is not None:
+            pause = _longer(pause)
         for debt in rest:
+            if self._suspected not in (None, self._pair(debt)):
+                found.append(Settlement(debt, State.QUEUED, tried=False))
+                continue
             gone = _is_exhausted(self._policy, debt, debt.attempts + 1)
             state = State.STUCK if gone else State.QUEUED
             found.append(Settlement(debt, state, None, failed.error, 0.0 if gone else pause))
@@ -132,15 +161,19 @@ class Outcomes:
         )
         return True
 
-    def is_for_titles(self, error: Rejected) -> bool:
+    def is_for_titles(self, debt: Debt, error: Rejected) -> bool:
         """Tell whether a rejection is for the pair of titles and not for the destination.
 
         One that is to last cannot come from the peer's load, whatever reason it gives or keeps to
-        itself: where the peer serves others, it is for the titles as well.
+        itself: where the peer serves others, or has served other titles not long ago, it is for the
+        titles as well.
         """
         if is_about_titles(error):
             return True
-        return not is_passing(error) and self._breaker.is_served_beside(self._lane.slot)
+        if is_passing(error):
+            return False
+        is_served_beside = self._breaker.is_served_beside(self._lane.slot)
+        return is_served_beside or self._lane.rejected.serves_others(self._pair(debt))
 
     def of_rejected_titles(self, debt: Debt, exc: Rejected) -> Settlement:
         """Return the settlement of a debt whose titles the peer does not take.
@@ -149,7 +182,7 @@ class Outcomes:
         """
         if self._is_stopping():
             return Settlement(debt, State.QUEUED, tried=False)
-        lane, pair, error = self._lane, pair_of(debt), str(exc)
+        lane, pair, error = self._lane, self._pair(debt), str(exc)
         pause = self._policy.pause_s(lane.rejected.times(pair) + 1, random.random())
         lane.rejected.reject(pair, self._tools.clock.monotonic() + pause, error)
         log.warning(
@@ -169,13 +202,16 @@ class Outcomes:
         What was claimed together has failed together; what is claimed later only waits.
         """
         rejected, now = self._lane.rejected, self._tools.clock.monotonic()
-        found = rejected.pausing(pair_of(debt), now)
+        found = rejected.pausing(self._pair(debt), now)
         if found is None:
             return None
         if rejected.is_fresh(found):
             return self._after_rejection(debt, found.error, found.until - now)
         pause = found.until - now
         return Settlement(debt, State.QUEUED, None, found.error, pause, counted=False)
+
+    def _pair(self, debt: Debt) -> Pair:
+        return pair_of(debt, self._tools.settings.ae_title)
 
     def _after_rejection(self, debt: Debt, error: str, pause_s: float) -> Settlement:
         if _is_exhausted(self._policy, debt, debt.attempts + 1):
@@ -223,7 +259,7 @@ class Outcomes:
         """Return what is owed in the place of an EXPORT debt of an object."""
         delay = self._tools.settings.forward_collect_delay_s
         requests = (request_draft(request, delay, ref) for request in expansion.requests)
-        return (*map(_draft, expansion.forwards), *requests)
+        return (*(_draft(each, self._tools.nodes) for each in expansion.forwards), *requests)
 
     def fate_after_break(self, debt: Debt, error: str) -> Fate:
         """Decide who waits after the association broke while an object was sent.
@@ -250,6 +286,7 @@ class Outcomes:
         policy, tries = self._policy, debt.attempts + 1
         given_up = fate is Fate.DOUBTFUL and tries >= DOUBTFUL_TRIES
         if fate is Fate.WAIT:
+            self._lane.rejected.doubt()
             pause = policy.pause_s(self._breaker.failures + 1, random.random())
             self.pause_s = pause = self.fail(pause, error, counts=True)
         else:
@@ -267,17 +304,24 @@ class Outcomes:
         log.warning("Deliveries to %s wait %.1f s: %s", lane.destination, seconds, lane.last_error)
 
 
+def _longer(pause_s: float) -> float:
+    """Return a pause that ends after that of the destination, when others have had their turn."""
+    more = min(max(SUSPECTED_SHARE * pause_s, SUSPECTED_LEAST_S), SUSPECTED_MOST_S)
+    return pause_s + more
+
+
 def _is_exhausted(policy: RetryPolicy, debt: Debt, tries: int) -> bool:
     return policy.is_exhausted(tries, is_request=debt.kind is DebtKind.REQUEST)
 
 
-def _draft(forward: Forward) -> DebtDraft:
+def _draft(forward: Forward, nodes: NodeMap) -> DebtDraft:
+    destination, called = owed_as(forward.target, forward.called or "", nodes)
     return DebtDraft(
         DebtKind.DELIVER,
-        forward.target,
+        destination,
         forward.rule,
         calling=forward.calling or "",
-        called=forward.called or "",
+        called=called,
         compression=forward.compression or "",
         script=forward.script or "",
     )

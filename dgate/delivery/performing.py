@@ -22,6 +22,8 @@ from dgate.archive.repair import RepairSettings, indexed_patient_id
 from dgate.archive.requests import REQUEST_IDENTITIES, request_of, resolved
 from dgate.clock import Clock, SystemClock
 from dgate.config.layout import PATIENT_ID, SERIES_UID, SOP_UID, STUDY_UID
+from dgate.config.nodes import NodeMap
+from dgate.config.targets import owed_as
 from dgate.delivery.records import Debt
 from dgate.dicom.encode import QUERY_RETRIEVE_LEVEL, UTF_8, encode_data_set
 from dgate.dicom.table import ElementTable
@@ -90,11 +92,13 @@ class Performer:
         settings: RepairSettings,
         retrieve_hook: EventHook | None = None,
         clock: Clock | None = None,
+        nodes: NodeMap | None = None,
     ) -> None:
         """`retrieve_hook` is RetrieveConverter0, which sees what is forwarded as it sees a C-MOVE
         (rulings.md 16). `clock` is that of the machine which writes the files.
         """
         self._clock = clock or SystemClock()
+        self._nodes = nodes or NodeMap()
         self._database = database
         self._finder = finder
         self._exporter = exporter
@@ -172,12 +176,14 @@ class Performer:
         wanted = [ref for ref in refs if self._is_news(ref, known.get(ref.sop_instance), ahead_s)]
         if not wanted:
             return Performed(text=f"nothing new to send: {len(refs)} object(s) were sent before")
+        destination, called = owed_as(request.peer, "", self._nodes)
         return Performed(
             tuple(
                 DebtDraft(
                     DebtKind.DELIVER,
-                    request.peer,
+                    destination,
                     request.rule,
+                    called=called,
                     compression=request.compression,
                     script=request.script,
                     context=context,

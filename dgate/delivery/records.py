@@ -58,7 +58,7 @@ class Debt(NamedTuple):
     attempts: int
     """Tries so far, since the last `queue retry`."""
     priority: int = 1
-    """`dgate.config.node_settings.Lane`."""
+    """`dgate.config.node_settings.Priority`."""
     provenance: Provenance = Provenance()
     created: float = 0.0
     """When it was entered, in seconds since the epoch by the database's clock."""
@@ -66,7 +66,7 @@ class Debt(NamedTuple):
     """The destination that it had first, where it was sent elsewhere."""
 
 
-class Lane(NamedTuple):
+class Due(NamedTuple):
     """A destination with the time at which its first waiting debt is due."""
 
     destination: str

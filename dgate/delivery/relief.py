@@ -12,10 +12,18 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from dgate.clock import Clock
-from dgate.config.node_settings import FALLBACK_MIN, MEMBER_DOWN_MIN, Lane, NodeSettings, NodeTable
+from dgate.config.node_settings import (
+    FALLBACK_MIN,
+    MEMBER_DOWN_MIN,
+    NodeSettings,
+    NodeTable,
+    Priority,
+)
 from dgate.config.nodes import NodeMap
+from dgate.config.targets import owed_as
 from dgate.delivery.breaker import Breaker
-from dgate.delivery.groups import chosen, members_of, spelled
+from dgate.delivery.groups import chosen, members_of
+from dgate.delivery.internal import node_of_lane
 from dgate.delivery.moving import Mover
 from dgate.delivery.windows import opened_s_ago, opens_in_s
 
@@ -92,6 +100,9 @@ class Relief:
                 members = members_of(destination, peers, nodes)
                 moved = self._share(destination, members, peers, breakers()) or moved
                 continue
+            if node_of_lane(destination, nodes) != destination:
+                # What is no delivery to the node itself cannot be paid by another one.
+                continue
             node = peers.of(destination)
             if not (node.fallback or node.group):
                 continue
@@ -144,7 +155,7 @@ class Relief:
         now = self._clock.monotonic()
         if breaker.state(now) != "open" or breaker.pause_s(now) > 0:
             return False
-        if opens_in_s(peers.of(member), Lane.NORMAL, self._clock.now()) > 0:
+        if opens_in_s(peers.of(member), Priority.NORMAL, self._clock.now()) > 0:
             return False
         self._probes[member] = _Probe(study, breaker.begin(), now)
         log.info("%s gets a study of its group to find out whether it is back.", member)
@@ -215,17 +226,17 @@ class Relief:
         self, destination: str, node: NodeSettings, nodes: NodeMap, patience_s: float
     ) -> tuple[int, bool]:
         """Return how much fell back, and whether there is more."""
-        target = spelled(node.fallback, nodes) or node.fallback
+        target, called = owed_as(node.fallback, "", nodes)
         why = f"not delivered to {destination} within {patience_s / 60:g} min"
         count, more = 0, False
-        for lane in Lane:
+        for priority in Priority:
             if more:
                 break
-            open_s = opened_s_ago(node, lane, self._clock.now())
+            open_s = opened_s_ago(node, priority, self._clock.now())
             # What waits for its window has not failed.
             if open_s is None or open_s >= patience_s:
                 moved = self._mover.fall_back(
-                    destination, target, lane, patience_s, why, self._goes_on
+                    destination, target, called, priority, patience_s, why, self._goes_on
                 )
                 count, more = count + moved.number, moved.more
         if count:

@@ -10,18 +10,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from dgate.config.targets import TITLE_LENGTH
 from dgate.delivery.records import Debt
 
 MOST_PAIRS = 1000
 """Pairs that are remembered: titles may come from what peers send."""
 
 Pair = tuple[str, str]
-"""Calling and called title of a debt; empty = those of the configuration."""
+"""Calling and called title, as they are on the wire."""
 
 
-def pair_of(debt: Debt) -> Pair:
-    """Return the titles that a delivery goes under."""
-    return debt.calling, debt.called
+def pair_of(debt: Debt, own: str) -> Pair:
+    """Return the titles that a delivery goes under; `own` is the gateway's."""
+    calling, called = debt.calling or own, debt.called or debt.destination
+    return calling.strip()[:TITLE_LENGTH], called.strip()[:TITLE_LENGTH]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,10 @@ class RejectedTitles:
 
     def __init__(self) -> None:
         self._pairs: dict[Pair, Rejection] = {}
+        self._served: set[Pair] = set()
+        """Those that were served not long ago, and not rejected since."""
+        self._in_a_row = 0
+        """How many rejections there were since a pair was served."""
         self._batch = 0
 
     def begin_batch(self) -> None:
@@ -55,6 +61,11 @@ class RejectedTitles:
 
     def reject(self, pair: Pair, until: float, error: str) -> None:
         """Note that a pair was rejected, and until when it pauses."""
+        self._served.discard(pair)
+        self._in_a_row += 1
+        if self._in_a_row > 1:
+            # It may take nobody any more.
+            self.doubt()
         times = self.times(pair) + 1
         self._pairs.pop(pair, None)
         if len(self._pairs) >= MOST_PAIRS:
@@ -64,8 +75,21 @@ class RejectedTitles:
 
     def accept(self, pair: Pair) -> None:
         """Note that the peer served a pair."""
+        self._in_a_row = 0
         if self._pairs:
             self._pairs.pop(pair, None)
+        if pair not in self._served:
+            if len(self._served) >= MOST_PAIRS:
+                self._served.clear()
+            self._served.add(pair)
+
+    def serves_others(self, pair: Pair) -> bool:
+        """Tell whether another pair was served not long ago, and not rejected since."""
+        return bool(self._served - {pair})
+
+    def doubt(self) -> None:
+        """Note that what the peer served before no longer says that it serves anybody."""
+        self._served.clear()
 
     def pausing(self, pair: Pair, now: float) -> Rejection | None:
         """Return why a pair is not tried now; None when it is."""
@@ -79,3 +103,4 @@ class RejectedTitles:
     def forget(self) -> None:
         """Let every pair be tried at once."""
         self._pairs.clear()
+        self._served.clear()

@@ -1,22 +1,25 @@
 """When a node is sent to, and how fast: the hours of its section of dicom.ini.
 
-Hours are local. Pure functions, safe from any thread.
+Hours are local, by the clock on the wall. Pure functions, safe from any thread.
 """
 
 from __future__ import annotations
 
+import datetime
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
-from dgate.config.node_settings import Lane, NodeSettings, Rate, Span
+from dgate.config.node_settings import NodeSettings, Priority, Rate, Span
 
 _DAY_MIN = 24 * 60
 _WEEK_MIN = 7 * _DAY_MIN
+_DAY = datetime.timedelta(days=1)
+_MINUTE = datetime.timedelta(minutes=1)
 
 
 def spans_of(node: NodeSettings, priority: int) -> tuple[Span, ...]:
     """Return the hours in which deliveries of a priority are sent; empty = always."""
-    if priority >= Lane.BULK and node.bulk_window:
+    if priority >= Priority.BULK and node.bulk_window:
         return node.bulk_window
     return node.window
 
@@ -29,9 +32,40 @@ def opens_in_s(node: NodeSettings, priority: int, now: float) -> float:
     spans = spans_of(node, priority)
     if not spans:
         return 0.0
-    minute, into_s = _minute_of_week(now)
-    wait = min(_minutes_until(span, minute) for span in spans)
-    return 0.0 if wait == 0 else max(1.0, wait * 60.0 - into_s)
+    if _is_within(spans, _minute_of_week(now)[0]):
+        return 0.0
+    begin = next_begin(spans, datetime.datetime.fromtimestamp(now))
+    # Without one it is looked at again; a configuration has none of these.
+    return _WEEK_MIN * 60.0 if begin is None else max(1.0, begin.timestamp() - now)
+
+
+def next_begin(spans: Iterable[Span], after: datetime.datetime) -> datetime.datetime | None:
+    """Return when one of the spans begins next after a local time; None where there are none.
+
+    A begin that the change of the hour leaves out is at the first time that there is after it. In
+    the hour that comes twice, the one is meant in which `after` is.
+    """
+    midnight = after.replace(hour=0, minute=0, second=0, microsecond=0)
+    # To the same day of the next week, as today's begin may be over.
+    days = [midnight + number * _DAY for number in range(8)]
+    found = [
+        day + datetime.timedelta(minutes=span.begin_min)
+        for span in spans
+        for day in days
+        if day.weekday() in span.days
+    ]
+    begin = min((each for each in found if each > after), default=None)
+    if begin is None:
+        return None
+    begin = begin.replace(fold=after.fold)
+    while not _exists(begin):
+        begin += _MINUTE
+    return begin
+
+
+def _exists(local: datetime.datetime) -> bool:
+    """Tell whether the clock on the wall ever shows a local time."""
+    return datetime.datetime.fromtimestamp(local.timestamp(), local.tzinfo) == local
 
 
 def opened_s_ago(node: NodeSettings, priority: int, now: float) -> float | None:
@@ -42,7 +76,7 @@ def opened_s_ago(node: NodeSettings, priority: int, now: float) -> float | None:
         return None
     minute, into_s = _minute_of_week(now)
     back = 0
-    while any(_minutes_until(span, (minute - back) % _WEEK_MIN) == 0 for span in spans):
+    while _is_within(spans, (minute - back) % _WEEK_MIN):
         # To the begin of a span, then on through those that touch it.
         back += max(_minutes_since(span, (minute - back) % _WEEK_MIN) for span in spans) + 1
         if back > _WEEK_MIN:
@@ -53,8 +87,8 @@ def opened_s_ago(node: NodeSettings, priority: int, now: float) -> float | None:
 def open_priorities(node: NodeSettings, now: float) -> tuple[int, ...]:
     """Return the priorities whose deliveries are sent now, the most urgent first."""
     if not node.window and not node.bulk_window:
-        return tuple(Lane)
-    return tuple(lane for lane in Lane if opens_in_s(node, lane, now) == 0.0)
+        return tuple(Priority)
+    return tuple(one for one in Priority if opens_in_s(node, one, now) == 0.0)
 
 
 def kbit_s_at(rates: Sequence[Rate], now: float) -> float:
@@ -65,7 +99,7 @@ def kbit_s_at(rates: Sequence[Rate], now: float) -> float:
             return rate.kbit_s
         if minute < 0:
             minute, _ = _minute_of_week(now)
-        if _minutes_until(rate.span, minute) == 0:
+        if _is_within((rate.span,), minute):
             return rate.kbit_s
     return 0.0
 
@@ -81,15 +115,9 @@ def _minute_of_week(now: float) -> tuple[int, float]:
     return (local.tm_wday * 24 + local.tm_hour) * 60 + local.tm_min, local.tm_sec + now % 1
 
 
-def _minutes_until(span: Span, minute: int) -> int:
-    """Return how many minutes it is until the span begins; 0 within it."""
-    waits = []
-    for day in span.days:
-        since = (minute - day * _DAY_MIN - span.begin_min) % _WEEK_MIN
-        if since < _length(span):
-            return 0
-        waits.append(_WEEK_MIN - since)
-    return min(waits)
+def _is_within(spans: Iterable[Span], minute: int) -> bool:
+    """Tell whether a minute of the week lies within one of the spans."""
+    return any(_minutes_since(span, minute) >= 0 for span in spans)
 
 
 def _minutes_since(span: Span, minute: int) -> int:

@@ -14,6 +14,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from dgate.disk import check_written
+
 SPILL_BYTES = 1 << 20
 GROWTH_BYTES = 8 << 20
 """A spill file looks for free space again each time that it has grown by so much."""
@@ -136,8 +138,9 @@ class Payload:
                 fresh = old.elsewhere(exc, self.size + GROWTH_BYTES)
             if old is None or fresh is None:
                 break
+            is_copy = not self._memory
             try:
-                if self._memory:
+                if not is_copy:
                     _write_all(fresh.descriptor, self._memory)
                 else:
                     _copy(old, fresh, self.size - len(fragment))
@@ -147,6 +150,14 @@ class Payload:
                 old.elsewhere = fresh.elsewhere
                 _discard(fresh)
                 continue
+            try:
+                if is_copy:
+                    check_written(old.descriptor)
+            except OSError as failure:
+                # What was read of the old file need not be what arrived, and it says so only once.
+                exc = failure
+                _discard(fresh)
+                break
             self._memory = bytearray()
             self.spilled = fresh
             _discard(old)

@@ -262,10 +262,10 @@ class ElementTable:
 
     def each_item(self, tag: int) -> Iterator[ElementTable]:
         """Yield what `items` returns, each made when its turn comes: for what may be very long."""
-        raw = self.raw(tag) or b""
+        value = self.view(tag) or memoryview(b"")
         code = b"UN" if self.vr(tag) == "UN" else self._encoded_vr(tag)
-        for start, stop, inner in items(raw, self._encoding, 0, len(raw), code):
-            yield self._item(raw[start:stop], inner)
+        for start, stop, inner in items(value, self._encoding, 0, len(value), code):
+            yield self._item(bytes(value[start:stop]), inner)
 
     def is_sequence(self, tag: int) -> bool:
         """Tell whether an element is a sequence, also where it is encoded as UN or without VR."""

@@ -15,8 +15,8 @@ NO_DATA_SET = 0x0101
 WITH_DATA_SET = 0x0000
 PRIORITY_MEDIUM = 0
 LONGEST_LIST = 4 << 20
-"""Bytes of an N-ACTION or N-EVENT-REPORT data set that are kept: twenty thousand references with
-the longest UIDs."""
+"""Bytes of an N-ACTION, N-EVENT-REPORT, N-CREATE or N-SET data set that are kept: twenty thousand
+references with the longest UIDs."""
 
 _ELEMENT = Struct("<HHI")
 _US = Struct("<H")

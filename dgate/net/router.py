@@ -28,7 +28,14 @@ and is not to be crossed."""
 
 _STORE = int(CommandField.C_STORE_RQ)
 _EVENT = int(CommandField.N_EVENT_REPORT_RQ)
-_LISTING = frozenset((CommandField.N_ACTION_RQ, CommandField.N_EVENT_REPORT_RQ))
+_LISTING = frozenset(
+    (
+        CommandField.N_ACTION_RQ,
+        CommandField.N_EVENT_REPORT_RQ,
+        CommandField.N_CREATE_RQ,
+        CommandField.N_SET_RQ,
+    )
+)
 _COMPOSITE = frozenset(
     (
         CommandField.C_STORE_RQ,
@@ -68,6 +75,8 @@ class Router:
         """Called with each command before it is served; False when it closed the association."""
         self.refused: Callable[[], None] | None = None
         """Called for each request that nobody serves."""
+        self.payloads: Mapping[tuple[int, str], Callable[[], Payload]] = {}
+        """Gives room for other data sets that may be long, by command and abstract syntax."""
         self._handlers: dict[tuple[int, str], Handler] = dict(handlers.items())
         self._payload_factory = payload_factory
 
@@ -107,6 +116,9 @@ class Router:
             and self._handler(context, command) is not None
         ):
             return self._payload_factory(association, context, command)
+        make = self.payloads.get((command.command_field, context.abstract_syntax))
+        if make is not None:
+            return make()
         if command.command_field in _LISTING:
             return Payload(most_bytes=LONGEST_LIST)
         return Payload()

@@ -35,6 +35,7 @@ class FindAnswer(NamedTuple):
     """One C-FIND response."""
 
     status: int
+    """0110 where the peer gave none."""
     identifier: bytes
     """Empty in the final response."""
     command: Command
@@ -93,7 +94,7 @@ def find(
     """C-FIND; yields every response, the final one last. Closing the iterator early cancels."""
     request = _request_on(association, context_id, CommandField.C_FIND_RQ, priority)
     for message in _responses(association, context_id, request, identifier):
-        yield FindAnswer(message.command.status or 0, _content(message), message.command)
+        yield FindAnswer(message.command.outcome, _content(message), message.command)
 
 
 def move(
@@ -181,11 +182,19 @@ def await_event(association: Association, seconds: float, on_event: OnEvent) -> 
 
 
 def report(
-    association: Association, context_id: int, instance: str, event_type: int, information: bytes
+    association: Association,
+    context_id: int,
+    instance: str,
+    event_type: int,
+    information: bytes | Iterable[Bytes],
 ) -> Command:
-    """N-EVENT-REPORT on an association that we have opened, and return the response."""
+    """N-EVENT-REPORT on an association that we have opened, and return the response.
+
+    `information` is the data set, or its pieces.
+    """
     request = event_report(association, context_id, instance, event_type)
-    association.send(context_id, request, [information])
+    pieces = [information] if isinstance(information, bytes) else information
+    association.send(context_id, request, pieces)
     return _response(association, request)
 
 
@@ -297,8 +306,7 @@ def _responses(
             if message is None:
                 raise Aborted("the peer released instead of answering", where=association.called)
             if _answers(message, request):
-                status = message.command.status or 0
-                finished = category(status) is not StatusCategory.PENDING
+                finished = category(message.command.outcome) is not StatusCategory.PENDING
                 yield message
             elif on_store is not None and message.command.command_field == CommandField.C_STORE_RQ:
                 _take_object(association, message, on_store)
@@ -333,7 +341,7 @@ def _cancel(association: Association, context_id: int, request: Command) -> None
             association.respond(message, Status.OUT_OF_RESOURCES)
         elif not _answers(message, request):
             _refuse(association, message)
-        elif category(message.command.status or 0) is not StatusCategory.PENDING:
+        elif category(message.command.outcome) is not StatusCategory.PENDING:
             return
 
 

@@ -46,6 +46,15 @@ def altering_rules(
     return [text for text in settings.converters if look.alters(text)]
 
 
+def leading_rules(
+    settings: Settings, nodes: NodeMap, library: Library, title: str
+) -> list[ConverterText]:
+    """Return all rules that may forward to a node, or what shares or takes over its work; the
+    arguments are those of `altering_rules`."""
+    look = _Look(settings, nodes, library, title)
+    return [text for text in settings.converters if look.leads(text)]
+
+
 class _Look:
     """One look at the rules for the sake of one node."""
 
@@ -61,12 +70,21 @@ class _Look:
         """Tell whether a rule may forward to the node what is not stored so."""
         if text.lua:
             return _FORWARD in text.text.lower()
-        family = Family.EXPORT if text.family == "Export" else Family.IMPORT
-        dialect = Dialect(family, text.family, self._settings.allow_system_commands)
-        line = self._library.parse(text.text, dialect)
-        statements = list(self._statements(line, set(), 0))
+        statements = self._all(text)
         forwards = [each for each in statements if self._leads_there(each)]
         return bool(forwards) and not all(map(_leaves_alone, [*forwards, *statements]))
+
+    def leads(self, text: ConverterText) -> bool:
+        """Tell whether a rule may forward to the node."""
+        if text.lua:
+            return _FORWARD in text.text.lower()
+        return any(self._leads_there(each) for each in self._all(text))
+
+    def _all(self, text: ConverterText) -> list[Statement]:
+        """Return the statements of a rule, with those of its scripts."""
+        family = Family.EXPORT if text.family == "Export" else Family.IMPORT
+        dialect = Dialect(family, text.family, self._settings.allow_system_commands)
+        return list(self._statements(self._library.parse(text.text, dialect), set(), 0))
 
     def _statements(self, line: Line, seen: set[str], depth: int) -> Iterator[Statement]:
         """Yield the statements of a line, and of the scripts that it calls or holds."""

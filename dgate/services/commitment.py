@@ -10,20 +10,18 @@ threads run the handlers; the service holds no state, a `Companion` belongs to i
 from __future__ import annotations
 
 import logging
+import tempfile
 from collections import deque
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 from dgate.delivery.commitment.asking import EventReports
-from dgate.delivery.commitment.messages import Fault, fate_of_answer, read_request, report_data
-from dgate.delivery.commitment.reporting import summary
-from dgate.delivery.commitment.requests import (
-    MOST_OF_NODE,
-    MOST_OF_STRANGER,
-    Examiner,
-    Requests,
-)
+from dgate.delivery.commitment.examining import Answers
+from dgate.delivery.commitment.messages import MOST_BYTES, Fault, fate_of_answer, read_request
+from dgate.delivery.commitment.requests import OF_NODE, OF_STRANGER, Requests
 from dgate.delivery.failures import Fate
+from dgate.dicom.payload import Payload, SpillFile
 from dgate.dicom.uids import STORAGE_COMMITMENT_INSTANCE, transfer_syntax
 from dgate.errors import DatabaseAway, OutOfSpace, StoreError
 from dgate.net import Association, Message, Status
@@ -40,15 +38,34 @@ class CommitmentService:
     def __init__(
         self,
         requests: Requests,
-        examiner: Examiner,
+        answers: Answers,
         reports: EventReports,
         is_node: Callable[[str], bool],
+        temp_dir: Path | None = None,
     ) -> None:
-        """`is_node` tells of an AE title whether it is that of a node."""
+        """`is_node` tells of an AE title whether it is that of a node; `temp_dir` is for requests
+        that are too long for memory, None = the system's."""
         self._is_node = is_node
         self._requests = requests
-        self._examiner = examiner
+        self._answers = answers
+        self._temp_dir = temp_dir
         self._reports = reports
+
+    def payload(self) -> Payload:
+        """Return where the data set of an N-ACTION goes: a long one to a file without a name."""
+        payload: Payload
+
+        def spill() -> SpillFile:
+            if self._temp_dir is not None:
+                self._temp_dir.mkdir(parents=True, exist_ok=True)
+            descriptor, name = tempfile.mkstemp(prefix="dgate-", dir=self._temp_dir)
+            path = Path(name)
+            path.unlink()
+            # So that a longer one, which is refused by its length, does not take much of the disk.
+            return SpillFile(descriptor, path, 0, has_room=lambda _: payload.size <= MOST_BYTES)
+
+        payload = Payload(spill)
+        return payload
 
     def action(self, association: Association, message: Message) -> None:
         """Answer an N-ACTION when it is durable that a report is owed."""
@@ -56,8 +73,8 @@ class CommitmentService:
         peer = association.calling
         try:
             request = read_request(message)
-            most = MOST_OF_NODE if self._is_node(peer) else MOST_OF_STRANGER
-            token = self._requests.enter(request, peer, association.called, most)
+            limits = OF_NODE if self._is_node(peer) else OF_STRANGER
+            token = self._requests.enter(request, peer, association.called, limits)
         except Fault as exc:
             log.warning(
                 "A request of %s for storage commitment was answered %s: %s",
@@ -76,7 +93,7 @@ class CommitmentService:
             return
         companion = association.companion
         if not isinstance(companion, _Reporting):
-            companion = _Reporting(self._requests, self._examiner, peer)
+            companion = _Reporting(self._requests, self._answers, peer)
             association.companion = companion
         companion.add(message.context.id, token)
         association.respond(message)
@@ -89,9 +106,9 @@ class CommitmentService:
 class _Reporting:
     """Reports on the association that the peer has asked on (`dgate.net.association.Companion`)."""
 
-    def __init__(self, requests: Requests, examiner: Examiner, peer: str) -> None:
+    def __init__(self, requests: Requests, answers: Answers, peer: str) -> None:
         self._requests = requests
-        self._examiner = examiner
+        self._answers = answers
         self._peer = peer
         self._waiting: deque[tuple[int, str]] = deque()
         """Context and token of what is to be reported."""
@@ -110,27 +127,37 @@ class _Reporting:
         return bool(self._waiting)
 
     def quiet(self, association: Association) -> None:
-        """Send the first report that is owed."""
+        """Send the first report that is owed, unless the peer speaks up while it is worked out."""
         context_id, token = self._waiting.popleft()
         try:
-            found = self._requests.load(token)
-            if found is None:
+            waiting = self._requests.load(token)
+            if waiting is None:
                 return
             syntax = association.contexts[context_id].transfer_syntax
             if transfer_syntax(syntax).deflated:
                 self._left.append(token)
                 return
-            request, twin = found
-            report = self._examiner.examine(request, twin=twin)
-        except (StoreError, OSError) as exc:
+            if not self._answers.prepare(token, waiting, lambda: association.is_quiet(0.0)):
+                self._waiting.appendleft((context_id, token))
+                return
+            answer = self._answers.answer(token, waiting)
+            if answer is None:
+                return
+        except StoreError as exc:
             log.error("What %s is to be told cannot be found out now: %s", self._peer, exc)
             self._left.append(token)
             return
         command = event_report(
-            association, context_id, STORAGE_COMMITMENT_INSTANCE, report.event_type
+            association, context_id, STORAGE_COMMITMENT_INSTANCE, answer.event_type
         )
-        self._sent[command.message_id] = (token, summary(report))
-        association.send(context_id, command, [report_data(report, association.called, syntax)])
+        self._sent[command.message_id] = (token, str(answer))
+        try:
+            association.send(context_id, command, answer.pieces(association.called, syntax))
+        except StoreError as exc:
+            # Also when nothing has gone out yet: the peer would wait for it. What was sent goes to
+            # another association then.
+            log.warning("The report to %s was broken off: %s", self._peer, exc)
+            association.abort("a report could not be made")
 
     def answered(self, message: Message) -> bool:
         """Close what the peer has taken."""

@@ -15,6 +15,7 @@ from dgate.archive.levels import Level
 from dgate.archive.records import Arrival
 from dgate.config.nodes import NodeMap
 from dgate.config.settings import Settings, SopList
+from dgate.delivery.collection import collect
 from dgate.delivery.destination import resolve
 from dgate.delivery.inquiry import (
     PATIENT_ROOT,
@@ -22,11 +23,9 @@ from dgate.delivery.inquiry import (
     SOP_INSTANCE,
     STUDY,
     STUDY_ROOT,
-    UNCOMPRESSED,
     encode_identifier,
-    model_context,
 )
-from dgate.delivery.offers import MOST_CONTEXTS, listed_classes, storage_offers
+from dgate.delivery.offers import listed_classes
 from dgate.delivery.opening import open_association
 from dgate.dicom.payload import Payload
 from dgate.dicom.table import ElementTable
@@ -44,22 +43,17 @@ from dgate.errors import (
 from dgate.net import (
     Association,
     Command,
-    ContextProposal,
     Message,
     PresentationContext,
     Status,
-    StatusCategory,
-    category,
     describe,
-    get,
 )
 from dgate.services.retrieval import Retrieval
 from dgate.services.statuses import storage_status
 
 log = logging.getLogger(__name__)
 
-_GET = 3
-_MODELS = (STUDY_ROOT, PATIENT_ROOT)
+_MODELS = tuple(f"{root}.3" for root in (STUDY_ROOT, PATIENT_ROOT))
 
 
 class Filling:
@@ -112,50 +106,22 @@ class Filling:
     def _get(
         self, node: str, level: str, keys: Mapping[int, str], sop_classes: Sequence[str]
     ) -> int:
-        """C-GET over as many associations as it takes to offer every class."""
-        classes = sop_classes or listed_classes(self._sop_list)
-        came: set[str] = set()
-        problem: PeerError | None = None
-        for offers in storage_offers(classes, MOST_CONTEXTS - len(_MODELS)):
-            problem = self._get_once(node, level, keys, offers, came)
-            if problem is None:
-                break
-        if problem is not None:
-            raise problem
-        return len(came)
-
-    def _get_once(
-        self,
-        node: str,
-        level: str,
-        keys: Mapping[int, str],
-        offers: Sequence[ContextProposal],
-        came: set[str],
-    ) -> PeerError | None:
-        """Return why not all came, None where all did."""
-        settings = self._settings
-        place = resolve(node, self._nodes, settings)
-        association = open_association(
-            place,
-            [*(ContextProposal(f"{root}.{_GET}", UNCOMPRESSED) for root in _MODELS), *offers],
-            settings,
+        """C-GET; return how many objects came. Raises PeerError unless all did."""
+        place = resolve(node, self._nodes, self._settings)
+        ended = collect(
+            lambda proposals: open_association(place, proposals, self._settings),
+            _MODELS,
+            sop_classes or listed_classes(self._sop_list),
+            lambda syntax: encode_identifier(Level(level), keys, syntax, None),
+            partial(self._store, keys),
+            self._payload,
         )
-        with association:
-            context = model_context(association, Level(level), _GET)
-            identifier = encode_identifier(Level(level), keys, context.transfer_syntax, None)
-            store = partial(self._store, association, keys, came)
-            final = Command()
-            for response in get(
-                association, context.id, identifier, store, payload_factory=self._payload
-            ):
-                final = response
-        status = final.outcome
-        if category(status) is StatusCategory.SUCCESS and not final.failed:
-            return None
-        return PeerError(
-            f"{place.called} answered {describe(status)}: {len(came)} object(s) came, "
-            f"{final.failed or 0} did not"
-        )
+        if not ended.is_complete:
+            raise PeerError(
+                f"{place.called} answered {describe(ended.final.outcome)}: {ended.came} object(s) "
+                f"came, {ended.final.failed or 0} did not"
+            )
+        return ended.came
 
     def _payload(
         self, association: Association, context: PresentationContext, command: Command
@@ -164,18 +130,12 @@ class Filling:
             context.transfer_syntax, command.sop_class, command.sop_instance, association.called
         )
 
-    def _store(
-        self, association: Association, keys: Mapping[int, str], came: set[str], message: Message
-    ) -> int:
+    def _store(self, keys: Mapping[int, str], association: Association, message: Message) -> int:
         """Take one object in; return the C-STORE status. A crash leaves what `Ingest.store` says.
 
         What the keys do not name is refused: a node that may be asked may not add what it likes.
-        Asked for again with other contexts, an object may come a second time: what came first is
-        kept.
         """
         command = message.command
-        if command.sop_instance in came:
-            return Status.SUCCESS
         if not _is_asked_for(keys, message):
             log.warning(
                 "Object %s from %s was not stored: it was not asked for",
@@ -207,7 +167,6 @@ class Filling:
                 failed_code=settings.storage_failed_error_code,
                 classic=settings.classic_status_codes,
             )
-        came.add(command.sop_instance)
         return Status.SUCCESS
 
 

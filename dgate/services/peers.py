@@ -12,23 +12,17 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 from dgate.config.nodes import NodeMap
 from dgate.config.settings import Settings
 from dgate.config.soplist import SopList
+from dgate.delivery.collection import classes_there, collect
 from dgate.delivery.destination import Destination, resolve
-from dgate.delivery.inquiry import (
-    PATIENT_ROOT,
-    STUDY_ROOT,
-    UNCOMPRESSED,
-    UNIQUE,
-    Inquiry,
-    find_proposals,
-    list_objects,
-)
-from dgate.delivery.offers import MOST_CONTEXTS, listed_classes, storage_offers
+from dgate.delivery.inquiry import PATIENT_ROOT, STUDY_ROOT, UNCOMPRESSED, UNIQUE
+from dgate.delivery.offers import MOST_CONTEXTS, listed_classes
 from dgate.delivery.opening import Connect, open_association
 from dgate.dicom.codes import proposed_syntaxes
 from dgate.dicom.element import SOP_CLASS_UID, SOP_INSTANCE_UID
@@ -60,7 +54,6 @@ from dgate.net import (
     describe,
     echo,
     find,
-    get,
     move,
     store,
 )
@@ -180,7 +173,7 @@ class Peers:
                     peer, context.id, destination, identifier, extra=control_elements(extra)
                 ):
                     final = response
-                    if progress and category(response.status or 0) is StatusCategory.PENDING:
+                    if progress and category(response.outcome) is StatusCategory.PENDING:
                         progress(*_counted(response))
         except (Unreachable, Rejected) as exc:
             return f"***dicommove: cannot connect to {source}: {exc.what}"
@@ -202,46 +195,31 @@ class Peers:
             raise RuleError(f"objects cannot be retrieved at level {level}")
         services = tuple(f"{model.rpartition('.')[0]}.3" for model in models)
         basket = _Basket(self._settings.temp_dir, self._check)
+        connect = partial(self._open, node)
         try:
             keys = {tag: value for tag in UNIQUE if (value := query.text(tag).strip())}
-            classes = self._classes(node, keys) or listed_classes(self._sop_list)
-            final = Command()
-            for offers in storage_offers(classes, MOST_CONTEXTS - len(services)):
-                proposals = [ContextProposal(uid, UNCOMPRESSED) for uid in services]
-                with self._open(node, [*proposals, *offers]) as peer:
-                    context = _accepted(peer, services, "C-GET")
-                    identifier = _identifier(query, text, context.transfer_syntax)
-                    for response in get(
-                        peer, context.id, identifier, basket.keep, payload_factory=basket.payload
-                    ):
-                        final = response
-                if not final.failed and category(final.status or 0) is StatusCategory.SUCCESS:
-                    return basket.objects
+            classes = classes_there(connect, keys) if keys else []
+            ended = collect(
+                connect,
+                services,
+                classes or listed_classes(self._sop_list),
+                lambda syntax: _identifier(query, text, syntax),
+                basket.keep,
+                basket.payload,
+            )
         except (PeerError, ConfigError) as exc:
             log.warning("A script's C-GET from %s failed: %s", node, exc)
             return None
+        if ended.is_complete:
+            return basket.objects
         log.warning(
             "A script's C-GET from %s was answered %s: %d object(s) came, %d did not.",
             node,
-            describe(final.status or 0),
+            describe(ended.final.outcome),
             len(basket.objects),
-            final.failed or 0,
+            ended.final.failed or 0,
         )
         return basket.objects or None
-
-    def _classes(self, node: str, keys: Mapping[int, str]) -> list[str]:
-        """Return the SOP classes of what the keys name as the peer lists it; empty: it does not."""
-        if not keys:
-            return []
-        try:
-            with self._open(node, find_proposals()) as peer:
-                classes = {each.sop_class for each in list_objects(Inquiry(peer), keys)}
-        except (Unreachable, Rejected):
-            raise
-        except PeerError as exc:
-            log.debug("%s does not list what it has: %s", node, exc)
-            return []
-        return sorted(classes) if all(classes) else []
 
     def store(
         self, node: str, objects: Sequence[ElementTable], *, code: str | None = None
@@ -326,7 +304,6 @@ class _Basket:
         self._folder = folder
         self._check = check
         self._held = 0
-        self._known: set[str] = set()
         self.objects: list[ElementTable] = []
 
     def payload(
@@ -341,16 +318,14 @@ class _Basket:
         descriptor, name = tempfile.mkstemp(prefix="dgate-", dir=self._folder)
         return SpillFile(descriptor, Path(name), 0)
 
-    def keep(self, message: Message) -> int:
+    def keep(self, association: Association, message: Message) -> int:
         """Take one object; return the status to answer."""
-        payload, command = message.payload, message.command
+        payload = message.payload
         if payload is None or payload.overflowed:
             return Status.CANNOT_UNDERSTAND
         if payload.error is not None:
             log.error("An object that a script fetched cannot be held: %s", payload.error)
             return Status.OUT_OF_RESOURCES
-        if command.sop_instance in self._known:
-            return Status.SUCCESS
         view: memoryview | bytes = payload.view()
         if payload.spilled is None:
             # Its memory is given up with the payload.
@@ -362,7 +337,6 @@ class _Basket:
         except NotDicom as exc:
             log.warning("An object that a script fetched cannot be read: %s", exc)
             return Status.CANNOT_UNDERSTAND
-        self._known.add(command.sop_instance)
         self.objects.append(table)
         return Status.SUCCESS
 
@@ -419,15 +393,15 @@ def _send(association: Association, table: ElementTable, code: str) -> StoreResu
         log.warning("A script's object %s was not sent: %s", sop_instance, exc)
         return StoreResult(sop_instance, None)
     response = store(association, accepted[syntax], need.sop_class, sop_instance, [data])
-    if category(response.status or 0) is StatusCategory.FAILURE:
+    if category(response.outcome) is StatusCategory.FAILURE:
         log.warning(
             "%s answered a script's object %s with %s %s",
             association.called,
             sop_instance,
-            describe(response.status or 0),
+            describe(response.outcome),
             response.error_comment,
         )
-    return StoreResult(sop_instance, response.status)
+    return StoreResult(sop_instance, response.outcome)
 
 
 def _model(level: str) -> tuple[str, tuple[str, ...]]:
@@ -461,7 +435,7 @@ def _counted(response: Command) -> tuple[int, int]:
 
 
 def _move_problem(source: str, final: Command) -> str:
-    status = final.status or 0
+    status = final.outcome
     if category(status) is StatusCategory.SUCCESS and not final.failed:
         return ""
     comment = f" {final.error_comment}".rstrip()

@@ -121,7 +121,7 @@ class Retrieval:
 
 def _result(called: str, final: Command) -> int:
     """Return how many objects came; raises the error that the final response stands for."""
-    status = final.status or 0
+    status = final.outcome
     came, failed = final.completed or 0, final.failed or 0
     if category(status) is StatusCategory.SUCCESS and not failed:
         return came

@@ -10,7 +10,7 @@ import logging
 
 from dgate.archive.ingest import Ingest
 from dgate.archive.records import Arrival
-from dgate.config.node_settings import Lane
+from dgate.config.node_settings import Priority
 from dgate.config.settings import Settings
 from dgate.dicom.payload import Payload
 from dgate.errors import StoreError
@@ -23,7 +23,11 @@ from dgate.services.virtual import Fetches
 
 log = logging.getLogger(__name__)
 
-_LANES: dict[int | None, int] = {1: int(Lane.STAT), 0: int(Lane.NORMAL), 2: int(Lane.BULK)}
+_PRIORITIES: dict[int | None, int] = {
+    1: int(Priority.STAT),
+    0: int(Priority.NORMAL),
+    2: int(Priority.BULK),
+}
 """By Priority (0000,0700): HIGH, MEDIUM and LOW (PS3.7 9.3.1.1)."""
 
 
@@ -86,7 +90,7 @@ class StorageService:
             session=session_of(association),
             skip_rules=self._is_fetched(association, command),
             source_host=association.peer[0],
-            priority=_LANES.get(command.priority),
+            priority=_PRIORITIES.get(command.priority),
         )
         try:
             self._ingest.store(arrival)

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from scripts.benchmark.checks import check
+from scripts.benchmark.comparing import COMPARE_UNITS, compare_archives, compare_study
 from scripts.benchmark.contestants import Contestant, Server, Stable
 from scripts.benchmark.deliveries import (
     DESTINATIONS,
@@ -353,6 +354,10 @@ def _table() -> tuple[Work, ...]:
              (Bound(2),), start_million, {"time": "s"}, 3),
         Work("regen", f"index of {FILES:,} x 4 kB rebuilt from the files", (dgate,),
              (Bound(FILES / RATE), Bound(256, metric="memory")), regen, REGEN_UNITS, 3),
+        Work("reconcile-large", "compare 5,000 studies of 200,000 objects with a node", (dgate,),
+             (Bound(128, metric="memory"),), compare_archives, COMPARE_UNITS, 3),
+        Work("reconcile-study", "compare one study of 200,000 objects with a node", (dgate,),
+             (Bound(128, metric="memory"),), compare_study, COMPARE_UNITS, 3),
     )  # fmt: skip
 
 

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import itertools
 import sqlite3
+import struct
 from collections.abc import Iterator
+from io import BytesIO
 from pathlib import Path
 
 import pytest
+from pydicom import dcmread
 
-from tests.acceptance.committer import PUSH_MODEL, Asker, request_for
+from tests.acceptance.committer import PUSH_INSTANCE, PUSH_MODEL, Asker, request_for
 from tests.acceptance.conftest import Farm
-from tests.acceptance.harness import Gateway
+from tests.acceptance.harness import Gateway, Node
 from tests.acceptance.peers import store
 from tests.acceptance.processes import wait_until
+from tests.acceptance.rawdicom import Offer, RawAssociation, identifier
 from tests.generate import Generated
 
 PUSH_ROOT = "1.2.826.0.1.3680043.8.498.78"
+CT = "1.2.840.10008.5.1.4.1.1.2"
 _numbers = itertools.count(1)
 
 
@@ -144,6 +149,48 @@ def test_ten_thousand_references_are_one_request(full: Gateway, objects: list[Ge
     assert len(told) == 10_000
     assert told.pop(objects[0].sop_instance) is None
     assert set(told.values()) == {0x0112}
+
+
+def _ask_raw(gateway: Gateway, title: str, count: int) -> tuple[int, list[str]]:
+    """Ask for objects that are not there, and stay for the report; returns status and instances."""
+    uids = [f"{PUSH_ROOT}.8.{number}" for number in range(count)]
+    items = b"".join(
+        struct.pack("<HHI", 0xFFFE, 0xE000, len(item)) + item
+        for item in (identifier({0x00081150: CT, 0x00081155: each}) for each in uids)
+    )
+    head = identifier({0x00081195: uid()})
+    data = head + struct.pack("<HH2s2xI", 0x0008, 0x1199, b"SQ", len(items)) + items
+    assert len(data) > 1 << 20
+    with RawAssociation.open(
+        gateway.port, [Offer(PUSH_MODEL)], calling=title, timeout_s=600.0
+    ) as association:
+        context = association.context_for(PUSH_MODEL)
+        request = {0x0003: PUSH_MODEL, 0x0100: 0x0130, 0x0110: 1, 0x1001: PUSH_INSTANCE, 0x1008: 1}
+        association.send(context, request, data)
+        status = association.receive().status
+        report = association.receive()
+        event = {0x0002: PUSH_MODEL, 0x0100: 0x8100, 0x0120: report.number(0x0110), 0x0900: 0}
+        association.send(report.context, event)
+        said = dcmread(BytesIO(report.data), force=True)
+        found = said.FailedSOPSequence
+        assert "ReferencedSOPSequence" not in said
+        assert {item.FailureReason for item in found} == {0x0112}
+        return status, [str(item.ReferencedSOPInstanceUID) for item in found]
+
+
+def test_a_list_that_is_too_long_for_memory_is_reported_whole(farm: Farm) -> None:
+    gateway = farm.gateway(nodes=[Node("ARCHIVE", farm.ports.take())])
+    # More than the megabyte that is kept in memory.
+    count = 14_000
+
+    status, instances = _ask_raw(gateway, "ARCHIVE", count)
+
+    assert status == 0
+    assert len(instances) == len(set(instances)) == count
+    wait_until(lambda: queue(gateway, "ARCHIVE") == [], "nothing owed")
+    with sqlite3.connect(f"file:{gateway.database}?mode=ro", uri=True) as connection:
+        [left] = connection.execute("SELECT count(*) FROM dgate_commitment_parts").fetchone()
+    assert left == 0
 
 
 def test_the_same_request_twice_is_one_and_another_of_the_same_uid_fails(

@@ -126,10 +126,11 @@ def test_import_line_asks_for_it_too_and_filters_count(farm: Farm, tmp_path: Pat
 
 def test_retrieve_rules_see_what_is_forwarded_as_a_whole(farm: Farm, tmp_path: Path) -> None:
     sink = farm.sink()
-    settings = rules("forward study after 1 to SINK") | {
-        "RetrieveStationName0": "SINK",
+    # Both see the station as the rule spells it, not as acrnema.map does.
+    settings = rules("forward study after 1 to Sink") | {
+        "RetrieveStationName0": "Sink",
         "RetrieveConverter0": 'ifequal "%V0010,0020", "NOBODY"; destroy',
-        "RetrieveResultStationName0": "SINK",
+        "RetrieveResultStationName0": "Sink",
         "RetrieveResultConverter0": 'set PatientComments to "%V0010,4000+"',
     }
     gateway = farm.gateway(settings=settings, nodes=[sink.node])

@@ -6,6 +6,7 @@ import json
 import sqlite3
 import time
 from pathlib import Path
+from typing import Any
 
 from tests.acceptance.conftest import Farm
 from tests.acceptance.harness import Gateway, Node
@@ -83,6 +84,34 @@ def test_fallback_takes_over_and_the_ledger_tells_from_where(farm: Farm, tmp_pat
 
         shown = json.loads(gateway.command("queue", "show", "1", "--json").stdout)
         assert (shown["destination"], shown["origin"]) == ("SPARE", "MAIN")
+
+
+def test_node_has_one_queue_however_rules_spell_it(farm: Farm, tmp_path: Path) -> None:
+    with dead_port() as dead:
+        gateway = farm.gateway(
+            settings=rules("forward to Pacs; forward study after 1 to pacs; forward to %u"),
+            nodes=[Node("PACS", dead)],
+            start=False,
+        )
+        write_section(gateway, "PACS", RetryDelay=3600)
+        gateway.start()
+        [item] = objects_of(tmp_path / "in", 1)
+        store(gateway.port, item.path, calling="PACs")
+
+        def listed() -> list[dict[str, Any]]:
+            text = gateway.command("queue", "list", "--json", "--destination", "pacs").stdout
+            return [json.loads(line) for line in text.splitlines()]
+
+        def all_pause() -> bool:
+            states = [(one["state"], (one["site"] or {}).get("state")) for one in listed()]
+            return states == [("queued", "open")] * 3
+
+        wait_until(all_pause, "one pause for three deliveries")
+        found = listed()
+        assert {one["destination"] for one in found} == {"PACS"}
+        assert sorted(one["called"] for one in found) == ["PACs", "Pacs", "pacs"]
+        held = gateway.command("queue", "hold", "--destination", "Pacs")
+        assert held.stdout == "3 held.\n"
 
 
 def test_breaker_window_and_refusals_are_shown(farm: Farm, tmp_path: Path) -> None:

@@ -73,13 +73,21 @@ def compared(
     # On a slow machine lines that show progress are between, which a terminal has elsewhere.
     answers = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
     gaps = {each["study"]: each for each in answers if each["kind"] == "difference"}
+    for each in answers:
+        if each["kind"] == "objects" and each["study"] in gaps:
+            for name in ("missing_there", "missing_here"):
+                gaps[each["study"]].setdefault("uids", {}).setdefault(name, set()).update(
+                    each.get(name, ())
+                )
     [summary] = [each for each in answers if each["kind"] == "summary"]
     return gaps, summary, [each["text"] for each in answers if each["kind"] == "warning"]
 
 
 def lacking(gap: dict[str, Any], side: str) -> set[str]:
     """Return the objects that a side lacks of a study."""
-    return {uid for series in gap["series"] for uid in series[f"missing_{side}"]}
+    found: set[str] = gap["uids"][f"missing_{side}"]
+    assert sum(series[f"missing_{side}"] for series in gap["series"]) == len(found)
+    return found
 
 
 @pytest.fixture
@@ -305,6 +313,80 @@ def test_comparison_by_schedule_is_told_by_the_status(farm: Farm, tmp_path: Path
     [told] = status["reconciled"]
     assert told["node"] == "THERE"
     assert "Compared with THERE" in near.command("status").stdout
+
+
+def test_last_result_of_each_node_outlives_a_restart(
+    pair: tuple[Gateway, Gateway], tmp_path: Path
+) -> None:
+    near, _ = pair
+    assert "Nothing has been compared yet" in near.command("reconcile", "--status").stdout
+    store(near.port, *paths(studies(tmp_path / "in", ["20260105"])))
+    compared(near, "THERE", status=1)
+    near.restart()
+
+    def told() -> list[dict[str, Any]]:
+        shown = near.command("reconcile", "--status", "--json").stdout
+        return [json.loads(line) for line in shown.splitlines() if line.startswith("{")]
+
+    [result] = told()
+    assert (result["node"], result["equal"]) == ("THERE", False)
+    assert "1 studies compared, 0 equal, 1 only here" in result["text"]
+    [shown] = json.loads(near.command("status", "--json").stdout)["reconciled"]
+    assert shown == result
+    # By a command without a server, too.
+    near.stop()
+    assert told() == [result]
+    compared(near, "THERE", "--since", "2026-02-01", status=0)
+    assert told()[0]["text"] == "0 studies compared, 0 equal"
+    assert near.command("reconcile", "OTHER", "--status").stdout.startswith("Nothing")
+
+
+def test_what_is_owed_is_no_gap_and_what_is_stuck_is_shown(
+    pair: tuple[Gateway, Gateway], tmp_path: Path
+) -> None:
+    near, far = pair
+    near.configure(ExportConverters=1, ExportConverter0="forward to THERE")
+    near.restart()
+    far.stop()
+    [made] = studies(tmp_path / "in", ["20260105"])
+    store(near.port, *paths([made]))
+
+    def hold() -> bool:
+        near.command("queue", "hold", "--study", made[0].study, check=False)
+        return [row[3] for row in debts(near)] == ["held"] * 3
+
+    # One that is just being tried can be held when that has failed.
+    wait_until(hold, "all deliveries to be held")
+    far.start()
+    for _ in range(2):
+        gaps, summary, _ = compared(near, "THERE", "--send", status=1)
+        assert (summary["owed"], summary["stuck"], summary["left"]) == (0, 3, 1)
+        assert gaps[made[0].study]["missing_there"] == 0
+    shown = near.command("reconcile", "THERE", check=False).stdout
+    assert f"3 stuck or held: see `dgate queue list --study {made[0].study}`" in shown
+    assert len(debts(near)) == 3
+
+    near.command("queue", "release", "--study", made[0].study)
+    wait_until(lambda: stored_uids(far) == uids(made), "the deliveries")
+    assert compared(near, "THERE", "--level", "image", status=0)[1]["equal"] == 1
+
+
+def test_day_with_more_than_a_node_lists_is_compared_by_time(farm: Farm, tmp_path: Path) -> None:
+    """Orthanc ends its lists at a number of matches, without a word."""
+    orthanc = farm.orthanc(settings={"LimitFindResults": 3, "DicomAlwaysAllowFind": True})
+    near = farm.gateway("here", settings={"MyACRNema": "HERE", **RETRY}, nodes=[orthanc.node])
+    groups = studies(tmp_path / "in", ["20260105"] * 9, per_study=1)
+    for number, [item] in enumerate(groups):
+        data = pydicom.dcmread(item.path)
+        data.StudyTime, data.PatientID = f"{8 + number:02d}1500", f"{number}H"
+        data.save_as(item.path)
+    store(near.port, *paths(groups[:6]))
+    for path in paths(groups[2:]):
+        orthanc.upload(path)
+    # Nothing asks for studies that have neither a time nor a usual Patient ID, which is said.
+    gaps, summary, _ = compared(near, orthanc.node.title, "--since", "2026-01-01", status=2)
+    assert set(gaps) == {group[0].study for group in (*groups[:2], *groups[6:])}
+    assert (summary["studies"], summary["equal"], summary["uncompared"]) == (9, 4, 1)
 
 
 def test_nodes_for_which_rules_change_objects_get_nothing_as_it_is_stored(

@@ -23,6 +23,7 @@ from dgate.archive.recovery import Recovered, recover
 from dgate.archive.schema import prepare
 from dgate.archive.writer import Writer
 from dgate.config.layout import default_layout
+from dgate.config.nodes import NodeMap
 from dgate.config.settings import Engine, Settings, default_settings
 from dgate.dicom.table import ElementTable
 from dgate.dicom.uids import EXPLICIT_LE, IMPLICIT_LE
@@ -216,7 +217,9 @@ def _files(root: Path) -> list[str]:
     return [str(path.relative_to(root)) for path in found if ".db3" not in path.name]
 
 
-def open_station(base: Path, *, hooks: Hooks | None = None, **changes: Any) -> Station:
+def open_station(
+    base: Path, *, hooks: Hooks | None = None, nodes: NodeMap | None = None, **changes: Any
+) -> Station:
     """Open an archive below `base`: MAG0 in `base/mag0` unless `mag_devices` says otherwise."""
     changes = {
         "mag_devices": (base / "mag0",),
@@ -245,6 +248,7 @@ def open_station(base: Path, *, hooks: Hooks | None = None, **changes: Any) -> S
         given.plan_exports if hooks is not None else None,
         clock,
         given.wake,
+        nodes=nodes,
     )
     exporter = Exporter(devices, settings)
     return Station(settings, clock, database, writer, index, devices, ingest, exporter, given)

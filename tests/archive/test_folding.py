@@ -131,6 +131,26 @@ def test_keys_in_latin_1_are_linked_byte_for_byte(tmp_path: Path) -> None:
     archive.close()
 
 
+def test_unexpected_error_is_logged_and_it_is_tried_again(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("dgate.archive.folding.TROUBLE_S", 0.0)
+    folding = Folding(archive.database, archive.schema, archive.writer)
+    reconcile, failures = folding.reconcile, [RuntimeError("as a test wants it")]
+
+    def fail_once() -> tuple[int, int]:
+        if failures:
+            raise failures.pop()
+        return reconcile()
+
+    monkeypatch.setattr(folding, "reconcile", fail_once)
+    folding.start()
+
+    assert folding.wait(120)
+    folding.stop()
+    assert "Bringing the side table up to date failed unexpectedly." in caplog.text
+
+
 def test_stop_ends_the_thread_at_once(archive: Archive) -> None:
     folding = Folding(archive.database, archive.schema, archive.writer)
     folding.stop()

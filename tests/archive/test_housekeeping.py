@@ -109,7 +109,7 @@ def test_ignoring_the_thresholds_cleans_nothing(tmp_path: Path) -> None:
     )
     store(ward, "P1", "P2")
 
-    assert ward.devices.alarm.wait(0.0) == frozenset()
+    assert ward.devices.alarm.take() == frozenset()
     keeper._plan()
     assert keeper._due == {}
     ward.close()
@@ -120,7 +120,7 @@ def test_without_threshold_storing_never_rings(tmp_path: Path) -> None:
 
     store(ward, "P1")
 
-    assert ward.devices.alarm.wait(0.0) == frozenset()
+    assert ward.devices.alarm.take() == frozenset()
     ward.close()
 
 
@@ -275,7 +275,7 @@ def test_a_job_that_fails_does_not_end_the_thread(
 ) -> None:
     ward, _, keeper = opened(tmp_path, 5, mag_device_threshold_mb=LOW)
     store(ward, "P1")
-    ward.devices.alarm.wait(0.0)
+    ward.devices.alarm.take()
     elsewhere = tmp_path / "elsewhere"
     keeper.start()
     try:

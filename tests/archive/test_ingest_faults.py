@@ -15,11 +15,11 @@ import pytest
 from dgate.archive.incoming import reencoded
 from dgate.archive.records import Arrival
 from dgate.archive.watermark import Limits
-from dgate.config.settings import Durability, Engine
+from dgate.config.settings import DuplicateContent, Durability, Engine, V2Content
 from dgate.dicom.payload import Payload
 from dgate.dicom.table import ElementTable
 from dgate.dicom.uids import EXPLICIT_LE, IMPLICIT_LE
-from dgate.errors import DatabaseAway, OutOfSpace, StoreError
+from dgate.errors import DatabaseAway, NotSynced, OutOfSpace, StoreError
 from dgate.rules.effects import ExportPlan, Forward, ImportForward
 from dgate.rules.effects import Outcome as RuleOutcome
 from tests.archive.intake_kit import (
@@ -213,9 +213,9 @@ def test_rename_that_fails_after_the_commit_is_finished_by_recovery(
         with pytest.raises(OutOfSpace):
             station.ingest.store(arrival)
 
-    # The rows are there, the bytes too, and readers find them.
-    assert station.content() == make()
-    assert not station.path().exists()
+        # The rows are there, the bytes too, and readers find them.
+        assert station.content() == make()
+        assert not station.path().exists()
     assert station.recover().finished == 1
     assert station.content() == make()
     assert station.files() == [station.ref().name]
@@ -442,4 +442,89 @@ def test_devices_that_all_fail_are_told_as_such(
             station.send(data_set())
 
     assert station.files() == []
+    station.close()
+
+
+def change(table: Any, verdict: Any) -> None:
+    """Stand for a rule that makes another object of what arrived."""
+    table.set_text(0x00081030, "Changed")
+
+
+def forward_a_changed_copy(table: Any, verdict: Any) -> None:
+    """Stand for a rule that passes on what is not stored."""
+    change(table, verdict)
+    verdict.forwards.append(ImportForward(Forward("DEST", "R"), table.snapshot()))
+    verdict.outcome = RuleOutcome.DESTROY
+
+
+@pytest.mark.parametrize(
+    ("rule", "settings"),
+    [
+        (change, {}),
+        (forward_a_changed_copy, {}),
+        (None, {"incoming_compression": "ul"}),
+        (None, {"file_name_syntax": "%sopuid.v2", "v2_content": V2Content.RAW}),
+        (None, {"duplicate_content": DuplicateContent.ASIDE}),
+    ],
+    ids=["changed", "copied to the spool", "decoded", "without header", "put aside"],
+)
+def test_object_is_not_made_of_a_file_of_which_the_disk_has_lost_a_part(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rule: Any, settings: dict[str, Any]
+) -> None:
+    station = open_station(tmp_path, hooks=Hooks(on_import=rule), **settings)
+    if "duplicate_content" in settings:
+        station.send(large_data_set())
+    before = station.files()
+    arrival = station.arrival(
+        large_data_set(IMPLICIT_LE, StudyDescription="Second"), syntax=IMPLICIT_LE
+    )
+    assert arrival.payload.spilled is not None
+
+    with monkeypatch.context() as patch:
+        patch.setattr("dgate.archive.incoming.check_written", failing(errno.EIO))
+        with pytest.raises(NotSynced):
+            station.ingest.store(arrival)
+
+    assert (station.files(), station.debts()) == (before, [])
+    assert [*station.ingest.aside.reports()] == []
+    assert list(station.ingest.aside.folder.glob("*")) == []
+    station.close()
+
+
+def test_without_durability_nobody_waits_for_what_the_disk_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    station = open_station(tmp_path, hooks=Hooks(on_import=change), durability=Durability.NONE)
+    monkeypatch.setattr("dgate.archive.incoming.check_written", None)
+
+    station.send(large_data_set())
+
+    assert station.content() == large_data_set(StudyDescription="Changed")
+    station.close()
+
+
+def test_object_does_not_move_from_a_disk_that_has_lost_a_part_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    station = open_station(tmp_path, mag_devices=(tmp_path / "mag0", tmp_path / "mag1"))
+    payload = station.ingest.payload(EXPLICIT_LE, CT, SOP, "MODALITY")
+    payload.append(bytes(2 << 20))
+    assert payload.spilled is not None
+    first, real = payload.spilled.descriptor, os.write
+
+    def write(descriptor: int, data: Any) -> int:
+        if descriptor == first:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real(descriptor, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", write)
+        patch.setattr("dgate.dicom.payload.check_written", failing(errno.EIO))
+        payload.append(bytes(1 << 20))
+
+    assert payload.error is not None
+    assert payload.error.errno == errno.EIO
+    assert station.files() == []
+    with pytest.raises(OutOfSpace):
+        station.ingest.store(Arrival(payload, EXPLICIT_LE, "MODALITY", "DGATE", CT, SOP))
     station.close()

@@ -232,7 +232,7 @@ def test_options_of_a_forward_reach_its_debt(tmp_path: Path) -> None:
         row = connection.execute(
             "SELECT destination, calling, called, compression, script FROM dgate_debts"
         ).fetchone()
-    assert tuple(row) == ("DEST:104", "ORG", "CALLED", "j2", "nop")
+    assert tuple(row) == ("dest:104", "ORG", "CALLED", "j2", "nop")
     station.close()
 
 

@@ -11,7 +11,8 @@ import pytest
 
 from dgate.archive.importer import import_file
 from dgate.archive.provenance import LONGEST
-from dgate.config.node_settings import Lane, NodeSettings, NodeTable
+from dgate.config.node_settings import NodeSettings, NodeTable, Priority
+from dgate.config.nodes import NodeMap
 from dgate.dicom.part10 import file_meta
 from dgate.dicom.uids import EXPLICIT_LE
 from dgate.rules.effects import ExportPlan, Forward, ObjectScope, Request
@@ -53,7 +54,7 @@ def test_debt_tells_who_brought_which_bytes_and_when(station: Station, make: Any
 
     now = station.clock.now()
     [row] = rows(station)
-    assert row == ("MODALITY", "10.0.0.5", now, sha256(data), len(data), "A100", Lane.NORMAL)
+    assert row == ("MODALITY", "10.0.0.5", now, sha256(data), len(data), "A100", Priority.NORMAL)
 
 
 def test_hash_is_of_what_came_not_of_what_rules_made_of_it(tmp_path: Path) -> None:
@@ -123,10 +124,10 @@ def test_text_that_no_column_takes_is_cut_and_cleaned(station: Station) -> None:
 
 @pytest.mark.parametrize(
     ("asked", "priority"),
-    [(0, Lane.STAT), (1, Lane.NORMAL), (2, Lane.BULK), (None, Lane.NORMAL)],
+    [(0, Priority.STAT), (1, Priority.NORMAL), (2, Priority.BULK), (None, Priority.NORMAL)],
 )
 def test_priority_is_what_the_sender_says(
-    station: Station, asked: int | None, priority: Lane
+    station: Station, asked: int | None, priority: Priority
 ) -> None:
     arrival = station.arrival(data_set())
     arrival.priority = asked
@@ -138,15 +139,15 @@ def test_priority_is_what_the_sender_says(
 
 def test_priority_that_is_set_for_the_sender_outranks_what_it_says(tmp_path: Path) -> None:
     """[node] Priority."""
-    peers = NodeTable({"modality": NodeSettings(lane=Lane.STAT)})
+    peers = NodeTable({"modality": NodeSettings(priority=Priority.STAT)})
     station = open_station(tmp_path, hooks=owing(), peers=peers)
     arrival = station.arrival(data_set())
-    arrival.priority = Lane.BULK
+    arrival.priority = Priority.BULK
 
     station.ingest.store(arrival)
     station.send(data_set(SOPInstanceUID="1.2.9"), sop_instance="1.2.9", calling="OTHER")
 
-    assert rows(station, "priority") == [(Lane.STAT,), (Lane.NORMAL,)]
+    assert rows(station, "priority") == [(Priority.STAT,), (Priority.NORMAL,)]
     station.close()
 
 
@@ -191,11 +192,32 @@ def test_delayed_operation_becomes_as_urgent_as_the_most_urgent_of_its_objects(
 ) -> None:
     hooks = Hooks(on_import=lambda table, verdict: verdict.requests.append(request()))
     station = open_station(tmp_path, hooks=hooks)
-    for number, priority in enumerate((Lane.BULK, Lane.STAT, Lane.NORMAL)):
+    for number, priority in enumerate((Priority.BULK, Priority.STAT, Priority.NORMAL)):
         uid = f"1.2.9.{number}"
         arrival = station.arrival(data_set(SOPInstanceUID=uid), sop_instance=uid)
         arrival.priority = priority
         station.ingest.store(arrival)
 
-    assert rows(station, "priority") == [(Lane.STAT,)]
+    assert rows(station, "priority") == [(Priority.STAT,)]
+    station.close()
+
+
+def test_delivery_is_entered_under_the_name_of_the_node(tmp_path: Path) -> None:
+    plans = [
+        ExportPlan(0, forwards=(Forward("sink", "ExportConverter0.1"),)),
+        ExportPlan(1, forwards=(Forward("SINK", "ExportConverter1.0"),)),
+        ExportPlan(2, forwards=(Forward("Sink", "ExportConverter2.0", called="VIEWER"),)),
+        ExportPlan(3, deferred=True),
+    ]
+    nodes, _ = NodeMap.parse(b"SINK 10.0.0.1 104 as\n", "acrnema.map")
+    station = open_station(tmp_path, hooks=Hooks(plans=plans), nodes=nodes)
+
+    station.ingest.store(station.arrival(data_set()))
+
+    assert rows(station, "destination, called") == [
+        ("SINK", "sink"),
+        ("SINK", ""),
+        ("SINK", "VIEWER"),
+        ("ExportConverter3", "DGATE"),
+    ]
     station.close()

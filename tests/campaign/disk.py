@@ -18,13 +18,18 @@ from pathlib import Path
 from typing import Any, Self
 
 from tests.acceptance.processes import START_DEADLINE_S, Failed
+from tests.campaign.fusedisk import WRITES_LATE
 from tests.campaign.volatile import Ordering
 
 
 class Disk:
     """A mounted file system whose power can be cut."""
 
-    def __init__(self, folder: Path, log: Path, seed: int, ordering: Ordering) -> None:
+    def __init__(
+        self, folder: Path, log: Path, seed: int, ordering: Ordering, *, writes_late: bool = False
+    ) -> None:
+        """`writes_late`: what is written stays with the kernel for a while, so that a failure is
+        told later than to who wrote."""
         self.folder = folder
         self.log = log
         self._answers = queue.SimpleQueue[dict[str, Any]]()
@@ -34,7 +39,11 @@ class Disk:
         command = [sys.executable, "-m", "tests.campaign.fusedisk"]
         with log.with_suffix(".errors").open("wb") as errors:
             self._process = subprocess.Popen(
-                [*command, str(folder), str(log), str(seed), ordering.value],
+                [
+                    *command,
+                    *(str(folder), str(log), str(seed), ordering.value),
+                    *([WRITES_LATE] if writes_late else []),
+                ],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,

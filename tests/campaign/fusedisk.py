@@ -43,11 +43,14 @@ _LONG = 1 << 20
 _MOST_BYTES = 1 << 20
 _MAX_PAGES = _MOST_BYTES // 4096
 _FLAGS = 1 << 0 | 1 << 5 | 1 << 22  # ASYNC_READ, BIG_WRITES, MAX_PAGES
+_WRITEBACK_CACHE = 1 << 16
 _KEEP_CACHE = 2
 _SIZE_BIT, _MODE_BIT = 1 << 3, 1 << 0
 _BLOCKS = 1 << 21
 """Of 4096 bytes: the disk seems to have 8 GiB."""
 _DETACH = 2
+WRITES_LATE = "late"
+"""Last word of the command line where writes stay with the kernel for a while."""
 
 
 class Faults:
@@ -90,7 +93,12 @@ class _NoReply(Exception):
 class Server:
     """Answers the kernel's requests, and the commands of the test."""
 
-    def __init__(self, folder: str, log: TextIO, seed: int, ordering: Ordering) -> None:
+    def __init__(
+        self, folder: str, log: TextIO, seed: int, ordering: Ordering, *, writes_late: bool = False
+    ) -> None:
+        """`writes_late` leaves what is written with the kernel, which brings it here when it
+        likes, and tells of failures later."""
+        self._flags = _FLAGS | (_WRITEBACK_CACHE if writes_late else 0)
         self._folder = folder
         self._log = log
         self._source = random.Random(seed)
@@ -270,7 +278,7 @@ class Server:
 
     def _init(self, number: int, body: memoryview) -> bytes:
         minor, readahead, offered = struct.unpack_from("<III", body, 4)
-        flags = _FLAGS & offered
+        flags = self._flags & offered
         head = struct.pack("<IIIIHHII", 7, min(minor, 38), readahead, flags, 16, 12, _MOST_BYTES, 1)
         return head + struct.pack("<HHI28x", _MAX_PAGES, 0, 0)
 
@@ -451,9 +459,10 @@ def _attributes(node: Node) -> bytes:
 
 def main() -> None:
     """Serve what the command line asks for."""
-    folder, log, seed, ordering = sys.argv[1:]
+    folder, log, seed, ordering, *more = sys.argv[1:]
     with Path(log).open("w", encoding="utf-8", errors="surrogateescape") as file:
-        Server(folder, file, int(seed), Ordering(ordering)).serve()
+        late = more == [WRITES_LATE]
+        Server(folder, file, int(seed), Ordering(ordering), writes_late=late).serve()
 
 
 if __name__ == "__main__":

@@ -162,6 +162,14 @@ def test_export_for_programs_has_everything(site: Site, tmp_path: Path) -> None:
     assert [len(line["tries"]) for line in lines] == [2, 0]
 
 
+def test_destination_may_be_written_as_it_is_in_a_rule(site: Site, tmp_path: Path) -> None:
+    found = run(site, "find", "--destination", "sink", "--json").output.splitlines()
+    assert sorted(json.loads(line)["id"] for line in found) == [1, 3]
+
+    exported = run(site, "export", "-", "--format", "json", "--destination", "Other").output
+    assert [json.loads(line)["id"] for line in exported.splitlines()] == [2]
+
+
 def test_export_can_go_to_the_output(site: Site) -> None:
     lines = run(site, "export", "-", "--format", "json", "--state", "done").output.splitlines()
 

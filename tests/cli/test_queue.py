@@ -255,6 +255,22 @@ def test_reroute_sends_elsewhere(site: Site) -> None:
     assert "SINK" not in run(site, "list").output
 
 
+def test_destination_may_be_written_as_it_is_in_a_rule(site: Site) -> None:
+    assert "1.2.3.3" in run(site, "list", "--destination", "other").output
+    assert run(site, "hold", "--destination", "other").output == "1 held.\n"
+
+    result = run(site, "reroute", "--destination", "Sink", "--to", "other")
+
+    assert result.output == "2 rerouted to OTHER.\n"
+    shown = json.loads(run(site, "show", "1", "--json").output)
+    # As a rule that says so would have it.
+    assert (shown["destination"], shown["called"]) == ("OTHER", "other")
+    run(site, "reroute", "--destination", "OTHER", "--to", "Archive.Site.org:11112")
+    shown = json.loads(run(site, "show", "1", "--json").output)
+    assert shown["destination"] == "archive.site.org:11112"
+    assert shown["called"] == "Archive.Site.org"
+
+
 @pytest.mark.parametrize(
     "arguments", [("OTHER", "1", "2"), ("1", "2", "OTHER"), ("1", "2", "--to", "OTHER")]
 )

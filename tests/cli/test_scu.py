@@ -18,7 +18,7 @@ from dgate.dicom.table import ElementTable
 from dgate.dicom.uids import VERIFICATION
 from dgate.errors import NoContext, PeerError
 from dgate.net import Association, CommandField, Handler, Message, Policy, Status
-from tests.net.kit import CT, Server, serving
+from tests.net.kit import CT, Server, answer_without_status, serving
 
 pytestmark = pytest.mark.integration
 
@@ -192,3 +192,22 @@ def test_move_that_is_incomplete_is_a_failure_with_its_counters() -> None:
     [asked] = archive.asked
     # Return keys have no place in the identifier of a retrieval.
     assert asked.tags() == [LEVEL, STUDY]
+
+
+@pytest.mark.parametrize(
+    ("command", "request_field", "sop_class", "words"),
+    [
+        (echo_command, CommandField.C_ECHO_RQ, VERIFICATION, ()),
+        (find_command, CommandField.C_FIND_RQ, FIND, ("-k", "PatientID=P")),
+        (move_command, CommandField.C_MOVE_RQ, MOVE, ("--to", "X", "-k", "StudyInstanceUID=1")),
+    ],
+    ids=["echo", "find", "move"],
+)
+def test_answer_without_a_status_is_an_error(
+    command: click.Command, request_field: CommandField, sop_class: str, words: tuple[str, ...]
+) -> None:
+    with serving(handlers={(request_field, sop_class): answer_without_status}) as server:
+        result = run(command, server, *words)
+
+    assert isinstance(result.exception, PeerError)
+    assert "no status" in str(result.exception)

@@ -47,3 +47,11 @@ def test_what_is_wrong_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     assert "degraded" in out
     assert "the database does not answer: it is away" in out
     assert "not known" in out
+
+
+def test_text_of_a_compared_node_is_shown_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    result = {"node": "PACS", "ended": 0.0, "text": "failed: [/red] [bold]\x1b[2Jgone"}
+
+    print_status(STATUS | {"reconciled": [result]})
+
+    assert "failed: [/red] [bold]?[2Jgone" in capsys.readouterr().out

@@ -18,7 +18,7 @@ from dgate.dicom.uids import EXPLICIT_LE
 from dgate.errors import DgateError, PeerError
 from dgate.net import STORAGE, Association, CommandField, Message, Status, store
 from tests.archive.intake_kit import data_set, large_data_set
-from tests.net.kit import CT, Server, dead_port, serving
+from tests.net.kit import CT, Server, answer_without_status, dead_port, serving
 
 pytestmark = pytest.mark.integration
 
@@ -101,6 +101,16 @@ def test_refused_object_is_named_with_its_status_and_the_others_go_on(tmp_path: 
     assert "2 of 3 object(s) accepted" in result.output
     assert "1.dcm: status A700" in result.output
     assert "full" in result.output
+    assert result.exit_code == 1
+
+
+def test_answer_without_a_status_is_not_taken_for_success(tmp_path: Path) -> None:
+    path = write(tmp_path / "files", 1)
+    handlers = {(CommandField.C_STORE_RQ, STORAGE): answer_without_status}
+    with serving(handlers=handlers) as server:
+        result = run(send_command, server.port, str(path))
+
+    assert "1.dcm: status 0110" in result.output
     assert result.exit_code == 1
 
 
@@ -222,6 +232,14 @@ def test_failure_of_a_further_association_is_not_taken_for_success(tmp_path: Pat
     assert len(asked) == 2
     assert isinstance(result.exception, PeerError)
     assert "A700" in str(result.exception)
+
+
+def test_end_without_a_status_is_not_taken_for_success(tmp_path: Path) -> None:
+    with serving(handlers={(CommandField.C_GET_RQ, GET): answer_without_status}) as server:
+        result = run(get_command, server.port, "-k", "StudyInstanceUID=1", "-o", "out")
+
+    assert isinstance(result.exception, PeerError)
+    assert "no status" in str(result.exception)
 
 
 def test_object_that_comes_twice_is_kept_once(tmp_path: Path) -> None:

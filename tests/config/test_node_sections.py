@@ -11,7 +11,7 @@ from dgate.cli.main import cli
 from dgate.config.difference import differences, held_back
 from dgate.config.key_table import REGISTRY
 from dgate.config.keys import NODE
-from dgate.config.node_settings import DEFAULT, Lane, NodeSettings, Span
+from dgate.config.node_settings import DEFAULT, NodeSettings, Priority, Span
 from dgate.config.settings import Configuration, Severity, load
 from dgate.inspection import inspect
 from tests.config.kit import ENOUGH, about, write
@@ -63,7 +63,7 @@ Group = READERS
     assert found.statuses == ((0xA700, 0xA700, "wait"),)
     assert (found.fallback, found.fallback_after_min, found.group) == ("SPARE", 30.0, "READERS")
     assert peers.of("CT1") is DEFAULT
-    assert peers.members("readers") == ("pacs",)
+    assert peers.members("readers") == ("PACS",)
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_yes_and_no(tmp_path: Path, text: str, expected: bool) -> None:
     configuration = with_nodes(tmp_path, f"[node PACS]\nCommit = {text}\nPriority = Stat\n")
 
     assert configuration.settings.peers.of("pacs").commit is expected
-    assert configuration.settings.peers.of("pacs").lane is Lane.STAT
+    assert configuration.settings.peers.of("pacs").priority is Priority.STAT
 
 
 def test_pattern_is_for_titles_without_a_section_of_their_own(tmp_path: Path) -> None:

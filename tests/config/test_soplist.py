@@ -25,10 +25,11 @@ def test_shipped_list_names_what_the_reference_lists_and_newer_classes() -> None
     assert not problems
     assert sop_list.abstract is not None
     assert sop_list.transfer is not None
-    assert len(sop_list.abstract) == 151 + 81
+    assert len(sop_list.abstract) == 151 + 82
     assert {
         "1.2.840.10008.5.1.4.1.1.2",
         "1.2.840.10008.1.20.1",
+        "1.2.840.10008.3.1.2.3.3",
         "1.2.840.10008.5.1.4.1.1.30",
         "1.2.840.10008.5.1.4.39.1",
         "1.2.840.10008.5.1.4.1.2.2.3",

@@ -80,7 +80,8 @@ def test_debts_are_held_released_cancelled_and_sent_elsewhere(counter: Counter) 
     assert access.release(Selection(ids=(ids[0],))).count == 1
     assert access.retry(Selection(ids=(ids[0],))).count == 1
     assert access.cancel(Selection(ids=(ids[1],))).count == 1
-    assert access.reroute(Selection(ids=(ids[2],)), "SINK").count == 1
+    assert access.reroute(Selection(ids=(ids[2],)), "SINK", called="sink").count == 1
+    assert access.show(ids[2]).called == "sink"
 
     assert counter.books.states() == ["queued", "cancelled", "queued"]
     assert {entry.destination for entry in access.entries(Selection())} == {"SINK"}

@@ -190,12 +190,12 @@ def test_node_that_fails_is_named_once_and_asked_later(
     room.part.start()
     room.wait(lambda: "does not say how many" in caplog.text, "the complaint")
     room.ward.clock.seconds += expected_module.FIRST_SILENCE_S + 1
-    room.bell.wake()
+    room.part.apply(None)
     room.wait(lambda: len(room.knowing.asked) == 2, "the second question")
     room.knowing.error = None
     room.knowing.counts[study] = 1
     room.ward.clock.seconds += 2 * expected_module.FIRST_SILENCE_S + 1
-    room.bell.wake()
+    room.part.apply(None)
     room.wait(room.is_due, "the end of the quiet time")
     assert caplog.text.count("does not say how many") == 1
     assert "CT1 says again how many objects there are" in caplog.text
@@ -223,7 +223,7 @@ def test_node_for_which_there_is_no_thread_is_asked_later(
     assert room.part._askers["CT1"].thread is None
     # The clock stands still but for the test.
     room.ward.clock.seconds += 31
-    room.bell.wake()
+    room.part.apply(None)
     room.wait(lambda: bool(room.knowing.asked), "a question")
 
 
@@ -257,9 +257,9 @@ def test_bell_costs_nothing_while_nobody_listens() -> None:
     bell = Bell()
     bell.ring()
     bell.is_heard = True
-    assert not bell._rung.is_set()
+    assert not bell.rung.is_set()
     bell.ring()
-    assert bell._rung.is_set()
+    assert bell.rung.is_set()
 
 
 def test_question_that_is_refused_does_not_keep_others_from_being_asked(
@@ -291,7 +291,7 @@ def test_question_at_which_a_node_goes_away_is_put_last(
     room.part.start()
     room.wait(lambda: "waits as long as the rule says" in caplog.text, "the silence")
     room.ward.clock.seconds += expected_module.FIRST_SILENCE_S + 1
-    room.bell.wake()
+    room.part.apply(None)
     due = "SELECT due FROM dgate_debts WHERE kind = 'request' ORDER BY id"
     room.wait(lambda: room.ward.rows(due)[1][0] <= room.ward.clock.now(), "the other operation")
     assert room.ward.rows(due)[0][0] > room.ward.clock.now()

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from dgate.config.node_settings import NodeSettings, NodeTable
+from dgate.config.node_settings import Expect, NodeSettings, NodeTable
 from dgate.delivery.expected_query import CountByQuery, objects_of
 from dgate.delivery.inquiry import STUDY_ROOT, find_proposals
 from dgate.delivery.reconcile.node import NodeSide
@@ -66,7 +66,7 @@ def test_what_the_node_does_not_know_or_not_wholly_tell_is_not_known() -> None:
 def test_only_known_nodes_that_are_to_be_asked_are_asked() -> None:
     odd = Odd()
     odd.add(STUDY, "20260105", 5)
-    peers = NodeTable({"ct1": NodeSettings(expect_counts=True), "ct2": NodeSettings()})
+    peers = NodeTable({"ct1": NodeSettings(expect_counts=Expect.QUERY), "ct2": NodeSettings()})
     scope = ObjectScope(study=STUDY)
     with side_of(odd) as side:
         count = CountByQuery(peers, lambda title: title != "CT9", lambda title: side)

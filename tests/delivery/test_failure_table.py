@@ -237,6 +237,44 @@ def test_peer_that_rejects_all_titles_is_called_once_for_each_in_a_pause(tmp_pat
         assert made.site().state == "closed"
 
 
+def test_rejection_without_a_reason_holds_up_other_titles_for_one_pause(tmp_path: Path) -> None:
+    rejected: list[str] = []
+    pauses = node(retry_first_s=0.1, retry_max_s=0.2)
+    with (
+        scripted_scp(welcome=reject_calling("A", 1, rejected)) as peer,
+        Gate(tmp_path, {"SINK": peer.port}, pauses) as made,
+    ):
+        for number in (1, 2, 3):
+            made.owe(made.store.add(number), calling="A", priority=0)
+            made.owe(made.store.add(number + 3), calling="B")
+        made.start()
+        made.await_states(queued=3, done=3)
+        known = len(rejected)
+        wait_until(lambda: len(rejected) > known + 2, "further tries")
+
+        # As nothing else is served meanwhile, it may be the destination; others are tried first.
+        made.owe(made.store.add(7), calling="B")
+        made.await_states(queued=3, done=4)
+        peer.welcome = scp.accept
+        made.await_states(done=7)
+
+
+def test_peer_that_rejects_all_without_a_reason_is_called_once_in_a_pause(tmp_path: Path) -> None:
+    rejected: list[str] = []
+    with (
+        scripted_scp(welcome=reject_calling("*", 1, rejected)) as peer,
+        Gate(tmp_path, {"SINK": peer.port}, node(retry_first_s=LONG_S, retry_max_s=LONG_S)) as made,
+    ):
+        made.owe(*[made.store.add(number) for number in range(1, 200)], calling="A")
+        made.owe(made.store.add(200), calling="B")
+        made.start()
+        wait_until(lambda: made.site().state == "open", "the pause")
+        wait_until(lambda: made.site().workers == 0, "the end of the work")
+
+        assert rejected == ["A"]
+        assert made.entry(199).attempts == 0
+
+
 def test_connection_that_is_refused(tmp_path: Path) -> None:
     with (
         dead_port() as port,

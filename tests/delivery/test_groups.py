@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from dgate.config.node_settings import NodeSettings, NodeTable
 from dgate.config.nodes import NodeMap
-from dgate.delivery.groups import chosen, members_of, spelled
+from dgate.config.settings import load
+from dgate.delivery.groups import chosen, members_of
+from tests.config.kit import ENOUGH, write
 
 MEMBERS = ("ONE", "TWO", "THREE", "FOUR")
 STUDIES = [f"1.2.3.{number}" for number in range(1000)]
@@ -56,5 +60,17 @@ def test_members_are_spelled_as_in_the_node_table() -> None:
 
     assert members_of("Readers", peers, nodes) == ("Reader1", "READER2")
     assert members_of("reader1", peers, nodes) == ()
-    assert spelled("READER1", nodes) == "Reader1"
-    assert spelled("nobody", nodes) == ""
+
+
+@pytest.mark.parametrize(
+    ("section", "members"),
+    [("PACS", ("PACS",)), ("pacs", ("pacs",)), ("Pacs", ("PACS",))],
+)
+def test_of_nodes_that_differ_in_letter_case_the_one_that_is_written_is_the_member(
+    tmp_path: Path, section: str, members: tuple[str, ...]
+) -> None:
+    nodes, _ = NodeMap.parse(b"PACS 10.0.0.1 104\npacs 10.0.0.2 104\n", "acrnema.map")
+    text = f"[sscscp]\n{ENOUGH}[node {section}]\nGroup = Readers\n"
+    peers = load(write(tmp_path, text)).settings.peers
+
+    assert members_of("readers", peers, nodes) == members

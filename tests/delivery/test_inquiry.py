@@ -23,11 +23,12 @@ from dgate.delivery.inquiry import (
 from dgate.dicom.encode import QUERY_RETRIEVE_LEVEL, encode_data_set
 from dgate.dicom.table import ElementTable
 from dgate.errors import NoContext, PeerError
-from dgate.net import Association, CommandField, Message, Status, connect
-from tests.net.kit import CT, FAST, serving
+from dgate.net import Association, CommandField, Handler, Message, Status, connect
+from tests.net.kit import CT, FAST, answer_without_status, serving
 
 pytestmark = pytest.mark.integration
 
+Handlers = dict[tuple[CommandField, str], Handler]
 Rows = Callable[[dict[int, str]], list[dict[int, str | None]]]
 
 
@@ -147,3 +148,15 @@ def test_text_beyond_ascii_is_asked_in_utf8() -> None:
 
     assert archive.asked[0][0x00100010] == "Müller"
     assert archive.asked[0][0x00080005] == "ISO_IR 192"
+
+
+def test_answer_without_a_status_is_no_empty_list() -> None:
+    handlers: Handlers = {(CommandField.C_FIND_RQ, f"{STUDY_ROOT}.1"): answer_without_status}
+    with (
+        serving(handlers=handlers) as server,
+        connect(
+            "127.0.0.1", server.port, "US", "PEER", find_proposals(), timeouts=FAST
+        ) as association,
+        pytest.raises(PeerError, match="0110"),
+    ):
+        list_objects(Inquiry(association), {STUDY: "1"})

@@ -96,15 +96,15 @@ def test_only_what_has_waited_long_enough_falls_back(books: Books) -> None:
     books.clock.time += 50.0
     moving = mover(books)
 
-    assert moving.fall_back("SINK", "SPARE", 1, 101.0, "late").number == 0
-    assert moving.fall_back("SINK", "SPARE", 1, 60.0, "late").number == 1
+    assert moving.fall_back("SINK", "SPARE", "", 1, 101.0, "late").number == 0
+    assert moving.fall_back("SINK", "SPARE", "", 1, 60.0, "late").number == 1
 
     assert [row[0] for row in where(books)] == ["SPARE", "SINK", "SINK"]
     assert books.rows("due")[0][0] == books.clock.time
     # The time at the next one counts from then on.
-    assert moving.fall_back("SPARE", "THIRD", 1, 60.0, "late").number == 0
+    assert moving.fall_back("SPARE", "THIRD", "", 1, 60.0, "late").number == 0
     books.clock.time += 60.0
-    assert moving.fall_back("SPARE", "THIRD", 1, 60.0, "late").number == 1
+    assert moving.fall_back("SPARE", "THIRD", "", 1, 60.0, "late").number == 1
     assert where(books)[0] == ("THIRD", "SINK", "queued", 0)
 
 
@@ -113,7 +113,7 @@ def test_operators_decision_gives_a_delivery_its_time_anew(books: Books) -> None
     books.clock.time += 500.0
     books.desk.reroute(Selection(ids=(1,)), "SINK")
 
-    assert mover(books).fall_back("SINK", "SPARE", 1, 60.0, "late").number == 0
+    assert mover(books).fall_back("SINK", "SPARE", "", 1, 60.0, "late").number == 0
 
 
 def test_call_moves_so_much_and_says_whether_there_is_more(
@@ -147,12 +147,46 @@ def test_what_changes_while_it_is_moved_is_left_alone(books: Books) -> None:
 
     moving._rows = busy  # type: ignore[method-assign]
 
-    assert moving.fall_back("SINK", "SPARE", 1, 60.0, "late").number == 1
+    assert moving.fall_back("SINK", "SPARE", "", 1, 60.0, "late").number == 1
     assert where(books) == [
         ("SINK", None, "held", 0),
         ("OTHER", "SINK", "queued", 0),
         ("SPARE", "SINK", "queued", 0),
     ]
+
+
+def test_title_that_stood_for_the_old_destination_is_not_called_at_the_new_one(
+    books: Books,
+) -> None:
+    books.owe(draft("ONE", called="one"), to=ref(1))
+    books.owe(draft("ONE", called="VIEWER"), to=ref(2))
+    # This is how the rule names a title that is not to change.
+    books.owe(draft("ONE", called="ONE"), to=ref(3))
+    host = "archive.site.org:11112"
+    books.owe(draft(host, called="Archive.Site.org"), to=ref(4))
+    books.owe(draft(host, called="archive.site.org"), to=ref(5))
+    books.clock.time += 100.0
+    moving = mover(books)
+
+    moving.fall_back("ONE", "TWO", "", 1, 60.0, "dead")
+    moving.fall_back(host, "TWO", "", 1, 60.0, "dead")
+    called = ["", "VIEWER", "ONE", "", "archive.site.org"]
+    assert books.rows("destination, called") == [("TWO", title) for title in called]
+
+
+def test_new_destination_is_called_as_it_is_written(books: Books) -> None:
+    for number, title in enumerate(("", "one", "VIEWER")):
+        books.owe(draft("ONE", called=title), to=ref(number))
+    books.clock.time += 100.0
+
+    mover(books).fall_back("ONE", "TWO", "two", 1, 60.0, "dead")
+    assert books.rows("called") == [("two",), ("two",), ("VIEWER",)]
+
+    books.desk.reroute(Selection(), "THREE", called="Three")
+    assert books.rows("called") == [("Three",), ("Three",), ("VIEWER",)]
+
+    mover(books).share("THREE", lambda study: "FOUR")
+    assert books.rows("destination, called") == [("FOUR", ""), ("FOUR", ""), ("FOUR", "VIEWER")]
 
 
 def test_what_came_to_a_group_from_elsewhere_passes_on_as_well(books: Books) -> None:
@@ -161,7 +195,7 @@ def test_what_came_to_a_group_from_elsewhere_passes_on_as_well(books: Books) -> 
     books.desk.reroute(Selection(ids=(1,)), "READERS")
     books.clock.time += 100.0
     moving = mover(books)
-    moving.fall_back("SINK", "READERS", 1, 60.0, "late")
+    moving.fall_back("SINK", "READERS", "", 1, 60.0, "late")
     moving.share("READERS", lambda study: "ONE")
 
     assert moving.pass_on("ONE", "READERS", lambda study: "TWO", "ONE is down").number == 2

@@ -12,6 +12,7 @@ import pytest
 from dgate.archive.levels import Level
 from dgate.archive.records import InstanceRef, Provenance
 from dgate.archive.requests import request_draft
+from dgate.config.nodes import NodeMap
 from dgate.delivery.ledger import Ledger
 from dgate.delivery.performing import Performed, Performer
 from dgate.delivery.records import Debt, Settlement, State
@@ -170,6 +171,21 @@ def test_only_delayed_deliveries_that_arrived_are_kept(bench: Bench) -> None:
     bench.settle(plain, Settlement(plain, State.DONE, 0))
     bench.forget_history()
     assert bench.ward.rows("SELECT sop FROM dgate_sent") == []
+
+
+def test_delivery_is_entered_under_the_name_of_the_node(bench: Bench) -> None:
+    ward = bench.ward
+    nodes, _ = NodeMap.parse(b"Sink 10.0.0.1 104 as\n", "acrnema.map")
+    bench.performer = Performer(
+        ward.database, ward.finder, ward.exporter, ward.settings, clock=ward.clock, nodes=nodes
+    )
+    bench.add(1)
+    ward.clock.seconds += 60
+    [debt] = bench.claimed(LANE)
+
+    [owed] = bench.performer.perform(debt).drafts
+
+    assert (owed.destination, owed.called) == ("Sink", "SINK")
 
 
 def test_ids_that_were_changed_behind_the_back_are_found_by_who_asked(bench: Bench) -> None:

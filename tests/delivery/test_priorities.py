@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from dgate.archive.records import DebtKind
-from dgate.delivery.records import Lane, Settlement, State
+from dgate.delivery.records import Due, Settlement, State
 from tests.archive.database_kit import ALL_ENGINES
 from tests.delivery.kit import Books, draft, open_on, ref
 
@@ -68,8 +68,8 @@ def test_lanes_tell_what_is_due_of_each_priority(books: Books) -> None:
     books.owe(draft("OTHER", priority=STAT))
 
     assert books.ledger.lanes() == [
-        Lane("OTHER", 1003.0, STAT, (1003.0, None, None)),
-        Lane("SINK", 1000.0, NORMAL, (None, 1001.0, 1000.0)),
+        Due("OTHER", 1003.0, STAT, (1003.0, None, None)),
+        Due("SINK", 1000.0, NORMAL, (None, 1001.0, 1000.0)),
     ]
 
 

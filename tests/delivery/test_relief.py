@@ -192,3 +192,22 @@ def test_nothing_is_begun_when_the_dispatcher_stops() -> None:
     relief.look(["READERS"], desk.peers, NODES, dict)
 
     assert desk.mover.calls == []
+
+
+def test_patterns_of_nodes_move_no_work_inside_the_server() -> None:
+    lanes = ["delayed forward", "ExportConverter0", "MIRROR0", "commitment by ONE", "STRANGER"]
+    mover, asked = TwinMover(), []
+    mover.owed = {lane: ["9.1"] for lane in lanes}
+    relief = Relief(mover, StillClock())  # type: ignore[arg-type]
+    everyone = NodeSettings(fallback="TWO", fallback_after_min=1.0)
+    peers = NodeTable({"*": everyone, "one": everyone})
+
+    def breakers() -> dict[str, Breaker]:
+        asked.append(None)
+        return {}
+
+    relief.look(lanes, peers, NODES, breakers)
+
+    # A delivery to an address or to a title that acrnema.map has no more may fall back.
+    assert set(mover.calls) == {"STRANGER"}
+    assert len(asked) == 1

@@ -1,9 +1,11 @@
-"""When a node is sent to: hours of days, over midnight, by lane; and how fast."""
+"""When a node is sent to: hours of days, over midnight, by priority; and how fast."""
 
 from __future__ import annotations
 
+import datetime
 import os
 import time
+import zoneinfo
 from collections.abc import Iterator
 
 import pytest
@@ -14,6 +16,7 @@ from dgate.config.node_settings import NodeSettings, Rate, Span
 from dgate.delivery.windows import (
     kbit_s_at,
     least_kbit_s,
+    next_begin,
     open_priorities,
     opened_s_ago,
     opens_in_s,
@@ -72,6 +75,68 @@ WORKDAYS = Span(18 * 60, 7 * 60, frozenset(range(5)))
 )
 def test_time_until_the_window_opens(span: Span, now: float, wait: float) -> None:
     assert opens_in_s(node(span), 1, now) == wait
+
+
+def test_window_opens_by_the_clock_on_the_wall_when_the_hour_changes() -> None:
+    # Central Europe: 2020-03-29 goes from 02:00 to 03:00, 2020-10-25 from 03:00 back to 02:00.
+    os.environ["TZ"] = "CET-1CEST,M3.5.0,M10.5.0/3"
+    time.tzset()
+    morning = node(Span(7 * 60, 8 * 60))
+
+    spring = time.mktime((2020, 3, 28, 23, 0, 0, 0, 0, -1))
+    autumn = time.mktime((2020, 10, 24, 23, 0, 0, 0, 0, -1))
+    assert opens_in_s(morning, 1, spring) == 7 * HOUR
+    assert opens_in_s(morning, 1, autumn) == 9 * HOUR
+
+
+BERLIN = zoneinfo.ZoneInfo("Europe/Berlin")
+
+
+def berlin(*numbers: int, fold: int = 0) -> datetime.datetime:
+    return datetime.datetime(*numbers, tzinfo=BERLIN, fold=fold)  # type: ignore[arg-type,misc]
+
+
+@pytest.mark.parametrize(
+    ("begin_min", "after", "expected"),
+    [
+        # There is no 02:15 on this day.
+        (135, berlin(2020, 3, 29, 1, 50), berlin(2020, 3, 29, 3, 0)),
+        (135, berlin(2020, 3, 29, 3, 0), berlin(2020, 3, 30, 2, 15)),
+        (200, berlin(2020, 3, 29, 1, 50), berlin(2020, 3, 29, 3, 20)),
+        # 02:15 comes twice.
+        (135, berlin(2020, 10, 25, 1, 50), berlin(2020, 10, 25, 2, 15)),
+        (135, berlin(2020, 10, 25, 2, 5), berlin(2020, 10, 25, 2, 15)),
+        (135, berlin(2020, 10, 25, 2, 5, fold=1), berlin(2020, 10, 25, 2, 15, fold=1)),
+        (135, berlin(2020, 10, 25, 2, 20, fold=1), berlin(2020, 10, 26, 2, 15)),
+    ],
+)
+def test_next_begin_where_the_hour_changes(
+    begin_min: int, after: datetime.datetime, expected: datetime.datetime
+) -> None:
+    found = next_begin([Span(begin_min, begin_min + 30)], after)
+
+    assert found is not None
+    assert found.timestamp() == expected.timestamp()
+
+
+@pytest.mark.parametrize("day", [(2020, 3, 29), (2020, 10, 25)])
+@pytest.mark.parametrize("begin_min", [0, 110, 120, 135, 165, 180, 200])
+def test_wait_for_a_window_ends_when_the_hour_changes(
+    day: tuple[int, int, int], begin_min: int
+) -> None:
+    os.environ["TZ"] = "CET-1CEST,M3.5.0,M10.5.0/3"
+    time.tzset()
+    found = node(Span(begin_min, begin_min + 20))
+    midnight = berlin(*day).timestamp()
+
+    for minute in range(5 * 60):
+        now = midnight + minute * 60 + 0.5
+        wait = opens_in_s(found, 1, now)
+        # What does not open then is the window that the day leaves out.
+        is_left_out = day[1] == 3 and 120 <= begin_min < 180
+        assert wait == 0 or wait >= 59
+        assert is_left_out or opens_in_s(found, 1, now + wait) == 0
+        assert wait <= DAY + HOUR
 
 
 def test_nearest_of_several_windows_counts() -> None:

@@ -32,7 +32,7 @@ from dgate.net.associate import (
     decode_accept,
     encode_request,
 )
-from dgate.net.dimse import decode_command, encode_command
+from dgate.net.dimse import RESPONSE_BIT, decode_command, encode_command
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
 MR = "1.2.840.10008.5.1.4.1.1.4"
@@ -287,6 +287,19 @@ class Server:
 
 def _succeed(association: Association, message: Message) -> None:
     association.respond(message)
+
+
+def answer_without_status(association: Association, message: Message) -> None:
+    """Answer any request as some peers do, without Status (0000,0900)."""
+    request = message.command
+    response = Command(
+        command_field=request.command_field | RESPONSE_BIT,
+        message_id_responded=request.message_id,
+        sop_class=message.context.abstract_syntax,
+    )
+    if request.command_field in (CommandField.C_MOVE_RQ, CommandField.C_GET_RQ):
+        response.completed, response.failed = 2, 0
+    association.send(message.context.id, response)
 
 
 @contextlib.contextmanager

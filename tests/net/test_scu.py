@@ -37,6 +37,7 @@ from tests.net.kit import (
     STUDY_MOVE,
     Raw,
     Server,
+    answer_without_status,
     p_data,
     pdu,
     scripted_peer,
@@ -249,6 +250,29 @@ def test_a_find_that_fails_ends_with_its_status(server: Server) -> None:
     assert answer.status == Status.SOP_CLASS_NOT_SUPPORTED
 
 
+def test_a_find_that_ends_without_a_status_has_failed() -> None:
+    handlers = with_handler(CommandField.C_FIND_RQ, STUDY_FIND, answer_without_status)
+    with serving(handlers=handlers) as server, open_to(server.port) as association:
+        (answer,) = find(association, FIND_ID, b"key")
+        assert echo(association).status == Status.SUCCESS
+
+    assert answer.status == Status.PROCESSING_FAILURE
+
+
+def test_a_cancelled_find_is_over_when_its_answer_has_no_status() -> None:
+    def handle(association: Association, message: Message) -> None:
+        while not association.cancelled(message.command.message_id):
+            association.respond(message, Status.PENDING, data=[b"row"])
+        answer_without_status(association, message)
+
+    handlers = with_handler(CommandField.C_FIND_RQ, STUDY_FIND, handle)
+    with serving(handlers=handlers) as server, open_to(server.port) as association:
+        answers = find(association, FIND_ID, b"key")
+        assert next(answers).status == Status.PENDING
+        answers.close()
+        assert echo(association).status == Status.SUCCESS
+
+
 def test_a_peer_that_releases_in_the_middle_of_a_find_is_told() -> None:
     pending = response(0x8020, 1, 0xFF00, FIND_ID)
     with scripted_peer(scripted_answer(pending, pdu(5, bytes(4)))) as port:
@@ -280,6 +304,16 @@ def test_move_yields_every_response_with_its_counters() -> None:
 
     assert (first.status, first.remaining, first.failed) == (Status.PENDING, 1, 1)
     assert (last.status, last.remaining, last.completed) == (Status.SUBOPERATIONS_FAILED, None, 1)
+
+
+def test_a_response_without_a_status_ends_a_move() -> None:
+    handlers = with_handler(CommandField.C_MOVE_RQ, STUDY_MOVE, answer_without_status)
+    with serving(handlers=handlers) as server, open_to(server.port) as association:
+        (last,) = move(association, MOVE_ID, "THIRD", b"key")
+        assert echo(association).status == Status.SUCCESS
+
+    assert last.status is None
+    assert last.outcome == Status.PROCESSING_FAILURE
 
 
 # C-GET

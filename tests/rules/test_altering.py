@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from dgate.config.settings import load
-from dgate.rules.altering import altering_rules
+from dgate.rules.altering import altering_rules, leading_rules
 from dgate.rules.hooks import Rules
 from tests.config.kit import ENOUGH, write
 
@@ -18,8 +18,10 @@ MAP = (
 PEERS = "[node OTHER]\nFallback = SECOND\n[node PACS]\nGroup = POOL\n"
 
 
-def altering(folder: Path, rule: str, node: str = "PACS", kind: str = "Export") -> list[str]:
-    """Return the texts of the rules that count."""
+def altering(
+    folder: Path, rule: str, node: str = "PACS", kind: str = "Export", *, any_way: bool = False
+) -> list[str]:
+    """Return the texts of the rules that count; of those that forward to the node in any way."""
     (folder / "anon.txt").write_text('set PatientName to "X"\n')
     (folder / "out.txt").write_text("forward to PACS\n")
     (folder / "out.lua").write_text("script('forward to PACS')\n")
@@ -27,7 +29,8 @@ def altering(folder: Path, rule: str, node: str = "PACS", kind: str = "Export") 
     configuration = load(write(folder, ini, map=MAP))
     settings = configuration.settings
     library = Rules.build(settings).library
-    return [text.text for text in altering_rules(settings, configuration.nodes, library, node)]
+    find = leading_rules if any_way else altering_rules
+    return [text.text for text in find(settings, configuration.nodes, library, node)]
 
 
 @pytest.mark.parametrize("kind", ["Import", "Export"])
@@ -84,3 +87,21 @@ def test_rule_for_a_node_counts_for_its_fallback(tmp_path: Path) -> None:
 
 def test_lua_file_counts_by_what_stands_in_it(tmp_path: Path) -> None:
     assert altering(tmp_path, "out.lua", kind="Import") == ["out.lua"]
+
+
+@pytest.mark.parametrize(
+    ("rule", "leads"),
+    [
+        ("forward to PACS", True),
+        ("newuids; forward to PACS", True),
+        ("forward study to POOL after 10", True),
+        ("call out.txt", True),
+        ("forward to %V0008,0080", True),
+        ("lua \"script('forward to PACS')\"", True),
+        ("forward to OTHER", False),
+        ("newuids", False),
+        ('lua "print(1)"', False),
+    ],
+)
+def test_rules_that_lead_to_a_node(tmp_path: Path, rule: str, leads: bool) -> None:
+    assert altering(tmp_path, rule, any_way=True) == [rule] * leads

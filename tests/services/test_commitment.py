@@ -3,18 +3,38 @@ taken."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import struct
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from dgate.delivery.commitment.asking import EventReports
-from dgate.delivery.commitment.messages import Reference, Report, Request, report_data, request_data
+from dgate.delivery.commitment.examining import Answer
+from dgate.delivery.commitment.messages import (
+    MOST_BYTES,
+    Finding,
+    Reference,
+    Report,
+    Request,
+    Sizes,
+    report_data,
+    request_data,
+)
+from dgate.delivery.commitment.requests import (
+    OF_NODE,
+    OF_STRANGER,
+    Limits,
+    Totals,
+    Waiting,
+)
 from dgate.delivery.schedule import RetryPolicy
 from dgate.dicom.uids import EXPLICIT_LE, STORAGE_COMMITMENT, STORAGE_COMMITMENT_INSTANCE
-from dgate.errors import DatabaseAway, OutOfSpace, StoreError
+from dgate.errors import Aborted, DatabaseAway, OutOfSpace, StoreError
 from dgate.net import Association, CommandField, ContextProposal, Message, connect, scu
 from dgate.services.commitment import CommitmentService
 from tests.acceptance.processes import wait_until
@@ -23,7 +43,9 @@ from tests.net.kit import FAST, PATIENCE_S, serving
 pytestmark = pytest.mark.integration
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
-ASKED = Request("1.2.3", (Reference(CT, "1.2.3.1"),))
+OBJECT = Reference(CT, "1.2.3.1")
+ASKED = Request("1.2.3", (OBJECT,))
+WAITING = Waiting("1.2.3", False, 1)
 
 
 @dataclass
@@ -36,15 +58,24 @@ class Books:
     hastened: list[str] = field(default_factory=list)
     known: bool = True
     taken: list[tuple[Report, bool]] = field(default_factory=list)
+    prepared: int = 0
+    told: str = ""
+    """What was reported elsewhere when it is to be reported here."""
+    lost: str = ""
+    """What is closed while it is reported here."""
+    limits: list[Limits] = field(default_factory=list)
+    on_prepare: Callable[[Callable[[], bool]], None] = lambda go_on: None
 
-    def enter(self, request: Request, calling: str, called: str, most: int) -> str:
+    def enter(self, request: Request, calling: str, called: str, limits: Limits) -> str:
         self._fail()
-        self.entered.append((request, calling, called))
+        self.limits.append(limits)
+        named = Request(request.uid, tuple(request.references))
+        self.entered.append((named, calling, called))
         return f"token{len(self.entered)}"
 
-    def load(self, token: str) -> tuple[Request, bool] | None:
+    def load(self, token: str) -> Waiting | None:
         self._fail()
-        return self.entered[int(token.removeprefix("token")) - 1][0], False
+        return WAITING
 
     def close(self, token: str, status: int, text: str) -> None:
         self._fail()
@@ -53,8 +84,17 @@ class Books:
     def hasten(self, token: str) -> None:
         self.hastened.append(token)
 
-    def examine(self, request: Request, *, twin: bool) -> Report:
-        return Report(request.uid, request.references, {})
+    def prepare(self, token: str, waiting: Waiting, go_on: Callable[[], bool]) -> bool:
+        self.prepared += 1
+        self.on_prepare(go_on)
+        return go_on()
+
+    def answer(self, token: str, waiting: Waiting) -> Answer | None:
+        if token == self.told:
+            return None
+        finding = Finding(OBJECT, None)
+        found = [] if token == self.lost else [finding]
+        return Answer(waiting, Totals(1, 0, Sizes(finding.size, 0)), lambda: iter([found]))
 
     def take(self, report: Report, *, apart: bool, pause_s: float) -> int | None:
         self._fail()
@@ -67,10 +107,10 @@ class Books:
 
 
 @contextmanager
-def asking(books: Any) -> Iterator[Association]:
+def asking(books: Any, node: str = "") -> Iterator[Association]:
     """Serve both commands over these books, and yield an association."""
     service = CommitmentService(
-        books, books, EventReports(books, RetryPolicy()), lambda title: False
+        books, books, EventReports(books, RetryPolicy()), lambda title: title == node
     )
     handlers = {
         (CommandField.N_ACTION_RQ, STORAGE_COMMITMENT): service.action,
@@ -84,11 +124,13 @@ def asking(books: Any) -> Iterator[Association]:
             yield association
 
 
+def never(message: Message) -> None:
+    """Take no report."""
+    raise AssertionError("a report came before the answer")
+
+
 def ask(association: Association) -> int | None:
     """Send the request; returns the status."""
-
-    def never(message: Message) -> None:
-        raise AssertionError("a report came before the answer")
 
     data = request_data(ASKED, EXPLICIT_LE)
     answer = scu.action(association, 1, STORAGE_COMMITMENT_INSTANCE, 1, data, never)
@@ -120,6 +162,15 @@ def test_a_request_that_cannot_be_written_down_is_refused(error: StoreError, sta
         assert ask(association) == status
 
 
+@pytest.mark.parametrize(("node", "limits"), [("CT1", OF_NODE), ("OTHER", OF_STRANGER)])
+def test_a_node_may_ask_for_more_than_a_stranger(node: str, limits: Limits) -> None:
+    books = Books()
+    with asking(books, node) as association:
+        assert ask(association) == 0
+
+    assert books.limits == [limits]
+
+
 def test_a_report_is_closed_when_the_peer_has_taken_it() -> None:
     books = Books()
     with asking(books) as association:
@@ -142,6 +193,34 @@ def test_a_report_that_the_peer_refuses_is_left_to_another_association() -> None
     assert (books.closed, books.hastened) == ([], ["token1"])
 
 
+def test_what_was_reported_elsewhere_meanwhile_is_not_reported_here() -> None:
+    books = Books(told="token1")
+    with asking(books) as association:
+        ask(association)
+        ask(association)
+        assert hear(association, 0) == 1
+        wait_until(lambda: books.closed, "the end of the debt")
+
+    # The second alone.
+    assert [token for token, _, _ in books.closed] == ["token2"]
+    assert books.prepared == 2
+
+
+def test_a_report_that_would_not_be_whole_is_left_to_another_association(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    books = Books(lost="token1")
+    with asking(books) as association:
+        ask(association)
+        with pytest.raises(Aborted):
+            scu.await_event(association, PATIENCE_S, lambda message: None)
+
+    wait_until(lambda: books.hastened, "the end of the association")
+    assert (books.closed, books.hastened) == ([], ["token1"])
+    assert "was broken off" in caplog.text
+    assert "Traceback" not in caplog.text
+
+
 def test_a_peer_that_leaves_at_once_is_told_elsewhere() -> None:
     books = Books()
     with asking(books) as association:
@@ -153,7 +232,7 @@ def test_a_peer_that_leaves_at_once_is_told_elsewhere() -> None:
 
 def test_a_report_about_ours_is_answered_when_it_is_written_down() -> None:
     books = Books()
-    data = report_data(Report("1.2.3", ASKED.references, {}), "", EXPLICIT_LE)
+    data = report_data(Report("1.2.3", (OBJECT,), {}), "", EXPLICIT_LE)
 
     with asking(books) as association:
         answer = scu.report(association, 1, STORAGE_COMMITMENT_INSTANCE, 1, data)
@@ -163,4 +242,74 @@ def test_a_report_about_ours_is_answered_when_it_is_written_down() -> None:
         away = scu.report(association, 1, STORAGE_COMMITMENT_INSTANCE, 1, data)
 
     assert [answer.status, unknown.status, away.status] == [0, 0x0115, 0x0110]
-    assert books.taken[0] == (Report("1.2.3", ASKED.references, {}), True)
+    assert books.taken[0] == (Report("1.2.3", (OBJECT,), {}), True)
+
+
+def test_a_peer_that_speaks_up_is_heard_before_its_report_is_worked_out() -> None:
+    books = Books()
+    came = threading.Event()
+    with asking(books) as association:
+
+        def wait_for_input(go_on: Callable[[], bool]) -> None:
+            came.set()
+            wait_until(lambda: not go_on(), "a message of the peer")
+            books.on_prepare = lambda go_on: None
+
+        books.on_prepare = wait_for_input
+        ask(association)
+        assert came.wait(PATIENCE_S)
+        request = scu.event_report(association, 1, STORAGE_COMMITMENT_INSTANCE, 1)
+        data = report_data(Report("1.2.4", (OBJECT,), {}), "", EXPLICIT_LE)
+        association.send(1, request, [data])
+        answer = association.receive()
+        assert answer is not None
+        assert answer.command.message_id_responded == request.message_id
+        assert hear(association, 0) == 1
+
+    wait_until(lambda: books.closed, "the end of the debt")
+    assert books.prepared == 2
+
+
+def test_a_long_request_is_held_in_a_file_without_a_name(tmp_path: Path) -> None:
+    books: Any = Books()
+    service = CommitmentService(books, books, books, lambda title: True, tmp_path / "temp")
+    payload = service.payload()
+    piece = bytes(1 << 20)
+
+    for _ in range(3):
+        payload.append(piece)
+
+    assert payload.spilled is not None
+    assert payload.view().nbytes == 3 << 20
+    assert list((tmp_path / "temp").iterdir()) == []
+    # The disk is not taken for what is refused anyway.
+    for _ in range(40):
+        payload.append(piece)
+    assert payload.error is not None
+    assert payload.spilled is None
+    payload.close()
+
+
+@pytest.mark.parametrize(("more", "status"), [(0, 0), (2, 0x0213)])
+def test_the_longest_request_is_as_long_as_is_said(tmp_path: Path, more: int, status: int) -> None:
+    books = Books()
+    data = request_data(ASKED, EXPLICIT_LE)
+    padding = MOST_BYTES + more - len(data) - 12
+    tail = struct.pack("<HH2s2xI", 0xFFFC, 0xFFFC, b"OB", padding)
+    any_books: Any = books
+    reports = EventReports(any_books, RetryPolicy())
+    service = CommitmentService(any_books, any_books, reports, lambda title: True, tmp_path)
+    handlers = {(CommandField.N_ACTION_RQ, STORAGE_COMMITMENT): service.action}
+    proposal = ContextProposal(STORAGE_COMMITMENT, (EXPLICIT_LE,))
+    with (
+        serving(handlers=handlers) as server,
+        connect("127.0.0.1", server.port, "CT1", "GATE", [proposal], timeouts=FAST) as association,
+    ):
+        server.router.payloads = {
+            (int(CommandField.N_ACTION_RQ), STORAGE_COMMITMENT): service.payload
+        }
+        whole = data + tail + bytes(padding)
+        answer = scu.action(association, 1, STORAGE_COMMITMENT_INSTANCE, 1, whole, never)
+
+    assert answer.status == status
+    assert len(books.entered) == (status == 0)

@@ -20,7 +20,7 @@ from dgate.services.commandtable import command_table
 from dgate.services.peers import Peers
 from tests.acceptance.processes import Ports
 from tests.archive.intake_kit import CT, LARGE_PIXELS
-from tests.net.kit import serving
+from tests.net.kit import STUDY_FIND, STUDY_GET, STUDY_MOVE, answer_without_status, serving
 from tests.sites import AE, Site, instance, query, running_site
 
 pytestmark = pytest.mark.integration
@@ -253,6 +253,55 @@ def test_object_is_converted_to_what_the_peer_takes() -> None:
     [(syntax, data)] = taken
     assert syntax == IMPLICIT_LE
     assert ElementTable(data, IMPLICIT_LE).text(SOP) == "1.2.3.1.1.1"
+
+
+# A peer that leaves out the status
+
+
+@pytest.fixture
+def silent() -> Iterator[Peers]:
+    """Peers with a node SILENT, whose answers lack Status (0000,0900)."""
+    services = (
+        (CommandField.C_FIND_RQ, STUDY_FIND),
+        (CommandField.C_MOVE_RQ, STUDY_MOVE),
+        (CommandField.C_GET_RQ, STUDY_GET),
+        (CommandField.C_STORE_RQ, CT),
+    )
+    with serving(handlers=dict.fromkeys(services, answer_without_status)) as server:
+        nodes = NodeMap.parse(f"SILENT 127.0.0.1 {server.port} un\n".encode(), "acrnema.map")[0]
+        yield Peers(nodes, default_settings(Path("/nonexistent")))
+
+
+def test_query_without_a_status_has_failed(silent: Peers, caplog: pytest.LogCaptureFixture) -> None:
+    assert silent.find("SILENT", "STUDY", query(StudyInstanceUID=STUDY)) is None
+    assert "0110" in caplog.text
+
+
+def test_move_without_a_status_has_failed(silent: Peers) -> None:
+    asked = query(QueryRetrieveLevel="STUDY", StudyInstanceUID=STUDY)
+    progress: list[tuple[int, int]] = []
+
+    problem = silent.move(
+        "SILENT", AE, asked, progress=lambda done, total: progress.append((done, total))
+    )
+
+    assert problem.startswith("***dicommove: SILENT answered 0110")
+    assert progress == []
+
+
+def test_get_without_a_status_has_failed(silent: Peers, caplog: pytest.LogCaptureFixture) -> None:
+    assert silent.get("SILENT", "STUDY", query(StudyInstanceUID=STUDY)) is None
+    assert "was answered 0110" in caplog.text
+
+
+def test_object_answered_without_a_status_was_not_taken(
+    silent: Peers, caplog: pytest.LogCaptureFixture
+) -> None:
+    answers = silent.store("SILENT", [instance(1)])
+
+    assert not isinstance(answers, str)
+    assert [each.status for each in answers] == [0x0110]
+    assert "with 0110" in caplog.text
 
 
 # C-ECHO

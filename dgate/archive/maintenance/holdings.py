@@ -84,8 +84,11 @@ class Holdings:
         self._index = index
         self._rows = {table.level: RowStatements(database, table) for table in schema.levels}
         self._schema = schema
-        self._select = self._selects()
+        self._unordered = self._selects()
         tables = schema.levels
+        study, image = tables[1], tables[3]
+        order = database.sql(f" ORDER BY {study.name}.{study.key}, {image.name}.{image.names[-1]}")
+        self._select = {level: select + order for level, select in self._unordered.items()}
         self._series_rows = database.sql(
             f"SELECT {', '.join(tables[3].names)} FROM {tables[3].name} "
             f"WHERE {tables[3].names[-1]} = ?"
@@ -118,6 +121,14 @@ class Holdings:
         refs = [_reference(row) for row in rows]
         # MariaDB compares without case, and whatever the blanks at the end.
         return [ref for ref in refs if _KEYS[level](ref) == key]
+
+    def each(self, level: Level, key: str) -> Iterator[InstanceRef]:
+        """Yield the same one by one, however many they are, in any order: SQLite would sort them
+        in memory."""
+        for row in self._database.rows(self._unordered[level], (key,)):
+            ref = _reference(row)
+            if _KEYS[level](ref) == key:
+                yield ref
 
     def knows(self, level: Level, key: str) -> bool:
         """Tell whether an entity has a row, with or without objects."""
@@ -314,7 +325,6 @@ class Holdings:
             f"ON {series.name}.{series.key} = {image.name}.{image.names[-1]} "
             f"LEFT JOIN {study.name} ON {study.name}.{study.key} = {series.name}.{series.names[-1]}"
         )
-        order = f"ORDER BY {study.name}.{study.key}, {image.name}.{image.names[-1]}"
         places = {
             Level.PATIENT: owner,
             Level.STUDY: f"{series.name}.{series.names[-1]}",
@@ -322,7 +332,7 @@ class Holdings:
             Level.IMAGE: f"{image.name}.{image.key}",
         }
         return {
-            level: self._database.sql(f"SELECT {columns} FROM {source} WHERE {place} = ? {order}")
+            level: self._database.sql(f"SELECT {columns} FROM {source} WHERE {place} = ?")
             for level, place in places.items()
         }
 

@@ -9,13 +9,13 @@ to the gateway's.
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from dgate.delivery.commitment.ledger import Commitments
 from dgate.delivery.commitment.requests import Requests
 from dgate.errors import StoreError
+from dgate.ops.rounds import Rounds
 
 log = logging.getLogger(__name__)
 
@@ -47,52 +47,36 @@ class Keeper:
         self._commitments = commitments
         self._requests = requests
         self._wishes = wishes
-        self._signal = threading.Condition()
-        """Guards `_stopping` and `_changed`."""
-        self._stopping = False
-        self._changed = False
-        self._thread: threading.Thread | None = None
+        self._is_start = True
+        self._rounds = Rounds(
+            "commitments",
+            self._step,
+            "Looking at the requests for storage commitment failed.",
+            trouble_s=EVERY_S,
+        )
 
     def start(self) -> None:
         """Begin."""
-        self._thread = threading.Thread(target=self._run, name="commitments", daemon=True)
-        self._thread.start()
+        self._rounds.start()
 
     def apply(self, generation: object) -> None:
         """Look again: Commit may have been removed."""
-        with self._signal:
-            self._changed = True
-            self._signal.notify_all()
+        self._rounds.wake()
 
     def stop(self) -> None:
         """End; safe to call twice, or without `start`."""
-        with self._signal:
-            self._stopping = True
-            self._signal.notify_all()
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
+        self._rounds.stop()
 
-    def _run(self) -> None:
-        is_start = True
-        while True:
-            pause = EVERY_S
-            try:
-                if is_start:
-                    self._requests.hasten_all()
-                is_start = False
-                self._look()
-            except StoreError as exc:
-                log.error("The requests for storage commitment cannot be looked at: %s", exc)
-                pause = min(TROUBLE_S, EVERY_S)
-            except Exception:
-                # It comes round again; without it only what operators cancelled would be missed.
-                log.exception("Looking at the requests for storage commitment failed.")
-            with self._signal:
-                self._signal.wait_for(lambda: self._stopping or self._changed, pause)
-                if self._stopping:
-                    return
-                self._changed = False
+    def _step(self) -> float:
+        try:
+            if self._is_start:
+                self._requests.hasten_all()
+            self._is_start = False
+            self._look()
+        except StoreError as exc:
+            log.error("The requests for storage commitment cannot be looked at: %s", exc)
+            return min(TROUBLE_S, EVERY_S)
+        return EVERY_S
 
     def _look(self) -> None:
         wishes = self._wishes()

@@ -7,14 +7,16 @@ Not for who asks (`dgate.delivery.commitment.asking`), who is asked
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from dgate.archive.commitmenttable import COMMITMENT_DEVICE
 from dgate.archive.records import InstanceRef
 from dgate.delivery.failures import Fate, fate_of_status
+from dgate.dicom.element import encode_delimiter, encode_header
 from dgate.dicom.encode import Content, encode_data_set
+from dgate.dicom.scan import ITEM, encoding_of
 from dgate.dicom.table import ElementTable
 from dgate.dicom.uids import (
     EXPLICIT_LE,
@@ -22,8 +24,9 @@ from dgate.dicom.uids import (
     STORAGE_COMMITMENT,
     STORAGE_COMMITMENT_INSTANCE,
     is_uid,
+    transfer_syntax,
 )
-from dgate.errors import DgateError, NotDicom
+from dgate.errors import DgateError, NotDicom, StoreError
 from dgate.net import Message, Status, StatusCategory, category
 
 SYNTAXES = (EXPLICIT_LE, IMPLICIT_LE)
@@ -33,8 +36,12 @@ REQUEST_COMMITMENT = 1
 ALL_COMMITTED = 1
 FAILURES_EXIST = 2
 """The event types (PS3.4 table J.3-2)."""
-MOST_REFERENCES = 20_000
-"""Objects on one list of a peer's; each is looked for in the index and on disk."""
+MOST_REFERENCES = 100_000
+"""Objects on one list of a node's; each is looked for in the index and on disk."""
+MOST_REPORTED = 20_000
+"""Objects on one list of a report to us, which is held in memory."""
+MOST_BYTES = 24 << 20
+"""Bytes of a request: so many references with the longest UIDs, and what else may stand there."""
 
 DUPLICATE_TRANSACTION = 0x0131
 """Failure Reason: the Transaction UID is that of another request (PS3.3 C.14.1.1)."""
@@ -51,6 +58,9 @@ _FAILURE_REASON = 0x00081197
 _REFERENCED_CLASS = 0x00081150
 _REFERENCED_INSTANCE = 0x00081155
 _RETRIEVE_AE = 0x00080054
+_ELEMENT_BYTES = 8
+"""Tag, VR and length of a UID or a number, in any transfer syntax."""
+_ITEM_BYTES = 8
 
 _REASONS = {
     Status.PROCESSING_FAILURE: "it failed to look after the object",
@@ -75,7 +85,8 @@ class Request:
 
     uid: str
     """Transaction UID."""
-    references: tuple[Reference, ...]
+    references: Iterable[Reference]
+    """Of what came, read anew each time; raises Fault then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +140,66 @@ def fate_of_answer(status: int) -> Fate:
     return Fate.DOUBTFUL if fate is Fate.DONE else fate
 
 
+class Finding(NamedTuple):
+    """What was found out about an object that is to be committed to."""
+
+    reference: Reference
+    reason: int | None
+    """Failure Reason; None = committed."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of its item in a report."""
+        uids = sum(_ELEMENT_BYTES + len(uid) + len(uid) % 2 for uid in self.reference)
+        return _ITEM_BYTES + uids + (0 if self.reason is None else _ELEMENT_BYTES + 2)
+
+
+class Sizes(NamedTuple):
+    """How long the two sequences of a report are, in bytes."""
+
+    committed: int
+    failed: int
+
+
+def report_pieces(
+    uid: str,
+    findings: Callable[[], Iterable[Sequence[Finding]]],
+    sizes: Sizes,
+    retrieve_ae: str,
+    syntax: str,
+) -> Iterator[bytes]:
+    """Yield what `report_data` returns, for a report of any length: part by part of `findings`,
+    which are asked for once for each sequence.
+
+    Raises:
+        StoreError: the findings are not those that the sizes were counted of, as when the request
+            was closed meanwhile; the report must not end then.
+    """
+    values: dict[int, Content] = {_TRANSACTION_UID: uid}
+    if retrieve_ae and sizes.committed:
+        values[_RETRIEVE_AE] = retrieve_ae
+    yield encode_data_set(values, syntax, "")
+    encoding = encoding_of(transfer_syntax(syntax))
+    for tag, size in ((_FAILED_SEQUENCE, sizes.failed), (_REFERENCED_SEQUENCE, sizes.committed)):
+        if not size:
+            continue
+        yield encode_header(tag, "SQ", size, encoding)
+        left = size
+        for part in findings():
+            items: list[bytes] = []
+            for reference, reason in part:
+                if (reason is not None) is (tag == _FAILED_SEQUENCE):
+                    item = encode_data_set(_item(reference, reason), syntax, "")
+                    items += (encode_delimiter(ITEM, len(item), encoding), item)
+            data = b"".join(items)
+            left -= len(data)
+            if left < 0:
+                break
+            yield data
+        if left:
+            raise StoreError("what was found out has changed while it was reported")
+
+
 def request_data(request: Request, syntax: str) -> bytes:
     """Return the action information of a request."""
     values: dict[int, Content] = {
@@ -146,24 +217,18 @@ def report_data(report: Report, retrieve_ae: str, syntax: str) -> bytes:
     if report.committed:
         values[_REFERENCED_SEQUENCE] = _items(report.committed)
     if report.failed:
-        values[_FAILED_SEQUENCE] = [
-            {**item, _FAILURE_REASON: str(reason)}
-            for item, reason in zip(_items(report.failed), report.failed.values(), strict=True)
-        ]
+        values[_FAILED_SEQUENCE] = [_item(*each) for each in report.failed.items()]
     return encode_data_set(values, syntax, "")
 
 
 def read_request(message: Message) -> Request:
-    """Return what an N-ACTION asks for; raises Fault."""
+    """Return what an N-ACTION asks for, as long as its payload is there; raises Fault."""
     command = message.command
     _check_names(command.requested_sop_class, command.requested_sop_instance)
     if command.action_type != REQUEST_COMMITMENT:
         raise Fault(Status.NO_SUCH_ACTION, f"there is no action {command.action_type}")
     table = _table(message)
-    references = tuple(dict.fromkeys(_references(table, _REFERENCED_SEQUENCE)))
-    if not references:
-        raise Fault(Status.INVALID_ARGUMENT_VALUE, "the Referenced SOP Sequence is empty")
-    return Request(_transaction_uid(table), references)
+    return Request(_transaction_uid(table), _Listed(table))
 
 
 def read_report(message: Message) -> Report:
@@ -174,22 +239,39 @@ def read_report(message: Message) -> Report:
         raise Fault(Status.NO_SUCH_EVENT_TYPE, f"there is no event {command.event_type}")
     table = _table(message)
     failed = {}
-    for item in _sequence(table, _FAILED_SEQUENCE):
+    for item in _sequence(table, _FAILED_SEQUENCE, MOST_REPORTED):
         failed[_reference(item)] = _reason(item)
     committed = tuple(
         reference
-        for reference in dict.fromkeys(_references(table, _REFERENCED_SEQUENCE))
+        for reference in dict.fromkeys(_references(table, _REFERENCED_SEQUENCE, MOST_REPORTED))
         # What stands on both lists is not safe.
         if reference not in failed
     )
     return Report(_transaction_uid(table), committed, failed)
 
 
+class _Listed:
+    """The references of a request, as they are read."""
+
+    def __init__(self, table: ElementTable) -> None:
+        self._table = table
+
+    def __iter__(self) -> Iterator[Reference]:
+        return iter(_references(self._table, _REFERENCED_SEQUENCE, MOST_REFERENCES))
+
+
 def _items(references: Iterable[Reference]) -> list[dict[int, Content]]:
-    return [
-        {_REFERENCED_CLASS: each.sop_class, _REFERENCED_INSTANCE: each.sop_instance}
-        for each in references
-    ]
+    return [_item(each, None) for each in references]
+
+
+def _item(reference: Reference, reason: int | None) -> dict[int, Content]:
+    item: dict[int, Content] = {
+        _REFERENCED_CLASS: reference.sop_class,
+        _REFERENCED_INSTANCE: reference.sop_instance,
+    }
+    if reason is not None:
+        item[_FAILURE_REASON] = str(reason)
+    return item
 
 
 def _check_names(sop_class: str, sop_instance: str) -> None:
@@ -205,10 +287,13 @@ def _table(message: Message) -> ElementTable:
     payload = message.payload
     if payload is None:
         raise Fault(Status.INVALID_ARGUMENT_VALUE, "there is no data set")
-    if payload.overflowed:
+    if payload.overflowed or payload.size > MOST_BYTES:
         raise Fault(Status.RESOURCE_LIMITATION, "the data set is too long")
+    if payload.error is not None:
+        what = f"the data set cannot be held: {payload.error.strerror}"
+        raise Fault(Status.RESOURCE_LIMITATION, what)
     try:
-        return ElementTable(bytes(payload.view()), message.context.transfer_syntax)
+        return ElementTable(payload.view(), message.context.transfer_syntax)
     except NotDicom as exc:
         raise Fault(Status.INVALID_ARGUMENT_VALUE, exc.what) from exc
 
@@ -229,21 +314,19 @@ def _reason(item: ElementTable) -> int:
     return int(Status.PROCESSING_FAILURE)
 
 
-def _sequence(table: ElementTable, tag: int) -> Iterator[ElementTable]:
+def _sequence(table: ElementTable, tag: int, most: int) -> Iterator[ElementTable]:
     """Yield the items as they are read: anybody may send a list of any length."""
     try:
         for number, item in enumerate(table.each_item(tag)):
-            if number == MOST_REFERENCES:
-                raise Fault(
-                    Status.RESOURCE_LIMITATION, f"more than {MOST_REFERENCES} objects at once"
-                )
+            if number == most:
+                raise Fault(Status.RESOURCE_LIMITATION, f"more than {most} objects at once")
             yield item
     except NotDicom as exc:
         raise Fault(Status.INVALID_ARGUMENT_VALUE, exc.what) from exc
 
 
-def _references(table: ElementTable, tag: int) -> Iterable[Reference]:
-    return map(_reference, _sequence(table, tag))
+def _references(table: ElementTable, tag: int, most: int) -> Iterable[Reference]:
+    return map(_reference, _sequence(table, tag, most))
 
 
 def _reference(item: ElementTable) -> Reference:

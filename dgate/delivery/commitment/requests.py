@@ -1,10 +1,10 @@
 """What peers ask us to commit to, until they have been told (PS3.4 J.3).
 
 A request is written down, with a debt of kind `report`, before it is answered; so neither a kill
-nor a power cut loses it. What the report says is found out when it is made: each object must be in
-the index, with the SOP class named, and its file whole. Not for associations
-(`dgate.delivery.commitment.reporting`, `dgate.services.commitment`). Any thread may call any
-method.
+nor a power cut loses it. Its objects are held in parts that fit into memory, and what was found out
+about each part is written down too. Not for finding it out (`dgate.delivery.commitment.examining`),
+nor for associations (`dgate.delivery.commitment.reporting`, `dgate.services.commitment`). Any
+thread may call any method.
 """
 
 from __future__ import annotations
@@ -12,46 +12,68 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
-from collections.abc import Callable, Collection
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import NamedTuple
 
 from dgate.archive.commitmenttable import COMMITMENT_DEVICE
 from dgate.archive.connection import Connection
 from dgate.archive.database import Database
 from dgate.archive.debttable import OPEN_SQL
-from dgate.archive.export import Exporter
 from dgate.archive.owing import DebtRows
-from dgate.archive.records import DebtDraft, DebtKind, InstanceRef
+from dgate.archive.records import DebtDraft, DebtKind
 from dgate.archive.writer import Transaction, Writer
 from dgate.clock import Clock
 from dgate.delivery.commitment.messages import (
-    DUPLICATE_TRANSACTION,
+    MOST_REFERENCES,
     REPORT_LANE,
     Fault,
+    Finding,
     Reference,
-    Report,
     Request,
+    Sizes,
     debt_ref,
 )
 from dgate.delivery.leases import database_time
 from dgate.delivery.texts import fitting_draft
-from dgate.disk import sync_file, sync_folder
-from dgate.errors import DatabaseAway, Missing, StoreError
+from dgate.errors import OutcomeUnknown, StoreError
 from dgate.net import Status
 
 OWN_ASSOCIATION_S = 30.0
 """So long a peer that keeps its association open is left to hear the report on that one, before
 another one is opened for it."""
+PART_REFERENCES = 500
+"""Objects of a request that are in memory at a time."""
+LASTING_S = 600.0
+"""So long counts what was found out about objects, from the end of a round through all of a request
+on. Longer would be wrong: they may be removed. No two parts of a round lie so far apart."""
+_LEFTOVER_S = 86400.0
+"""Parts of a request that was never entered are removed when they are so old."""
 
-MOST_OF_STRANGER = 100
-"""Requests that are open for one AE title which is that of no node..."""
-MOST_OF_NODE = 10_000
-"""...and for one of a node, which may be away for long."""
+
+class Limits(NamedTuple):
+    """What one AE title may ask for."""
+
+    requests: int
+    """That are open."""
+    references: int
+    """In one of them."""
+
+
+OF_STRANGER = Limits(100, 20_000)
+"""For a title that is that of no node."""
+OF_NODE = Limits(10_000, MOST_REFERENCES)
+"""A node may be away for long."""
 
 _OURS = f"device = '{COMMITMENT_DEVICE}' AND name = ? AND kind = 'report' AND {OPEN_SQL}"
 _ENTER = (
     "INSERT INTO dgate_commitment_requests (token, uid, peer, twin, digest, received, content) "
-    "VALUES (?, ?, ?, ?, ?, ?, ?)"
+    "VALUES (?, ?, ?, ?, ?, ?, '')"
+)
+_ENTER_PART = (
+    "INSERT INTO dgate_commitment_parts (token, part, received, items, content) "
+    "VALUES (?, ?, ?, ?, ?)"
 )
 _SAME = "SELECT token, digest FROM dgate_commitment_requests WHERE uid = ? AND peer = ?"
 _COUNT = "SELECT count(*) FROM dgate_commitment_requests WHERE peer = ?"
@@ -61,7 +83,27 @@ _DROP = (
     f"WHERE {_OURS} AND COALESCE(state, '') <> 'leased'"
 )
 _LOAD = "SELECT uid, twin, content FROM dgate_commitment_requests WHERE token = ?"
+_CONVERTED = "UPDATE dgate_commitment_requests SET content = '' WHERE token = ? AND content <> ''"
+_PARTS = "SELECT count(*) FROM dgate_commitment_parts WHERE token = ?"
+_PART = "SELECT content, reasons FROM dgate_commitment_parts WHERE token = ? AND part = ?"
+_EXAMINED = "SELECT part, examined FROM dgate_commitment_parts WHERE token = ? ORDER BY part"
+_NOTE = (
+    "UPDATE dgate_commitment_parts SET examined = ?, failed = ?, good_bytes = ?, bad_bytes = ?, "
+    "reasons = ? WHERE token = ? AND part = ? AND (examined IS NULL OR examined < ?)"
+)
+# In one statement, since the request may be closed at any time.
+_TOTALS = (
+    "SELECT COUNT(r.token), COUNT(p.examined), COALESCE(MAX(p.part), 0) + 1, "
+    "COALESCE(SUM(p.items), 0), COALESCE(SUM(p.failed), 0), COALESCE(SUM(p.good_bytes), 0), "
+    "COALESCE(SUM(p.bad_bytes), 0) FROM dgate_commitment_requests r "
+    "LEFT JOIN dgate_commitment_parts p ON p.token = r.token WHERE r.token = ?"
+)
 _FORGET = "DELETE FROM dgate_commitment_requests WHERE token = ?"
+_FORGET_PARTS = "DELETE FROM dgate_commitment_parts WHERE token = ?"
+_LEFTOVERS = (
+    "DELETE FROM dgate_commitment_parts WHERE received < ? AND NOT EXISTS "
+    "(SELECT 1 FROM dgate_commitment_requests r WHERE r.token = dgate_commitment_parts.token)"
+)
 _DONE = (
     "UPDATE dgate_debts SET state = 'done', finished = ?, attempts = attempts + 1, "
     f"last_status = ?, last_error = ?, owner = NULL, lease_until = NULL WHERE {_OURS}"
@@ -73,6 +115,26 @@ _ORPHANS = (
     "SELECT token FROM dgate_commitment_requests WHERE NOT EXISTS (SELECT 1 FROM dgate_debts "
     f"WHERE device = '{COMMITMENT_DEVICE}' AND name = token AND {OPEN_SQL})"
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A request whose report is owed."""
+
+    uid: str
+    """Transaction UID."""
+    is_twin: bool
+    """It is that of another request as well."""
+    parts: int
+    """The parts have the numbers from 0 on."""
+
+
+class Totals(NamedTuple):
+    """What was found out about all objects of a request."""
+
+    committed: int
+    failed: int
+    sizes: Sizes
 
 
 class Requests:
@@ -88,60 +150,123 @@ class Requests:
         self._rows = DebtRows(database)
 
     def enter(
-        self, request: Request, calling: str, called: str, most: int = MOST_OF_STRANGER
+        self, request: Request, calling: str, called: str, limits: Limits = OF_STRANGER
     ) -> str:
         """Owe the peer `calling`, which knows us as `called`, a report; returns its token.
 
         The same request once more, as after a lost answer, is not owed twice; another one with the
-        Transaction UID of one that runs is, and will be told so.
+        Transaction UID of one that runs is, and will be told so. A crash leaves the request with
+        its debt, or parts that `forget_orphans` removes.
 
         Raises:
-            Fault: 0213, `most` requests of the peer are open.
+            Fault: 0213, more is asked for, or open, than the peer may; 0115, nothing is. What
+                reading the references raises passes through.
             StoreError: it cannot be written down.
         """
-        content = json.dumps(request.references)
-        digest = hashlib.sha256(content.encode()).hexdigest()
-
-        def work(transaction: Transaction) -> str:
-            now = database_time(self._database, self._clock, transaction)
-            twin = False
-            running = transaction.execute(self._sql(_SAME), (request.uid, calling)).fetchall()
-            for token, found in running:
-                if found == digest:
-                    return str(token)
-                twin = True
-            if transaction.execute(self._sql(_COUNT), (calling,)).fetchone()[0] >= most:
-                return ""
-            token = secrets.token_hex(16)
-            transaction.execute(
-                self._sql(_ENTER), (token, request.uid, calling, int(twin), digest, now, content)
+        token = secrets.token_hex(16)
+        digest = hashlib.sha256()
+        last, number = "", -1
+        try:
+            for number, part in enumerate(_parts(request.references, limits.references)):
+                if last:
+                    self._add_part(token, number - 1, last)
+                last = json.dumps(part)
+                digest.update(last.encode())
+            if not last:
+                what = "the Referenced SOP Sequence is empty"
+                raise Fault(Status.INVALID_ARGUMENT_VALUE, what)
+            found = self._enter(
+                request.uid, calling, called, limits, token, digest.hexdigest(), (number, last)
             )
-            draft = DebtDraft(
-                DebtKind.REPORT,
-                f"{REPORT_LANE}{calling}",
-                "storage commitment",
-                calling=called,
-                called=calling,
-            )
-            self._rows.add(transaction, debt_ref(token), (fitting_draft(draft),), now)
-            transaction.execute(self._sql(_DUE), (now + OWN_ASSOCIATION_S, token))
-            return token
-
-        token = self._writer.transact(work)
-        if not token:
-            raise Fault(Status.RESOURCE_LIMITATION, f"{most} requests of {calling} are open")
+        except OutcomeUnknown:
+            # The request may be there, and then all of its parts have to be.
+            self._wake()
+            raise
+        except BaseException:
+            self._drop_parts(token, number)
+            raise
+        if found != token:
+            self._drop_parts(token, number)
+        if not found:
+            what = f"{limits.requests} requests of {calling} are open"
+            raise Fault(Status.RESOURCE_LIMITATION, what)
         self._wake()
-        return token
+        return found
 
-    def load(self, token: str) -> tuple[Request, bool] | None:
-        """Return what was asked for, and whether its Transaction UID is that of another request;
-        None when it has been answered."""
+    def load(self, token: str) -> Waiting | None:
+        """Return a request; None when it has been answered."""
         with self._database.reader() as connection:
             row = connection.execute(self._sql(_LOAD), (token,)).fetchone()
-        if row is None:
+            if row is None:
+                return None
+            if not row[2]:
+                parts = connection.execute(self._sql(_PARTS), (token,)).fetchone()[0]
+                return Waiting(row[0], bool(row[1]), int(parts))
+        self._convert(token, row[2])
+        return self.load(token)
+
+    def references(self, token: str, part: int) -> list[Reference]:
+        """Return the objects of a part; none when the request has been answered."""
+        return [finding.reference for finding in self._findings(token, part)]
+
+    def stale(self, token: str) -> list[int]:
+        """Return the parts of which nothing was found out, or not in the last round, or too long
+        ago."""
+        with self._database.reader() as connection:
+            latest = self._now(connection)
+            rows = connection.execute(self._sql(_EXAMINED), (token,)).fetchall()
+        fresh: set[int] = set()
+        known = [(row[1], row[0]) for row in rows if row[1] is not None]
+        for examined, part in sorted(known, reverse=True):
+            if latest - examined > LASTING_S:
+                break
+            fresh.add(part)
+            latest = examined
+        return [int(row[0]) for row in rows if row[0] not in fresh]
+
+    def note(self, token: str, part: int, findings: Sequence[Finding]) -> None:
+        """Write down what was found out about a part, all of it; what somebody else has just
+        written down stands. A report that nobody has begun to make waits for who does this."""
+        good = sum(finding.size for finding in findings if finding.reason is None)
+        bad = sum(finding.size for finding in findings if finding.reason is not None)
+        reasons = {
+            place: int(finding.reason)
+            for place, finding in enumerate(findings)
+            if finding.reason is not None
+        }
+
+        def work(transaction: Transaction) -> None:
+            now = database_time(self._database, self._clock, transaction)
+            values = (now, len(reasons), good, bad, json.dumps(reasons))
+            # In the order of `close`, lest two gateways wait for each other.
+            transaction.execute(self._sql(_DUE_FIRST), (now + OWN_ASSOCIATION_S, token))
+            transaction.execute(self._sql(_NOTE), (*values, token, part, now - LASTING_S))
+
+        self._writer.transact(work)
+
+    def totals(self, token: str) -> Totals | None:
+        """Return what was found out about all objects; None when the request has been answered.
+
+        Raises:
+            StoreError: it is not known of all of them.
+        """
+        with self._database.reader() as connection:
+            row = connection.execute(self._sql(_TOTALS), (token,)).fetchone()
+        rows, examined, parts, items, failed, good, bad = map(int, row)
+        if not rows:
             return None
-        references = tuple(Reference(*each) for each in json.loads(row[2]))
-        return Request(row[0], references), bool(row[1])
+        # The last part went with the request, so its number tells how many there have to be.
+        if examined != parts or not items:
+            raise StoreError(
+                "it is not known of all objects of the request whether they are stored",
+                remedy="if this stays, `dgate queue cancel` and have the peer ask again",
+            )
+        return Totals(items - failed, failed, Sizes(good, bad))
+
+    def findings(self, token: str, parts: int) -> Iterator[list[Finding]]:
+        """Yield what was found out about each part."""
+        for part in range(parts):
+            yield self._findings(token, part)
 
     def close(self, token: str, status: int, text: str) -> None:
         """Note that the peer has taken the report."""
@@ -149,7 +274,7 @@ class Requests:
         def work(transaction: Transaction) -> None:
             now = database_time(self._database, self._clock, transaction)
             transaction.execute(self._sql(_DONE), (now, status, text, token))
-            transaction.execute(self._sql(_FORGET), (token,))
+            self._forget(transaction, token)
 
         self._writer.transact(work)
 
@@ -179,18 +304,20 @@ class Requests:
             self._wake()
 
     def forget_orphans(self) -> None:
-        """Drop requests whose debt an operator has cancelled."""
+        """Drop requests whose debt an operator has cancelled, and parts that a crash left."""
         with self._database.reader() as connection:
             tokens = [row[0] for row in connection.execute(_ORPHANS).fetchall()]
 
         def work(transaction: Transaction) -> None:
             # Once more inside: a request may have been entered meanwhile.
-            still = {row[0] for row in transaction.execute(_ORPHANS).fetchall()}
-            gone = [(token,) for token in tokens if token in still]
-            transaction.executemany(self._sql(_FORGET), gone)
+            still = {row[0] for row in transaction.execute(_ORPHANS).fetchall()} if tokens else ()
+            for token in tokens:
+                if token in still:
+                    self._forget(transaction, token)
+            now = database_time(self._database, self._clock, transaction)
+            transaction.execute(self._sql(_LEFTOVERS), (now - _LEFTOVER_S,))
 
-        if tokens:
-            self._writer.transact(work)
+        self._writer.transact(work)
 
     def forget_strangers(self, is_node: Callable[[str], bool], age_s: float) -> int:
         """Drop requests older than this of callers that are no node; return how many."""
@@ -206,11 +333,98 @@ class Requests:
             for token in tokens:
                 # What a worker has in hand comes round again.
                 if transaction.execute(self._sql(_DROP), (now, text, token)).rowcount:
-                    transaction.execute(self._sql(_FORGET), (token,))
+                    self._forget(transaction, token)
                     count += 1
             return count
 
         return self._writer.transact(work) if tokens else 0
+
+    def _enter(
+        self,
+        uid: str,
+        calling: str,
+        called: str,
+        limits: Limits,
+        token: str,
+        digest: str,
+        last: tuple[int, str],
+    ) -> str:
+        """Enter a request with its last part; return its token, that of the same one, or nothing
+        when too many are open."""
+
+        def work(transaction: Transaction) -> str:
+            now = database_time(self._database, self._clock, transaction)
+            twin = False
+            running = transaction.execute(self._sql(_SAME), (uid, calling)).fetchall()
+            for other, found in running:
+                if found == digest:
+                    return str(other)
+                twin = True
+            count = transaction.execute(self._sql(_COUNT), (calling,)).fetchone()[0]
+            if count >= limits.requests:
+                return ""
+            self._write_part(transaction, token, *last, now)
+            values = (token, uid, calling, int(twin), digest, now)
+            transaction.execute(self._sql(_ENTER), values)
+            draft = DebtDraft(
+                DebtKind.REPORT,
+                f"{REPORT_LANE}{calling}",
+                "storage commitment",
+                calling=called,
+                called=calling,
+            )
+            self._rows.add(transaction, debt_ref(token), (fitting_draft(draft),), now)
+            transaction.execute(self._sql(_DUE), (now + OWN_ASSOCIATION_S, token))
+            return token
+
+        return self._writer.transact(work)
+
+    def _add_part(self, token: str, part: int, content: str) -> None:
+        def work(transaction: Transaction) -> None:
+            now = database_time(self._database, self._clock, transaction)
+            self._write_part(transaction, token, part, content, now)
+
+        self._writer.transact(work)
+
+    def _write_part(
+        self, transaction: Transaction, token: str, part: int, content: str, now: float
+    ) -> None:
+        items = len(json.loads(content))
+        transaction.execute(self._sql(_ENTER_PART), (token, part, now, items, content))
+
+    def _drop_parts(self, token: str, last: int) -> None:
+        """Remove the parts of a request that was not entered; the last one went with it."""
+        if last > 0:
+            statement = self._sql(_FORGET_PARTS)
+            self._writer.transact(lambda transaction: transaction.execute(statement, (token,)))
+
+    def _convert(self, token: str, content: str) -> None:
+        """Divide a request that an earlier version wrote down as a whole."""
+        references = [Reference(*each) for each in json.loads(content)]
+
+        def work(transaction: Transaction) -> None:
+            if not transaction.execute(self._sql(_CONVERTED), (token,)).rowcount:
+                return
+            now = database_time(self._database, self._clock, transaction)
+            for number, part in enumerate(_parts(references, len(references))):
+                self._write_part(transaction, token, number, json.dumps(part), now)
+
+        self._writer.transact(work)
+
+    def _findings(self, token: str, part: int) -> list[Finding]:
+        with self._database.reader() as connection:
+            row = connection.execute(self._sql(_PART), (token, part)).fetchone()
+        if row is None:
+            return []
+        reasons = json.loads(row[1]) if row[1] else {}
+        return [
+            Finding(Reference(*each), reasons.get(str(place)))
+            for place, each in enumerate(json.loads(row[0]))
+        ]
+
+    def _forget(self, transaction: Transaction, token: str) -> None:
+        transaction.execute(self._sql(_FORGET), (token,))
+        transaction.execute(self._sql(_FORGET_PARTS), (token,))
 
     def _now(self, connection: Connection) -> float:
         if self._database.clock_sql is None:
@@ -221,70 +435,13 @@ class Requests:
         return self._database.sql(text)
 
 
-class Examiner:
-    """Finds out which objects are safely stored."""
-
-    def __init__(
-        self,
-        find: Callable[[str], InstanceRef | None],
-        exporter: Exporter,
-        accepts: Callable[[str], bool],
-        aside: Callable[[], Collection[str]] = frozenset,
-        *,
-        durable: bool,
-    ) -> None:
-        """`find` looks into the index, `accepts` tells which SOP classes are taken, `aside` which
-        instances came with other content that somebody has to decide about; `durable` files need
-        not be synced any more, since that was done before they were acknowledged.
-        """
-        self._aside = aside
-        self._find = find
-        self._exporter = exporter
-        self._accepts = accepts
-        self._durable = durable
-
-    def examine(self, request: Request, *, twin: bool) -> Report:
-        """Return what can be committed to; raises DatabaseAway when the index cannot be asked."""
-        if twin:
-            refused = dict.fromkeys(request.references, DUPLICATE_TRANSACTION)
-            return Report(request.uid, (), refused)
-        committed = []
-        failed: dict[Reference, int] = {}
-        folders: dict[Path, None] = {}
-        undecided = self._aside()
-        for reference in request.references:
-            reason: int | None = Status.PROCESSING_FAILURE
-            # Which of its contents the peer means is not known, and one of them may go.
-            if reference.sop_instance not in undecided:
-                reason = self._reason(reference, folders)
-            if reason is None:
-                committed.append(reference)
-            else:
-                failed[reference] = reason
-        for folder in folders:
-            sync_folder(folder)
-        return Report(request.uid, tuple(committed), failed)
-
-    def _reason(self, reference: Reference, folders: dict[Path, None]) -> int | None:
-        """Return why an object cannot be committed to."""
-        ref = self._find(reference.sop_instance)
-        if ref is None:
-            known = self._accepts(reference.sop_class)
-            return Status.NO_SUCH_SOP_INSTANCE if known else Status.SOP_CLASS_NOT_SUPPORTED
-        if ref.sop_class != reference.sop_class:
-            return Status.CLASS_INSTANCE_CONFLICT
-        try:
-            with self._exporter.table(ref) as table:
-                if table.truncated:
-                    return Status.PROCESSING_FAILURE
-            if not self._durable:
-                path = Path(self._exporter.path(ref))
-                sync_file(path)
-                folders[path.parent] = None
-        except Missing:
-            return Status.NO_SUCH_SOP_INSTANCE
-        except DatabaseAway:
-            raise
-        except (StoreError, OSError):
-            return Status.PROCESSING_FAILURE
-        return None
+def _parts(references: Iterable[Reference], most: int) -> Iterator[list[Reference]]:
+    """Yield the references in parts; what stands twice in one is taken once. Raises Fault when
+    there are more than `most`."""
+    left = iter(references)
+    count = 0
+    while part := list(islice(left, PART_REFERENCES)):
+        count += len(part)
+        if count > most:
+            raise Fault(Status.RESOURCE_LIMITATION, f"more than {most} objects at once")
+        yield list(dict.fromkeys(part))

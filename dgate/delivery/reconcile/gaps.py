@@ -1,136 +1,191 @@
-"""Filling the gaps that a comparison found: deliveries that are owed, objects that are fetched.
+"""What is done about gaps that a comparison found: what is owed already, owing more, fetching.
 
 What the node lacks becomes deliveries of the ledger, in the lane for bulk, unless one is open
 already, or what is going to become one; they go out as any other. What we lack is fetched at once.
-Any thread may use it.
+Works on a page of objects at a time. Any thread may use it.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
+from dgate.archive.connection import Connection
 from dgate.archive.database import Database
-from dgate.archive.debttable import OPEN_SQL
+from dgate.archive.debttable import OPEN_SQL, OPEN_STATES
 from dgate.archive.index import Index
 from dgate.archive.records import DebtDraft, DebtKind, InstanceRef
 from dgate.archive.requests import LANE_PREFIX, is_of, request_of
 from dgate.archive.writer import Transaction, Writer
 from dgate.clock import Clock
-from dgate.config.node_settings import Lane
+from dgate.config.node_settings import Priority
 from dgate.delivery.inquiry import SERIES, SOP_INSTANCE, STUDY
-from dgate.delivery.reconcile.archive import ArchiveSide
-from dgate.delivery.reconcile.values import Options, SeriesGap, StudyGap
-from dgate.errors import DgateError
+from dgate.delivery.reconcile.node import ObjectThere
+from dgate.errors import ConfigError, DgateError, NoContext, Rejected, Unreachable
 from dgate.rules.effects import ObjectScope
 
 RULE = "reconcile"
 """Stands in the place of a rule in the deliveries."""
-AT_ONCE = 500
-"""Deliveries entered in one transaction: intake shares them."""
+NAMED_AT_ONCE = 250
+"""Objects named in one statement."""
 FETCHED_AT_ONCE = 64
 """Objects named in one retrieval."""
-_WAITING = (
-    "SELECT sop_instance, state, kind, destination FROM dgate_debts "
-    f"WHERE {OPEN_SQL} AND kind IN ('deliver', 'export') AND study = ?"
+NODE_GONE = (Unreachable, Rejected, NoContext, ConfigError)
+"""Errors after which the node need not be asked again."""
+# The state is looked at outside of the database: with it, SQLite may go through all open debts.
+_DEBTS = (
+    "SELECT sop_instance, state, kind, destination, finished FROM dgate_debts "
+    "WHERE kind IN ('deliver', 'export') AND sop_instance IN "
 )
 _DELAYED = (
     f"SELECT context, rule, state FROM dgate_debts WHERE {OPEN_SQL} AND kind = 'request' "
     f"AND destination = '{LANE_PREFIX}forward'"
 )
 _HALTED = ("stuck", "held")
+_RANKS = ("stuck", "held", "committing", "done", "leased", "queued")
+"""States of debts; of several of an object, that which stands last counts."""
 
 Fetch = Callable[[str, str, Mapping[int, str], Sequence[str]], int]
 """Fetches what keys name from a node: its title, the level, unique keys, the SOP classes to expect
 (empty = not known). Returns how many objects came; raises DgateError."""
+Leads = Callable[[str, str, str], bool]
+"""Tells whether a debt may become a delivery to a node: its kind (`deliver`, `export`), what it has
+as its destination (a node, a group, `ExportConverter0`), and the node."""
+Delayed = Sequence[tuple[ObjectScope, str]]
+"""What delayed operations are going to send, with the states of their debts."""
+
+
+@dataclass(slots=True)
+class Sorted:
+    """Objects that a node lacks, by what the ledger says of them."""
+
+    missing: list[InstanceRef] = field(default_factory=list)
+    """Nothing is going to send them."""
+    waiting: list[InstanceRef] = field(default_factory=list)
+    uncommitted: list[InstanceRef] = field(default_factory=list)
+    stuck: list[InstanceRef] = field(default_factory=list)
+
+    def add(self, ref: InstanceRef, state: str | None) -> None:
+        """Add an object, by the state of what is owed of it."""
+        if state is None:
+            self.missing.append(ref)
+        elif state in _HALTED:
+            self.stuck.append(ref)
+        elif state == "committing":
+            self.uncommitted.append(ref)
+        else:
+            self.waiting.append(ref)
 
 
 class Gaps:
-    """Fills gaps."""
+    """Looks at gaps, and fills them."""
 
     def __init__(
         self,
         database: Database,
         writer: Writer,
         index: Index,
-        here: ArchiveSide,
         clock: Clock,
         wake: Callable[[], None],
         fetch: Fetch | None = None,
+        leads: Leads | None = None,
     ) -> None:
-        """`fetch` is None where no server runs that could take what comes."""
+        """`fetch` is None where no server runs that could take what comes. Without `leads`, every
+        export converter may forward to any node, and there are no groups."""
         self._writer = writer
         self._index = index
-        self._here = here
         self._clock = clock
         self._wake = wake
         self._fetch = fetch
+        self._leads = leads or _leads_by_name
         self._database = database
-        self._waiting = database.sql(_WAITING)
 
-    def mend(self, gap: StudyGap, options: Options) -> dict[str, int]:
-        """Fill the gaps of a study as far as asked for; see `reconcile.values.Mend`.
+    def now(self) -> float:
+        """Return the time, to be given to `sort` with what is asked of a node from now on."""
+        return self._clock.now()
+
+    # what the node lacks
+
+    def sort(
+        self, node: str, refs: Sequence[InstanceRef], delayed: Delayed, asked: float
+    ) -> Sorted:
+        """Sort a page of objects by what is owed of them.
+
+        Args:
+            delayed: what `delayed` returned for their study.
+            asked: when the node was asked: what it got since then is no gap either.
 
         Raises:
-            StoreError: the ledger does not answer; nothing of this study may be owed then.
-            PeerError, ConfigError, RuleError: objects could not be fetched.
+            StoreError: the ledger does not answer.
         """
-        done = {"owed": 0, "waiting": 0, "came": 0, "left": 0}
-        lacking = gap.lacking_there
-        if options.send and lacking:
-            done["owed"], done["waiting"], done["left"] = self.owe(options.node, lacking)
-        elif lacking:
-            done["left"] = len(lacking)
-        if options.fetch and gap.lacking_here:
-            done["came"], left = self.fill(options.node, gap)
-            done["left"] += left
-        elif gap.lacking_here is None or gap.lacking_here:
-            done["left"] += gap.lacking_here or 1
-        return done
+        with self._database.reader() as connection:
+            return self._sorted(connection, node, refs, delayed, asked)
 
-    def owe(self, node: str, refs: Sequence[InstanceRef]) -> tuple[int, int, int]:
-        """Owe a node objects of one study; return how many now, how many already, and how many of
-        these wait for somebody to decide.
+    def owe(self, node: str, refs: Sequence[InstanceRef], delayed: Delayed, asked: float) -> Sorted:
+        """Sort a page of objects of one study, and owe the node what is `missing`.
 
-        A crash leaves those owed whose transaction was committed; the next run owes the others.
+        One transaction, so that nothing is owed twice. A crash leaves those owed whose transaction
+        was committed; the next run owes the others.
+
+        Raises:
+            StoreError: the ledger does not answer; nothing of the page is owed then.
         """
-        owed = waiting = stopped = 0
-        delayed = self._delayed(node, refs)
-        for start in range(0, len(refs), AT_ONCE):
-            batch = refs[start : start + AT_ONCE]
 
-            def enter(
-                transaction: Transaction, batch: Sequence[InstanceRef] = batch
-            ) -> tuple[int, int, int]:
-                rows = transaction.execute(self._waiting, (batch[0].study,)).fetchall()
-                known = _known(rows, node)
-                for ref in batch:
-                    for scope, state in delayed:
-                        if is_of(scope, ref):
-                            _note(known, ref.sop_instance, state)
-                states = [known[ref.sop_instance] for ref in batch if ref.sop_instance in known]
-                halted = sum(state in _HALTED for state in states)
-                wanted = [ref for ref in batch if ref.sop_instance not in known]
-                drafts = [
-                    DebtDraft(DebtKind.DELIVER, node, RULE, ref=ref, priority=int(Lane.BULK))
-                    for ref in wanted
-                ]
-                if drafts:
-                    self._index.add_debts(transaction, batch[0], drafts, self._clock.now())
-                return len(wanted), len(states) - halted, halted
+        def enter(transaction: Transaction) -> Sorted:
+            found = self._sorted(transaction, node, refs, delayed, asked)
+            drafts = [
+                DebtDraft(DebtKind.DELIVER, node, RULE, ref=ref, priority=int(Priority.BULK))
+                for ref in found.missing
+            ]
+            if drafts:
+                self._index.add_debts(transaction, found.missing[0], drafts, self._clock.now())
+            return found
 
-            entered, going, halted = self._writer.transact(enter)
-            owed, waiting, stopped = owed + entered, waiting + going, stopped + halted
-        if owed:
+        found = self._writer.transact(enter)
+        if found.missing:
             self._wake()
-        return owed, waiting, stopped
+        return found
 
-    def _delayed(self, node: str, refs: Sequence[InstanceRef]) -> list[tuple[ObjectScope, str]]:
-        """Return what delayed operations are going to send to a node of what these belong to, with
-        the states of their debts; not those that may leave something out."""
+    def _sorted(
+        self,
+        connection: Connection | Transaction,
+        node: str,
+        refs: Sequence[InstanceRef],
+        delayed: Delayed,
+        asked: float,
+    ) -> Sorted:
+        known: dict[str, str] = {}
+        for start in range(0, len(refs), NAMED_AT_ONCE):
+            names = [ref.sop_instance for ref in refs[start : start + NAMED_AT_ONCE]]
+            marks = ", ".join("?" * len(names))
+            statement = self._database.sql(f"{_DEBTS}({marks})")
+            for row in connection.execute(statement, names).fetchall():
+                self._note_debt(known, row, node, asked)
+        found = Sorted()
+        for ref in refs:
+            for scope, state in delayed:
+                if is_of(scope, ref):
+                    _note(known, ref.sop_instance, state)
+            found.add(ref, known.get(ref.sop_instance))
+        return found
+
+    def _note_debt(
+        self, known: dict[str, str], row: Sequence[Any], node: str, asked: float
+    ) -> None:
+        instance, state, kind, destination, finished = row
+        is_open = state in OPEN_STATES
+        # A delivery that ended while the node was asked may not be in its answer.
+        came_since = kind == "deliver" and state == "done" and (finished or 0) >= asked
+        if (is_open or came_since) and self._leads(str(kind), str(destination), node):
+            _note(known, str(instance), str(state))
+
+    def delayed(self, node: str, ref: InstanceRef) -> Delayed:
+        """Return what delayed operations are going to send to a node of the study of an object; not
+        those that may leave something out."""
         found = []
-        names = {text for ref in refs[:1] for text in (ref.study, ref.patient_id) if text}
+        names = {text for text in (ref.study, ref.patient_id) if text}
         # As JSON has them: most requests are of other studies, and need not be read.
         hints = [json.dumps(name.rstrip(" "))[1:-1] for name in names]
         with self._database.reader() as connection:
@@ -151,77 +206,66 @@ class Gaps:
                 or scope.image_type
                 or scope.series_description
             )
-            if is_whole and _is_same(request.peer, node):
+            if is_whole and self._leads("deliver", request.peer, node):
                 found.append((scope, str(state)))
         return found
 
-    def fill(self, node: str, gap: StudyGap) -> tuple[int, int]:
-        """Fetch what we lack of a study; return how many objects came, and how many did not.
+    # what we lack
 
-        Raises:
-            PeerError, ConfigError, RuleError: nothing at all came of a part.
+    def fetch(
+        self,
+        node: str,
+        study: str,
+        series: str,
+        wanted: Sequence[ObjectThere] = (),
+        classes: Sequence[str] = (),
+    ) -> DgateError | None:
+        """Fetch objects of a series, all of it without `wanted`; return what went wrong.
+
+        `classes` are the SOP classes to expect of a whole series, empty where that is not known.
+
+        Some may have come nevertheless: the index tells.
         """
         if self._fetch is None:
-            raise DgateError(
+            return DgateError(
                 "objects can be fetched by a running server only", remedy="`dgate serve`"
             )
-        wanted = [found.sop_instance for each in gap.series for found in each.missing_here]
+        keys = {STUDY: study, SERIES: series}
+        if not wanted:
+            return self._fetched(node, "SERIES", keys, classes)
         problem: DgateError | None = None
-        came = 0
-        for level, keys, classes in _retrievals(gap):
-            try:
-                came += self._fetch(node, level, keys, classes)
-            except DgateError as exc:
-                # Some of it may have come, and the rest of the study may come all the same.
-                problem = exc
-        left = sum(not self._here.has(uid) for uid in wanted)
-        if problem is not None and left == len(wanted):
-            raise problem
-        return len(wanted) - left if wanted else came, left
+        for start in range(0, len(wanted), FETCHED_AT_ONCE):
+            batch = wanted[start : start + FETCHED_AT_ONCE]
+            named = {**keys, SOP_INSTANCE: "\\".join(one.sop_instance for one in batch)}
+            of_batch = dict.fromkeys(one.sop_class for one in batch)
+            known = list(of_batch) if all(of_batch) else []
+            problem = self._fetched(node, "IMAGE", named, known) or problem
+            if isinstance(problem, NODE_GONE):
+                break
+        return problem
+
+    def _fetched(
+        self, node: str, level: str, keys: Mapping[int, str], classes: Sequence[str]
+    ) -> DgateError | None:
+        assert self._fetch is not None
+        try:
+            self._fetch(node, level, keys, classes)
+        except DgateError as exc:
+            # Some of it may have come, and the rest of the study may come all the same.
+            return exc
+        return None
 
 
-def _is_same(one: str, other: str) -> bool:
+def is_same(one: str, other: str) -> bool:
     """Tell whether two titles mean the same node (`dgate.config.nodes.NodeMap.find`)."""
     return one.rstrip().lower() == other.rstrip().lower()
 
 
-def _known(rows: Sequence[Sequence[Any]], node: str) -> dict[str, str]:
-    """Return the states of what is owed to a node, by SOP instance."""
-    known: dict[str, str] = {}
-    for instance, state, kind, destination in rows:
-        if kind == "deliver" and _is_same(destination, node):
-            _note(known, instance, state)
-        elif kind == "export" and state not in _HALTED:
-            # Where to is known when its converter has run: soon, and the next comparison sees it.
-            _note(known, instance, state)
-    return known
+def _leads_by_name(kind: str, destination: str, node: str) -> bool:
+    return kind == "export" or is_same(destination, node)
 
 
 def _note(known: dict[str, str], instance: str, state: str) -> None:
     """Note the state of a debt; of several, one that goes on by itself counts."""
-    if known.get(instance, "stuck") in _HALTED:
+    if instance not in known or _RANKS.index(state) > _RANKS.index(known[instance]):
         known[instance] = state
-
-
-def _retrievals(gap: StudyGap) -> list[tuple[str, dict[int, str], list[str]]]:
-    """Return what to ask for: the study where we have nothing of it, else series or objects."""
-    if gap.whole == "there":
-        classes = _classes(gap.series)
-        return [("STUDY", {STUDY: gap.study}, classes)]
-    found = []
-    for each in gap.series:
-        keys = {STUDY: gap.study, SERIES: each.series}
-        if each.missing_here and not each.here:
-            found.append(("SERIES", keys, _classes([each])))
-            continue
-        for start in range(0, len(each.missing_here), FETCHED_AT_ONCE):
-            batch = each.missing_here[start : start + FETCHED_AT_ONCE]
-            uids = "\\".join(one.sop_instance for one in batch)
-            found.append(("IMAGE", {**keys, SOP_INSTANCE: uids}, _classes([each])))
-    return found
-
-
-def _classes(series: Sequence[SeriesGap]) -> list[str]:
-    """Return the SOP classes of what is missing, none where the node does not say all of them."""
-    classes = dict.fromkeys(one.sop_class for each in series for one in each.missing_here)
-    return list(classes) if all(classes) else []

@@ -7,10 +7,11 @@ A `NodeSide` belongs to one thread; `cut` may be called from others.
 
 from __future__ import annotations
 
+import re
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from dgate.archive.levels import Level
 from dgate.delivery.inquiry import (
@@ -24,16 +25,22 @@ from dgate.delivery.inquiry import (
     SOP_INSTANCE,
     STUDY,
     STUDY_DATE,
+    STUDY_TIME,
     Answer,
     Inquiry,
     number_in,
     plain_uid,
 )
-from dgate.delivery.reconcile.windows import Window
+from dgate.delivery.reconcile.parts import Part
 from dgate.errors import Aborted, NoContext, PeerError, Rejected, Unreachable
 from dgate.net import Association
 
-_STUDY_KEYS = (STUDY, PATIENT_ID, ACCESSION, STUDY_DATE, OBJECTS_OF_STUDY)
+_STUDY_KEYS = (STUDY, PATIENT_ID, ACCESSION, STUDY_DATE, STUDY_TIME, OBJECTS_OF_STUDY)
+_UID = re.compile(r"[0-9A-Za-z._-]{1,64}")
+"""What may be one: some systems write letters. Nothing of it means anything in a question, nor to a
+terminal."""
+NAMED_AT_ONCE = 64
+"""UIDs in one question (PS3.4 C.2.2.2.2)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +51,7 @@ class StudyThere:
     patient_id: str
     accession: str
     date: str
+    time: str
     objects: int | None
     """None where the node does not say."""
 
@@ -60,13 +68,31 @@ class ObjectThere:
 class Answers:
     """What came for one question."""
 
-    found: list[Answer]
+    found: list[Answer] = field(default_factory=list)
+    """What was gathered; stays empty where answers are looked at one by one."""
     total: int = 0
     """Answers that came, with those that were of no use."""
     problem: str = ""
     """Why it is not all; empty = as far as the node says, it is."""
     too_many: bool = False
     """We did not want to hear more."""
+
+    @property
+    def is_cut(self) -> bool:
+        """Tell whether it is known that there is more."""
+        return bool(self.problem) or self.too_many
+
+
+@dataclass(slots=True)
+class Listing:
+    """The studies that a node lists of a part."""
+
+    found: dict[str, StudyThere]
+    answers: Answers
+    strays: int = 0
+    """Answers that are no answer to the question: the node took no notice of one of its keys."""
+    has_undated: bool = False
+    """It also answered studies without a date; they are left out."""
 
 
 class NodeSide:
@@ -79,6 +105,8 @@ class NodeSide:
         """Guards the association against `cut`."""
         self._association: Association | None = None
         self._is_cut = False
+        self.was_asked = False
+        """A connection to it has been tried."""
 
     # the association
 
@@ -104,6 +132,7 @@ class NodeSide:
                 raise Aborted("the work was ended")
             if self._association is not None and self._association.is_alive():
                 return self._association, True
+        self.was_asked = True
         association = self._connect()
         with self._lock:
             if not self._is_cut:
@@ -118,10 +147,41 @@ class NodeSide:
         values: Mapping[int, str | None],
         most: int,
         is_wanted: Callable[[Answer], bool] = lambda answer: True,
+        *,
+        may_refuse: bool = False,
     ) -> Answers:
-        """Put a question and gather at most so many answers that are wanted.
+        """Put a question and gather at most so many answers that are wanted; see `answers`.
+
+        Raises:
+            ConfigError, PeerError: as `answers` does.
+        """
+        result = Answers()
+        with closing(self.answers(level, values, result, may_refuse=may_refuse)) as answers:
+            for answer in answers:
+                if not is_wanted(answer):
+                    continue
+                if len(result.found) == most:
+                    result.too_many = True
+                    break
+                result.found.append(answer)
+        return result
+
+    def answers(
+        self,
+        level: Level,
+        values: Mapping[int, str | None],
+        result: Answers,
+        *,
+        may_refuse: bool = False,
+    ) -> Generator[Answer, None, None]:
+        """Put a question and yield the answers as they come; closing the iterator cancels it.
 
         A question is put once more when an association that was used before is lost.
+
+        Args:
+            result: is told how many there are, and why they are not all.
+            may_refuse: a refusal before any answer is a `problem`, too, and no error: a node may
+                say so that there would be too many.
 
         Raises:
             ConfigError: it is not known where the node is.
@@ -130,71 +190,73 @@ class NodeSide:
         """
         while True:
             association, is_used = self._open()
-            result = Answers([])
             try:
                 with closing(Inquiry(association).find(level, values)) as answers:
                     for answer in answers:
                         result.total += 1
-                        if not is_wanted(answer):
-                            continue
-                        if len(result.found) == most:
-                            result.too_many = True
-                            break
-                        result.found.append(answer)
-                return result
+                        yield answer
+                return
             except (NoContext, Rejected, Unreachable):
                 self.close()
                 raise
             except PeerError as exc:
-                if association.is_alive() and result.total:
+                if association.is_alive() and (result.total or may_refuse):
                     result.problem = exc.what
-                    return result
+                    return
                 self.close()
                 if not is_used or association.is_alive() or result.total:
                     raise
 
     # what it holds
 
-    def studies(self, window: Window, most: int) -> tuple[dict[str, StudyThere], Answers]:
-        """Return the studies of some days by their UIDs, at most so many."""
-        values: dict[int, str | None] = dict.fromkeys(_STUDY_KEYS, "")
-        values[STUDY_DATE] = window.key
+    def studies(self, part: Part, most: int) -> Listing:
+        """Return the studies of a part by their UIDs, at most so many.
+
+        A node that refuses the question is one that lists none, for a reason (`Answers.problem`).
+        """
+        values: dict[int, str | None] = {**dict.fromkeys(_STUDY_KEYS, ""), **part.keys}
+        strays = 0
 
         def is_within(answer: Answer) -> bool:
-            date = _date(answer)
-            return not date or window.holds(date)
+            nonlocal strays
+            place = _date(answer), answer.get(STUDY_TIME, ""), answer.get(PATIENT_ID, "").strip()
+            strays += part.is_stray(*place)
+            return part.holds(*place)
 
-        answers = self.ask(Level.STUDY, values, most, is_within)
-        found = {study.uid: study for study in map(_study, answers.found) if study.uid}
-        return found, answers
+        answers = self.ask(Level.STUDY, values, most, is_within, may_refuse=True)
+        studies = [study for study in map(_study, answers.found) if study.uid]
+        answers.found.clear()
+        found = {study.uid: study for study in studies if study.date}
+        return Listing(found, answers, strays, has_undated=len(found) < len(studies))
 
-    def undated(self, most: int) -> tuple[list[StudyThere], str]:
-        """Return the studies without a date, and why they may not be all.
+    def undated(self, result: Answers) -> Generator[StudyThere, None, None]:
+        """Yield the studies without a date; `result` is told how many studies there are, and why
+        they may not be all.
 
         All studies are listed for that, and looked at one by one.
         """
         values: dict[int, str | None] = dict.fromkeys(_STUDY_KEYS, "")
-        association, _ = self._open()
-        found: list[StudyThere] = []
-        try:
-            with closing(Inquiry(association).find(Level.STUDY, values)) as answers:
-                for answer in answers:
-                    study = _study(answer)
-                    if study.uid and not study.date:
-                        found.append(study)
-                    if len(found) == most:
-                        return found, "there are more"
-        except PeerError as exc:
-            if not association.is_alive():
-                self.close()
-            return found, exc.what
-        return found, ""
+        with closing(self.answers(Level.STUDY, values, result, may_refuse=True)) as answers:
+            for answer in answers:
+                study = _study(answer)
+                if study.uid and not study.date:
+                    yield study
 
     def study(self, uid: str) -> StudyThere | None:
-        """Return one study by its UID."""
+        """Return one study by its UID, None where the node says that it does not have it.
+
+        Raises:
+            ConfigError, PeerError: as `answers` does; or the node answers about other studies, or
+                not to the end, which says nothing about this one.
+        """
         values: dict[int, str | None] = {**dict.fromkeys(_STUDY_KEYS, ""), STUDY: uid}
-        answers = self.ask(Level.STUDY, values, 2)
-        return next((study for study in map(_study, answers.found) if study.uid == uid), None)
+        answers = self.ask(Level.STUDY, values, 1, lambda answer: _uid(answer, STUDY) == uid)
+        if answers.found:
+            return _study(answers.found[0])
+        if answers.total:
+            reason = answers.problem or "it answers about others"
+            raise PeerError(f"the node does not tell whether it has study {uid}: {reason}")
+        return None
 
     def patient_objects(self, patient_id: str) -> int | None:
         """Return how many objects a patient has, None where the node does not say."""
@@ -205,40 +267,67 @@ class NodeSide:
 
     def series(self, study: str, most: int) -> tuple[dict[str, int | None], Answers]:
         """Return the series of a study, with how many objects they have where the node says so."""
+        result = Answers()
+        found = dict(self.each_series(study, result, most))
+        return found, result
+
+    def each_series(
+        self, study: str, result: Answers, most: int
+    ) -> Iterator[tuple[str, int | None]]:
+        """Yield the same one by one, at most so many."""
         values = {STUDY: study, SERIES: "", OBJECTS_OF_SERIES: ""}
-        answers = self.ask(Level.SERIES, values, most)
-        found = {
-            plain_uid(each.get(SERIES, "")): number_in(each, OBJECTS_OF_SERIES)
-            for each in answers.found
-            if _is_of(each, STUDY, study)
-        }
-        found.pop("", None)
-        return found, answers
+        with closing(self.answers(Level.SERIES, values, result)) as answers:
+            for answer in answers:
+                uid = _uid(answer, SERIES)
+                if result.total > most:
+                    result.too_many = True
+                    return
+                if uid and _is_of(answer, STUDY, study):
+                    yield uid, number_in(answer, OBJECTS_OF_SERIES)
 
     def objects(self, study: str, series: str, most: int) -> tuple[dict[str, ObjectThere], Answers]:
         """Return the objects of a series by their UIDs."""
-        values = {STUDY: study, SERIES: series, SOP_INSTANCE: "", SOP_CLASS: ""}
-        answers = self.ask(Level.IMAGE, values, most)
-        found = {}
-        for each in answers.found:
-            uid = plain_uid(each.get(SOP_INSTANCE, ""))
-            if uid and _is_of(each, SERIES, series):
-                found[uid] = ObjectThere(uid, plain_uid(each.get(SOP_CLASS, "")))
-        return found, answers
+        result = Answers()
+        found = {each.sop_instance: each for each in self.each_object(study, series, result, most)}
+        return found, result
 
-    def has_object(self, study: str, series: str, sop_instance: str) -> bool:
-        """Tell whether the node knows an object, asking for it by name."""
-        values = {STUDY: study, SERIES: series, SOP_INSTANCE: sop_instance}
-        answers = self.ask(Level.IMAGE, values, 2)
-        return any(plain_uid(each.get(SOP_INSTANCE, "")) == sop_instance for each in answers.found)
+    def each_object(
+        self, study: str, series: str, result: Answers, most: int
+    ) -> Iterator[ObjectThere]:
+        """Yield the objects of a series one by one, at most so many."""
+        values = {STUDY: study, SERIES: series, SOP_INSTANCE: "", SOP_CLASS: ""}
+        with closing(self.answers(Level.IMAGE, values, result)) as answers:
+            for answer in answers:
+                uid = _uid(answer, SOP_INSTANCE)
+                if result.total > most:
+                    result.too_many = True
+                    return
+                if uid and _is_of(answer, SERIES, series):
+                    yield ObjectThere(uid, _uid(answer, SOP_CLASS))
+
+    def named_objects(self, study: str, series: str, uids: Sequence[str]) -> tuple[set[str], bool]:
+        """Return which of some objects the node lists when it is asked for them by name, and
+        whether that was an answer to the question, as far as can be seen."""
+        values = {STUDY: study, SERIES: series, SOP_INSTANCE: "\\".join(uids)}
+        wanted = set(uids)
+        answers = self.ask(
+            Level.IMAGE,
+            values,
+            len(uids),
+            lambda answer: _uid(answer, SOP_INSTANCE) in wanted,
+            may_refuse=len(uids) > 1,
+        )
+        found = {_uid(each, SOP_INSTANCE) for each in answers.found}
+        return found, not answers.is_cut and answers.total == len(found)
 
 
 def _study(answer: Answer) -> StudyThere:
     return StudyThere(
-        plain_uid(answer.get(STUDY, "")),
+        _uid(answer, STUDY),
         answer.get(PATIENT_ID, "").strip(),
         answer.get(ACCESSION, "").strip(),
         _date(answer),
+        answer.get(STUDY_TIME, "").strip(" \0"),
         number_in(answer, OBJECTS_OF_STUDY),
     )
 
@@ -251,3 +340,9 @@ def _date(answer: Answer) -> str:
 def _is_of(answer: Answer, tag: int, uid: str) -> bool:
     """Tell whether an answer is of what was asked for; a peer that does not say is believed."""
     return plain_uid(answer.get(tag, "")) in ("", uid)
+
+
+def _uid(answer: Answer, tag: int) -> str:
+    """Return a UID; empty for what cannot be one, and could be asked for by no question."""
+    uid = plain_uid(answer.get(tag, ""))
+    return uid if _UID.fullmatch(uid) else ""

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
 
-from dgate.archive.records import InstanceRef
-from dgate.delivery.inquiry import plain_uid
-from dgate.delivery.reconcile.node import ObjectThere
 from dgate.delivery.reconcile.windows import date_of
 from dgate.errors import DgateError
 from dgate.ops.control import Answer
@@ -56,20 +52,24 @@ class Options:
         return options
 
 
+MOST_SERIES_SHOWN = 1000
+"""Series of one study that are told with it; what is missing of further ones is told by object."""
+
+
 @dataclass(slots=True)
 class SeriesGap:
-    """What is missing of a series."""
+    """How much is missing of a series."""
 
     series: str
     here: int
     there: int | None
-    missing_there: list[InstanceRef] = field(default_factory=list)
-    missing_here: list[ObjectThere] = field(default_factory=list)
+    missing_there: int = 0
+    missing_here: int = 0
 
 
 @dataclass(slots=True)
 class StudyGap:
-    """What is missing of a study on either side."""
+    """How much is missing of a study on either side, and what was done about it."""
 
     study: str
     patient_id: str
@@ -78,51 +78,66 @@ class StudyGap:
     here: int
     there: int | None
     """None where the node does not say how many objects it has."""
-    series: list[SeriesGap] = field(default_factory=list)
-    whole: str = ""
+    only: str = ""
     """`here` or `there` where only one side has it at all."""
+    missing_there: int = 0
+    """Objects that the node lacks and nothing is going to send."""
+    waiting: int = 0
+    """Objects that it lacks and that are on their way: a delivery, a rule or an operation waits."""
+    uncommitted: int = 0
+    """Objects that it accepted, does not list, and has not committed to yet."""
+    stuck: int = 0
+    """Objects that it lacks and whose delivery is stuck or held."""
+    missing_here: int | None = 0
+    """Objects that we lack; None where the node does not say."""
+    owed: int = 0
+    """Deliveries entered now."""
+    came: int = 0
+    """Objects fetched."""
+    left: int = 0
+    """Objects that nothing was done about, or not with success."""
+    series: list[SeriesGap] = field(default_factory=list)
+    more_series: int = 0
+    """Further series that differ."""
 
     @property
-    def lacking_there(self) -> list[InstanceRef]:
-        """The objects that the node lacks."""
-        return [ref for each in self.series for ref in each.missing_there]
+    def lacking_there(self) -> int:
+        """All objects that the node lacks."""
+        return self.missing_there + self.waiting + self.uncommitted + self.stuck
 
     @property
-    def lacking_here(self) -> int | None:
-        """How many objects we lack; None where the node does not say."""
-        if self.whole == "there" and not self.series:
-            return self.there
-        return sum(len(each.missing_here) for each in self.series)
+    def kind(self) -> str:
+        """Its kind of answer: `pending` for one that needs nobody, as all is on its way."""
+        differs = self.missing_there or self.stuck or self.missing_here or self.only == "there"
+        return "difference" if differs or self.missing_here is None else "pending"
+
+    def note_series(self, gap: SeriesGap) -> None:
+        """Add a series."""
+        if len(self.series) < MOST_SERIES_SHOWN:
+            self.series.append(gap)
+        else:
+            self.more_series += 1
 
     def as_answer(self) -> Answer:
         """Return it for the control socket and for JSON."""
-        return {
-            "kind": "difference",
-            "study": self.study,
-            "patient_id": self.patient_id,
-            "accession": self.accession,
-            "date": self.date,
-            "here": self.here,
-            "there": self.there,
-            "missing_there": len(self.lacking_there),
-            "missing_here": self.lacking_here,
-            "only": self.whole,
-            "series": [
-                {
-                    "series": each.series,
-                    "here": each.here,
-                    "there": each.there,
-                    "missing_there": [plain_uid(ref.sop_instance) for ref in each.missing_there],
-                    "missing_here": [found.sop_instance for found in each.missing_here],
-                }
-                for each in self.series
-            ],
-        }
+        return {"kind": self.kind, **asdict(self)}
 
 
-Mend = Callable[[StudyGap, Options], dict[str, int]]
-"""Fills the gaps of a study as far as asked for; returns how many objects were `owed`, `waiting`
-for their delivery already, `came`, and are `left`. Raises DgateError."""
+@dataclass(slots=True)
+class ObjectsGap:
+    """Some objects of a series that one side lacks."""
+
+    study: str
+    series: str
+    missing_there: list[str] = field(default_factory=list)
+    waiting: list[str] = field(default_factory=list)
+    uncommitted: list[str] = field(default_factory=list)
+    stuck: list[str] = field(default_factory=list)
+    missing_here: list[str] = field(default_factory=list)
+
+    def as_answer(self) -> Answer:
+        """Return it for the control socket and for JSON."""
+        return {"kind": "objects", **{name: value for name, value in asdict(self).items() if value}}
 
 
 @dataclass(slots=True)
@@ -133,6 +148,8 @@ class Summary:
     studies: int = 0
     """Studies compared, of either side."""
     equal: int = 0
+    pending: int = 0
+    """Studies of which nothing is missing that is not on its way."""
     differing: int = 0
     only_here: int = 0
     only_there: int = 0
@@ -142,12 +159,27 @@ class Summary:
     """Objects, as far as the node says."""
     owed: int = 0
     waiting: int = 0
+    uncommitted: int = 0
+    stuck: int = 0
     came: int = 0
     left: int = 0
     """Studies that still differ: nothing was done about it, or not with success."""
     failed: int = 0
     """Studies that could not be compared, or mended."""
+    uncompared: int = 0
+    """Parts of the archives that could not be compared, each of which was told."""
     warnings: int = 0
+
+    def add(self, gap: StudyGap) -> None:
+        """Add what differs of a study, but for whether it still does."""
+        self.differing += gap.kind == "difference"
+        self.pending += gap.kind == "pending"
+        self.only_here += gap.only == "here"
+        self.only_there += gap.only == "there"
+        for name in ("missing_there", "owed", "waiting", "uncommitted", "stuck", "came"):
+            setattr(self, name, getattr(self, name) + getattr(gap, name))
+        self.missing_here += gap.missing_here or 0
+        self.left += bool(gap.left)
 
     def as_answer(self) -> Answer:
         """Return it for the control socket and for JSON."""
@@ -158,17 +190,26 @@ def in_words(summary: Answer) -> str:
     """Return a summary as a sentence, without what is zero."""
     said = [f"{summary['studies']} studies compared, {summary['equal']} equal"]
     for name, text in (
+        ("pending", "complete but for what is on its way"),
         ("only_here", "only here"),
         ("only_there", "only there"),
         ("missing_there", "objects missing there"),
         ("missing_here", "objects missing here"),
         ("owed", "deliveries owed"),
         ("waiting", "deliveries waiting already"),
+        ("uncommitted", "objects not committed to yet"),
+        ("stuck", "deliveries stuck or held (see `dgate queue list`)"),
         ("came", "objects fetched"),
         ("left", "studies still differ"),
         ("failed", "studies could not be dealt with"),
+        ("uncompared", "parts not compared"),
         ("warnings", "warnings"),
     ):
         if summary.get(name):
             said.append(f"{summary[name]} {text}")
     return ", ".join(said)
+
+
+def is_equal(summary: Answer) -> bool:
+    """Tell whether a summary says that nothing is left to be done, and all was compared."""
+    return not (summary["left"] or summary["failed"] or summary["uncompared"])

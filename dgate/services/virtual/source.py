@@ -158,7 +158,7 @@ class Source:
         self._judge(final)
 
     def _judge(self, final: Command) -> None:
-        status = -1 if final.status is None else final.status
+        status = final.outcome
         if category(status) is not StatusCategory.FAILURE or final.completed or final.warning:
             return
         where = self.remote.server.title

@@ -11,10 +11,11 @@ from dgate.archive.records import DebtKind
 from dgate.delivery.commitment.ledger import MOST_AT_ONCE, Asked, Commitments
 from dgate.delivery.commitment.messages import ASKING_LANE, Fault, Reference, Report, Request
 from dgate.delivery.commitment.requests import (
-    MOST_OF_NODE,
-    MOST_OF_STRANGER,
+    OF_NODE,
+    OF_STRANGER,
     OWN_ASSOCIATION_S,
     Requests,
+    Waiting,
 )
 from dgate.delivery.records import Debt, Selection, Settlement, State
 from tests.archive.database_kit import ALL_ENGINES, ENGINES
@@ -424,7 +425,8 @@ def test_a_request_is_owed_until_the_peer_was_told(books: Books, requests: Reque
 
     token = requests.enter(request, "CT1", "GATE")
 
-    assert requests.load(token) == (request, False)
+    assert requests.load(token) == Waiting("1.2.3", False, 1)
+    assert requests.references(token, 0) == list(request.references)
     assert books.claim("commitment for CT1") == []
     books.clock.time += OWN_ASSOCIATION_S
     [debt] = books.claim("commitment for CT1")
@@ -464,18 +466,11 @@ def test_the_same_request_is_one_and_another_of_its_uid_is_a_twin(
 
     assert again == first
     assert [requests.load(token) for token in (twin, foreign)] == [
-        (Request("1.2.3", named(2)), True),
-        (Request("1.2.3", named(2)), False),
+        Waiting("1.2.3", True, 1),
+        Waiting("1.2.3", False, 1),
     ]
+    assert requests.references(twin, 0) == requests.references(foreign, 0) == [*named(2)]
     assert len(states(books, DebtKind.REPORT)) == 3
-
-
-def test_long_requests_fit(requests: Requests) -> None:
-    request = Request("1.2.3", tuple(Reference(CT, f"1.2.{'9' * 50}.{n}") for n in range(10_000)))
-
-    token = requests.enter(request, "CT1", "GATE")
-
-    assert requests.load(token) == (request, False)
 
 
 def test_cancelled_requests_are_forgotten(books: Books, requests: Requests) -> None:
@@ -492,18 +487,18 @@ def test_cancelled_requests_are_forgotten(books: Books, requests: Requests) -> N
 
 
 def test_open_requests_of_one_title_are_limited(books: Books, requests: Requests) -> None:
-    for number in range(MOST_OF_STRANGER):
+    for number in range(OF_STRANGER.requests):
         requests.enter(Request(f"1.2.3.{number}", named(1)), "CT1", "GATE")
 
     with pytest.raises(Fault) as caught:
         requests.enter(Request("1.2.4", named(1)), "CT1", "GATE")
 
     assert caught.value.status == 0x0213
-    assert len(states(books, DebtKind.REPORT)) == MOST_OF_STRANGER
+    assert len(states(books, DebtKind.REPORT)) == OF_STRANGER.requests
     # What is there already, others, and nodes.
     token = requests.enter(Request("1.2.3.0", named(1)), "CT1", "GATE")
     requests.enter(Request("1.2.4", named(1)), "CT2", "GATE")
-    requests.enter(Request("1.2.4", named(1)), "CT1", "GATE", MOST_OF_NODE)
+    requests.enter(Request("1.2.4", named(1)), "CT1", "GATE", OF_NODE)
     requests.close(token, 0, "told")
 
 

@@ -13,17 +13,22 @@ from pydicom import dcmread
 from dgate.delivery.commitment import messages
 from dgate.delivery.commitment.messages import (
     DUPLICATE_TRANSACTION,
+    MOST_BYTES,
     MOST_REFERENCES,
+    MOST_REPORTED,
     Fault,
+    Finding,
     Reference,
     Report,
     Request,
+    Sizes,
     fate_of_answer,
     in_words,
     new_transaction_uid,
     read_report,
     read_request,
     report_data,
+    report_pieces,
     request_data,
 )
 from dgate.delivery.failures import Fate
@@ -62,17 +67,34 @@ def message(data: bytes | None, syntax: str = EXPLICIT_LE, **changes: Any) -> Me
     return Message(context, Command(**(values | changes)), payload)
 
 
+def asked(came: Message) -> Request:
+    """Return what a request asks for, read to its end."""
+    request = read_request(came)
+    return Request(request.uid, tuple(request.references))
+
+
 @pytest.mark.parametrize("syntax", [EXPLICIT_LE, IMPLICIT_LE])
 def test_a_request_comes_back_as_it_was_made(syntax: str) -> None:
     request = Request("1.2.3", (A, B))
 
-    assert read_request(message(request_data(request, syntax), syntax)) == request
+    assert asked(message(request_data(request, syntax), syntax)) == request
 
 
-def test_an_object_that_is_named_twice_is_asked_for_once() -> None:
-    data = request_data(Request("1.2.3", (A, B, A)), EXPLICIT_LE)
+@pytest.mark.parametrize("syntax", [EXPLICIT_LE, IMPLICIT_LE])
+@pytest.mark.parametrize("reasons", [{}, {B: 0x0112}, {A: 0x0110, B: 0x0112}, {A: 0, B: 7}])
+def test_a_report_in_pieces_is_the_same_as_in_one(syntax: str, reasons: dict[Any, int]) -> None:
+    parts = [[Finding(each, reasons.get(each))] for each in (A, B)]
+    findings = [finding for part in parts for finding in part]
+    sizes = Sizes(
+        sum(finding.size for finding in findings if finding.reason is None),
+        sum(finding.size for finding in findings if finding.reason is not None),
+    )
+    committed = tuple(finding.reference for finding in findings if finding.reason is None)
+    whole = report_data(Report("1.2.3", committed, reasons), "GATE", syntax)
 
-    assert read_request(message(data)).references == (A, B)
+    pieces = report_pieces("1.2.3", lambda: parts, sizes, "GATE", syntax)
+
+    assert b"".join(pieces) == whole
 
 
 @pytest.mark.parametrize("syntax", [EXPLICIT_LE, IMPLICIT_LE])
@@ -110,7 +132,6 @@ def test_what_stands_on_both_lists_has_failed() -> None:
         (b"", {}, 0x0115),
         (b"\x08\x00", {}, 0x0115),
         (bytes(9000), {}, 0x0213),
-        (request_data(Request("1.2.3", ()), EXPLICIT_LE), {}, 0x0115),
         (request_data(Request("", (A,)), EXPLICIT_LE), {}, 0x0115),
         (request_data(Request("no UID", (A,)), EXPLICIT_LE), {}, 0x0115),
         (request_data(Request("1.2.3", (Reference("", "1.2"),)), EXPLICIT_LE), {}, 0x0115),
@@ -128,7 +149,6 @@ def test_what_stands_on_both_lists_has_failed() -> None:
         "empty",
         "cut off",
         "too long",
-        "no references",
         "no transaction",
         "no UID",
         "no class",
@@ -142,7 +162,7 @@ def test_bad_requests_have_their_status(
     data: bytes | None, changes: dict[str, Any], status: int
 ) -> None:
     with pytest.raises(Fault) as fault:
-        read_request(message(data, **changes))
+        asked(message(data, **changes))
 
     assert fault.value.status == status
 
@@ -205,10 +225,11 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
 
 def test_the_list_of_a_stranger_is_read_as_far_as_it_makes_sense(made: list[bytes]) -> None:
     items = struct.pack("<HHI", 0xFFFE, 0xE000, 0) * 500
-    data = struct.pack("<HHI", 0x0008, 0x1199, len(items)) + items
+    data = struct.pack("<HHI4s", 0x0008, 0x1195, 4, b"1.2\0")
+    data += struct.pack("<HHI", 0x0008, 0x1199, len(items)) + items
 
     with pytest.raises(Fault) as fault:
-        read_request(message(data, IMPLICIT_LE))
+        asked(message(data, IMPLICIT_LE))
 
     assert fault.value.status == 0x0115
     assert len(made) == 1
@@ -219,6 +240,7 @@ def test_more_than_is_looked_after_is_refused(
     listed: str, made: list[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(messages, "MOST_REFERENCES", 2)
+    monkeypatch.setattr(messages, "MOST_REPORTED", 2)
     many = tuple(Reference(CT, f"1.2.3.{number}") for number in range(5))
     lists = {
         "asked": request_data(Request("1.2.3", many), EXPLICIT_LE),
@@ -226,7 +248,7 @@ def test_more_than_is_looked_after_is_refused(
         "failed": report_data(Report("1.2.3", (), dict.fromkeys(many, 0x0112)), "", EXPLICIT_LE),
     }
     came = message(lists[listed])
-    read: Callable[[Message], object] = read_request if listed == "asked" else read_report
+    read: Callable[[Message], object] = asked if listed == "asked" else read_report
 
     with pytest.raises(Fault) as fault:
         read(came)
@@ -242,7 +264,9 @@ def test_the_longest_references_fit_into_what_is_kept() -> None:
         for uids in ([Reference(uid, f"{number:064}") for number in range(n)] for n in (1, 2))
     ]
 
-    assert (sizes[1] - sizes[0]) * MOST_REFERENCES < LONGEST_LIST
+    assert (sizes[1] - sizes[0]) * MOST_REPORTED < LONGEST_LIST
+    # With as much again for items of undefined length (PS3.5 7.5.2).
+    assert (sizes[1] - sizes[0] + 8) * MOST_REFERENCES < MOST_BYTES
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,13 +24,15 @@ from dgate.delivery.inquiry import (
     STUDY,
     STUDY_DATE,
     STUDY_ROOT,
+    STUDY_TIME,
     find_proposals,
 )
+from dgate.delivery.reconcile import sheet, walk
 from dgate.delivery.reconcile.archive import ArchiveSide
 from dgate.delivery.reconcile.comparison import Comparison
 from dgate.delivery.reconcile.gaps import Gaps
 from dgate.delivery.reconcile.node import NodeSide
-from dgate.delivery.reconcile.values import Options
+from dgate.delivery.reconcile.values import Options, is_equal
 from dgate.dicom.encode import QUERY_RETRIEVE_LEVEL, encode_data_set
 from dgate.dicom.table import ElementTable
 from dgate.errors import DgateError, PeerError
@@ -54,16 +56,33 @@ class Odd:
     final: int = Status.SUCCESS
     """... and says so by this status."""
     counts: bool = True
+    series_counts: bool = True
     ranges: str = "match"
     """`ignore` or `nothing`: what a range of dates leads to."""
     pad: str = ""
+    times: dict[str, str] = field(default_factory=dict)
+    """Study times by UID; without one there is none."""
+    patients: dict[str, str] = field(default_factory=dict)
+    """Patient IDs by UID."""
+    heeds_time: bool = True
+    heeds_patient: bool = True
+    ignores_days: bool = False
+    """It takes no notice of single dates, either."""
+    ignores_uids: bool = False
+    refuses: bool = False
+    """It refuses a question that has more matches than `limit`, and lists none."""
+    knows_lists: bool = True
+    """It takes several UIDs in one question."""
     broken_series: frozenset[str] = frozenset()
     """Studies whose series cannot be asked for."""
     asked: list[dict[int, str]] = field(default_factory=list)
 
-    def add(self, study: str, date: str, objects: int = 2) -> None:
+    def add(
+        self, study: str, date: str, objects: int = 2, time: str = "", patient: str = "THERE"
+    ) -> None:
         """Give it a study of one series."""
         series = f"{study}.1"
+        self.times[study], self.patients[study] = time, patient
         self.studies[study] = date, {series: [f"{series}.{n + 1}" for n in range(objects)]}
 
     def handle(self, association: Association, message: Message) -> None:
@@ -77,9 +96,12 @@ class Odd:
         if keys.get(STUDY) in self.broken_series and keys[QUERY_RETRIEVE_LEVEL] == "SERIES":
             association.respond(message, Status.UNABLE_TO_PROCESS, comment="broken")
             return
+        is_cut = self.limit is not None and len(found) > self.limit
+        if is_cut and self.refuses:
+            association.respond(message, self.final, comment="too many")
+            return
         for row in found[: self.limit]:
             association.respond(message, Status.PENDING, data=[encode_data_set(row, syntax, "")])
-        is_cut = self.limit is not None and len(found) > self.limit
         association.respond(message, self.final if is_cut else Status.SUCCESS)
 
     def rows(self, keys: dict[int, str]) -> list[dict[int, Any]]:
@@ -89,7 +111,10 @@ class Odd:
             return [
                 self._study(uid)
                 for uid, (date, _) in self.studies.items()
-                if keys.get(STUDY, "") in ("", uid) and self._is_of(date, keys.get(STUDY_DATE, ""))
+                if (self.ignores_uids or keys.get(STUDY, "") in ("", uid))
+                and self._is_of(date, keys.get(STUDY_DATE, ""))
+                and self._is_at(self.times.get(uid, ""), keys.get(STUDY_TIME, ""))
+                and self._is_patient(self.patients.get(uid, "THERE"), keys.get(PATIENT_ID, ""))
             ]
         _, series = self.studies.get(keys[STUDY], ("", {}))
         if level == "SERIES":
@@ -97,7 +122,9 @@ class Odd:
                 {
                     STUDY: keys[STUDY],
                     SERIES: uid + self.pad,
-                    OBJECTS_OF_SERIES: str(len(objects)) if self.counts else None,
+                    OBJECTS_OF_SERIES: str(len(objects))
+                    if self.counts and self.series_counts
+                    else None,
                 }
                 for uid, objects in series.items()
             ]
@@ -105,7 +132,7 @@ class Odd:
         return [
             {SERIES: keys[SERIES], SOP_INSTANCE: uid + self.pad, SOP_CLASS: CT}
             for uid in series.get(keys[SERIES], [])
-            if wanted in ("", uid)
+            if not wanted or uid in (wanted.split("\\") if self.knows_lists else [wanted])
         ]
 
     def _study(self, uid: str) -> dict[int, Any]:
@@ -114,7 +141,8 @@ class Odd:
         return {
             STUDY: uid + self.pad,
             STUDY_DATE: date,
-            PATIENT_ID: "THERE",
+            STUDY_TIME: self.times.get(uid, ""),
+            PATIENT_ID: self.patients.get(uid, "THERE"),
             ACCESSION: "A1",
             OBJECTS_OF_STUDY: str(count) if self.counts else None,
         }
@@ -123,11 +151,22 @@ class Odd:
         if not wanted:
             return True
         if "-" not in wanted:
-            return date == wanted
+            return self.ignores_days or date == wanted
         if self.ranges != "match":
             return self.ranges == "ignore"
         begin, _, end = wanted.partition("-")
         return bool(date) and date >= begin and (not end or date <= end)
+
+    def _is_at(self, time: str, wanted: str) -> bool:
+        if not wanted or not self.heeds_time:
+            return True
+        begin, _, end = wanted.partition("-")
+        return bool(time) and begin <= time <= end
+
+    def _is_patient(self, patient: str, wanted: str) -> bool:
+        if not wanted or not self.heeds_patient:
+            return True
+        return patient.startswith(wanted[:-1]) if wanted.endswith("*") else patient == wanted
 
 
 @pytest.fixture
@@ -148,25 +187,45 @@ def keep(ward: Ward, number: int, date: str, objects: int = 2) -> None:
         ward.add(each + 1, study=number, StudyDate=date)
 
 
-def compared(ward: Ward, odd: Odd, **options: Any) -> list[dict[str, Any]]:
+STRANGE = (
+    "studies that only PEER has, of days that it does not list whole, of patients whose ID is "
+    "empty or goes on with no letter, digit or usual sign"
+)
+
+
+def parts_left(answers: list[dict[str, Any]]) -> list[str]:
+    """Return what was not compared."""
+    return [each["part"] for each in told(answers, "uncompared")]
+
+
+def compared(
+    ward: Ward,
+    odd: Odd,
+    handle: Callable[[Association, Message], None] | None = None,
+    **options: Any,
+) -> list[dict[str, Any]]:
     """Compare and return all that is said."""
     schema = prepare(ward.database, ward.configuration.layout, ward.settings)
     holdings = Holdings(ward.database, schema, ward.configuration.layout, ward.index)
     here = ArchiveSide(ward.database, schema, holdings)
-    gaps = Gaps(ward.database, ward.writer, ward.index, here, ward.clock, lambda: None)
-    handlers = {(CommandField.C_FIND_RQ, f"{STUDY_ROOT}.1"): odd.handle}
+    gaps = Gaps(ward.database, ward.writer, ward.index, ward.clock, lambda: None)
+    handlers = {(CommandField.C_FIND_RQ, f"{STUDY_ROOT}.1"): handle or odd.handle}
     with serving(handlers=handlers) as server:
         there = NodeSide(
             lambda: connect(
                 "127.0.0.1", server.port, "US", "PEER", find_proposals()[:1], timeouts=FAST
             )
         )
-        made = Comparison(here, there, Options("PEER", **options), gaps.mend, lambda: TODAY)
+        made = Comparison(here, there, Options("PEER", **options), gaps, lambda: TODAY)
         return list(made.run())
 
 
 def told(answers: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
     return [each for each in answers if each["kind"] == kind]
+
+
+def lacking(answers: list[dict[str, Any]], name: str) -> set[str]:
+    return {uid for each in told(answers, "objects") for uid in each.get(name, ())}
 
 
 def differing(answers: list[dict[str, Any]]) -> set[str]:
@@ -239,21 +298,282 @@ def test_node_that_limits_its_answers_is_asked_for_fewer_days(
     assert differing(answers) == {uid_of(number) for number in range(100, 110)}
     assert summary(answers)["equal"] == 60
     # All studies without a date cannot be asked for by day.
-    texts = [each["text"] for each in told(answers, "warning")]
-    assert all("at once" in text for text in texts)
+    [missed] = told(answers, "uncompared")
+    assert missed["part"] == "studies without a date that only PEER has"
 
 
-def test_day_with_more_than_the_node_answers_is_told(ward: Ward) -> None:
+NARROW = [
+    pytest.param({}, id="in silence"),
+    pytest.param({"final": 0xA700}, id="A700"),
+    pytest.param({"final": 0xFE00}, id="FE00"),
+    pytest.param({"final": 0xC001}, id="C001"),
+    pytest.param({"final": 0xB000}, id="B000"),
+    pytest.param({"final": 0xA700, "refuses": True}, id="refused"),
+]
+JANUARY = {"since": "20260101", "until": "20260131"}
+
+
+@pytest.mark.parametrize("answers_so", NARROW)
+@pytest.mark.parametrize("limit", [4, 7])
+def test_day_with_more_than_the_node_answers_is_asked_for_by_time(
+    ward: Ward, limit: int, answers_so: dict[str, Any]
+) -> None:
+    odd = Odd(limit=limit, **answers_so)
+    for number in range(1, 31):
+        time = f"{number // 3 + 8:02d}{number:02d}30.5"
+        odd.add(uid_of(number), "20260105", 1, time=time, patient=f"H{number:03d}")
+    for number in (3, 17, 30):
+        keep(ward, number, "20260105", 1)
+    keep(ward, 31, "20260105", 1)
+    answers = compared(ward, odd, **JANUARY)
+    assert parts_left(answers) == [STRANGE]
+    assert summary(answers)["equal"] == 3
+    assert differing(answers) == {uid_of(number) for number in range(1, 32)} - {
+        uid_of(number) for number in (3, 17, 30)
+    }
+    only_here = {each["study"] for each in told(answers, "difference") if each["only"] == "here"}
+    assert only_here == {uid_of(31)}
+    assert summary(answers)["studies"] == 31
+
+
+@pytest.mark.parametrize("answers_so", [NARROW[0], NARROW[1], NARROW[-1]])
+def test_what_time_does_not_divide_is_asked_for_by_patient(
+    ward: Ward, answers_so: dict[str, Any]
+) -> None:
+    """As where a migration gave all studies the same time, or none."""
+    odd = Odd(limit=5, **answers_so)
+    for number in range(1, 21):
+        time = "120000" if number % 2 else ""
+        odd.add(uid_of(number), "20260105", 1, time=time, patient=f"H{number % 10}{number:04d}")
+    keep(ward, 4, "20260105", 1)
+    answers = compared(ward, odd, **JANUARY)
+    assert parts_left(answers) == [STRANGE]
+    assert differing(answers) == {uid_of(number) for number in range(1, 21) if number != 4}
+
+
+@pytest.mark.parametrize("answers_so", NARROW)
+def test_studies_without_a_time_are_looked_for_where_a_list_was_cut(
+    ward: Ward, answers_so: dict[str, Any]
+) -> None:
+    """The list that was cut need not show any of them."""
+    odd = Odd(limit=5, **answers_so)
+    for number in range(1, 13):
+        time = f"{number + 6:02d}1500" if number < 12 else ""
+        odd.add(uid_of(number), "20260105", 1, time=time, patient=f"H{number:03d}")
+    answers = compared(ward, odd, **JANUARY)
+    assert differing(answers) == {uid_of(number) for number in range(1, 13)}
+    assert parts_left(answers) == [STRANGE]
+
+
+def test_studies_without_a_time_that_cannot_be_looked_for_are_told(ward: Ward) -> None:
+    odd = Odd(limit=5, final=0xA700, heeds_patient=False)
+    for number in range(1, 13):
+        time = f"{number + 6:02d}1500" if number < 12 else ""
+        odd.add(uid_of(number), "20260105", 1, time=time, patient=f"H{number:03d}")
+    answers = compared(ward, odd, **JANUARY)
+    assert differing(answers) == {uid_of(number) for number in range(1, 12)}
+    assert parts_left(answers) == ["studies of 20260105 without a study time that only PEER has"]
+
+
+@pytest.mark.parametrize(
+    "heeds", [(False, False), (False, True), (True, False)], ids=["nothing", "patient", "time"]
+)
+def test_node_that_refuses_is_not_asked_without_end(ward: Ward, heeds: tuple[bool, bool]) -> None:
+    odd = Odd(limit=5, final=0xA700, refuses=True, heeds_time=heeds[0], heeds_patient=heeds[1])
+    for number in range(1, 41):
+        odd.add(uid_of(number), f"202601{number % 2 + 5:02d}", 1, time="120000", patient="H")
+        if number % 4 == 0:
+            keep(ward, number, f"202601{number % 2 + 5:02d}", 1)
+    answers = compared(ward, odd, **JANUARY)
+    assert parts_left(answers) != []
+    assert summary(answers)["equal"] == 10
+    assert len(odd.asked) < 1500
+
+
+def test_day_has_a_budget_of_questions(ward: Ward, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(walk, "MOST_QUESTIONS", 60)
+    odd = Odd(limit=3, final=0xA700)
+    for number in range(1, 41):
+        time = f"{number % 24:02d}{number:02d}00"
+        odd.add(uid_of(number), "20260105", 1, time=time, patient=f"H{number:03d}")
+    odd.add(uid_of(50), "20260107", 1)
+    for number in (7, 40):
+        keep(ward, number, "20260105", 1)
+    answers = compared(ward, odd, **JANUARY)
+    assert "studies of 20260105 that only PEER has" in parts_left(answers)
+    assert "more than 60 questions" in str(told(answers, "uncompared"))
+    assert summary(answers)["equal"] == 2
+    assert uid_of(50) in differing(answers)
+    assert len(odd.asked) < 150
+
+
+def test_node_that_refuses_all_lists_but_answers_by_name(
+    ward: Ward, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    odd = Odd(limit=1, final=0xA700, refuses=True, ranges="ignore", ignores_days=True)
+    odd.heeds_time = odd.heeds_patient = False
+    both(ward, odd, 3)
+    keep(ward, 4, "20260104", 1)
+    answers = compared(ward, odd)
+    assert summary(answers)["equal"] == 3
+    assert differing(answers) == {uid_of(4)}
+    assert parts_left(answers) != []
+    assert len(odd.asked) < 1000
+
+
+def test_first_day_that_is_refused_is_told_and_the_others_compared(ward: Ward) -> None:
+    odd = Odd(limit=3, final=0xA700, refuses=True, heeds_time=False, heeds_patient=False)
+    for number in range(1, 6):
+        odd.add(uid_of(number), "20260101", 1)
+    odd.add(uid_of(10), "20260102", 1)
+    keep(ward, 1, "20260101", 1)
+    answers = compared(ward, odd, since="20260101", until="20260102")
+    assert parts_left(answers) == ["studies of 20260101 that only PEER has"]
+    assert summary(answers)["equal"] == 1
+    assert differing(answers) == {uid_of(10)}
+
+
+@pytest.mark.parametrize("final", [Status.SUCCESS, 0xA700], ids=["in silence", "A700"])
+@pytest.mark.parametrize("time", ["", "120000"])
+def test_part_that_cannot_be_divided_is_told(ward: Ward, final: int, time: str) -> None:
+    odd = Odd(limit=5, final=final, heeds_time=False, heeds_patient=False)
+    for number in range(1, 9):
+        odd.add(uid_of(number), "20260105", 1, time=time)
+    keep(ward, 7, "20260105", 1)
+    keep(ward, 8, "20260105", 1)
+    keep(ward, 9, "20260105", 1)
+    answers = compared(ward, odd, send=True, **JANUARY)
+    [missed] = told(answers, "uncompared")
+    assert missed["part"] == "studies of 20260105 that only PEER has"
+    # What we have is asked for by name, and not sent where it is only not listed.
+    assert differing(answers) == {uid_of(number) for number in (1, 2, 3, 4, 5, 9)}
+    assert ward.rows("SELECT sop_instance FROM dgate_debts") == [(f"{uid_of(9)}.1.1",)]
+    assert (summary(answers)["uncompared"], is_equal(summary(answers))) == (1, False)
+
+
+def test_patients_whose_ids_cannot_be_asked_for_are_told(ward: Ward) -> None:
     odd = Odd(limit=5, final=0xA700)
     for number in range(1, 9):
+        odd.add(uid_of(number), "20260105", 1, time="120000", patient="" if number == 2 else "A1")
+    answers = compared(ward, odd, **JANUARY)
+    parts = [each["part"] for each in told(answers, "uncompared")]
+    assert any("ID is empty" in part for part in parts), parts
+
+
+def test_node_that_takes_no_notice_of_dates_and_limits_its_answers(ward: Ward) -> None:
+    odd = Odd(limit=50, ranges="ignore", ignores_days=True)
+    for number in range(1, 61):
+        odd.add(uid_of(number), f"202601{number % 28 + 1:02d}", 1)
+    keep(ward, 60, "20260105", 1)
+    answers = compared(ward, odd, send=True, **JANUARY)
+    parts = [each["part"] for each in told(answers, "uncompared")]
+    assert parts == ["studies that only PEER has"]
+    assert uid_of(60) not in differing(answers)
+    assert ward.rows("SELECT 1 FROM dgate_debts") == []
+
+
+def test_node_that_refuses_every_list_ends_the_comparison(ward: Ward) -> None:
+    odd = Odd(limit=0, final=0xA700, refuses=True)
+    both(ward, odd, 3)
+    with pytest.raises(PeerError, match="too many"):
+        compared(ward, odd)
+
+
+def test_node_that_does_not_answer_by_name_is_not_believed(ward: Ward) -> None:
+    odd = Odd(limit=3, ignores_uids=True)
+    for number in range(1, 9):
+        odd.add(uid_of(number), f"2026010{number}", 1)
+    keep(ward, 9, "20260108", 1)
+    answers = compared(ward, odd, send=True)
+    assert "does not tell whether it has study" in str(told(answers, "warning"))
+    assert (summary(answers)["failed"], differing(answers) & {uid_of(9)}) == (1, set())
+    assert ward.rows("SELECT 1 FROM dgate_debts") == []
+
+
+def test_node_that_answers_nothing_by_name_ends_the_comparison(ward: Ward) -> None:
+    odd = Odd(ignores_uids=True)
+    odd.add(uid_of(1), "20260101", 1)
+    for number in range(2, 7):
+        keep(ward, number, "20260108", 1)
+    with pytest.raises(PeerError, match="does not tell whether it has study"):
+        compared(ward, odd, send=True)
+    assert ward.rows("SELECT 1 FROM dgate_debts") == []
+    assert len(odd.asked) < 40
+
+
+def test_own_studies_of_a_large_day_are_asked_for_where_dates_are_ignored(
+    ward: Ward, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(walk, "MOST_STUDIES", 5)
+    odd = Odd(limit=4, ranges="ignore", ignores_days=True)
+    for number in range(1, 9):
+        keep(ward, number, "20260105", 1)
+        if number != 8:
+            odd.add(uid_of(number), "20260105" if number > 5 else "20250101", 1)
+    answers = compared(ward, odd, **JANUARY)
+    assert (summary(answers)["studies"], summary(answers)["equal"]) == (8, 7)
+    assert differing(answers) == {uid_of(8)}
+    assert parts_left(answers) == ["studies that only PEER has"]
+
+
+@pytest.mark.parametrize("since", ["", "20260101"])
+def test_studies_without_a_date_are_counted_once(ward: Ward, since: str) -> None:
+    odd = Odd(ranges="ignore", ignores_days=True)
+    both(ward, odd, 3)
+    odd.add(uid_of(9), "", 1)
+    answers = compared(ward, odd, since=since)
+    assert differing(answers) == (set() if since else {uid_of(9)})
+    assert summary(answers)["studies"] == (3 if since else 4)
+    assert parts_left(answers) == (["studies without a date that only PEER has"] if since else [])
+
+
+def test_uids_with_odd_characters_are_none(ward: Ward) -> None:
+    odd = Odd()
+    odd.add("1.2.\x1b[2J", "20260105", 1)
+    odd.add("1.2.*", "20260105", 1)
+    assert differing(compared(ward, odd)) == set()
+
+
+@pytest.mark.parametrize("dates", [JANUARY, {}], ids=["days", "all"])
+def test_what_is_delivered_between_question_and_comparison_is_no_gap(
+    ward: Ward, dates: dict[str, str]
+) -> None:
+    """All of the second study arrives after the node has said that it does not have it, while it is
+    asked for another list."""
+    odd = Odd()
+    keep(ward, 1, "20260105", 1)
+    keep(ward, 2, "20260105", 2)
+    for number in range(3, 7):
         odd.add(uid_of(number), "20260105", 1)
-    keep(ward, 8, "20260105", 1)
-    answers = compared(ward, odd, since="20260101", until="20260131")
-    [warning] = told(answers, "warning")
-    assert "lists only 5 studies of 20260105" in warning["text"]
-    # What we have is asked for by name.
-    assert uid_of(8) not in differing(answers)
-    assert summary(answers)["warnings"] == 1
+    odd.add(uid_of(1), "20260105", 1)
+    for number in (1, 2):
+        ward.owe(f"{uid_of(2)}.1.{number}", "PEER")
+    answer = odd.handle
+    arrived: list[float] = []
+
+    def handle(association: Association, message: Message) -> None:
+        was_asked = any(keys.get(STUDY) == uid_of(2) for keys in odd.asked)
+        answer(association, message)
+        ward.clock.seconds += 1
+        if was_asked and not arrived:
+            arrived.append(ward.clock.seconds)
+            values = ("done", ward.clock.seconds)
+            statement = "UPDATE dgate_debts SET state = ?, finished = ?"
+            ward.writer.transact(lambda tx: tx.execute(statement, values))
+            ward.clock.seconds += 1
+
+    answers = compared(ward, odd, handle=handle, send=True, **dates)
+    assert arrived
+    assert (summary(answers)["missing_there"], summary(answers)["owed"]) == (0, 0)
+    assert ward.rows("SELECT 1 FROM dgate_debts WHERE rule = 'reconcile'") == []
+
+
+def test_lists_are_proven_by_few_questions(ward: Ward) -> None:
+    odd = Odd()
+    both(ward, odd, 120)
+    answers = compared(ward, odd)
+    assert summary(answers)["equal"] == 120
+    assert len(odd.asked) < 60
 
 
 @pytest.mark.parametrize("ranges", ["ignore", "nothing"])
@@ -267,6 +587,12 @@ def test_node_that_knows_no_ranges(ward: Ward, ranges: str) -> None:
     texts = [each["text"] for each in told(answers, "warning")]
     assert [text for text in texts if "other dates" in text] == (
         [] if ranges == "nothing" else texts
+    )
+    parts = [each["part"] for each in told(answers, "uncompared")]
+    assert parts == (
+        ["studies that only PEER has of days on which this archive has none"]
+        if ranges == "nothing"
+        else []
     )
 
 
@@ -307,15 +633,42 @@ def test_objects_that_we_have_elsewhere_are_not_missing(ward: Ward) -> None:
     assert differing(compared(ward, odd)) == set()
 
 
-def test_list_that_is_shorter_than_the_node_says_is_checked_by_name(ward: Ward) -> None:
+@pytest.mark.parametrize("knows_lists", [True, False], ids=["lists of UIDs", "no lists"])
+def test_list_that_is_shorter_than_the_node_says_is_checked_by_name(
+    ward: Ward, knows_lists: bool
+) -> None:
     odd = Odd(limit=3)
     keep(ward, 1, "20260105", 6)
     odd.add(uid_of(1), "20260105", 5)
-    answers = compared(ward, odd)
+    odd.knows_lists = knows_lists
+    answers = compared(ward, odd, send=True)
     [gap] = told(answers, "difference")
     [series] = gap["series"]
-    assert series["missing_there"] == [f"{uid_of(1)}.1.6"]
-    assert any("lists 3 of 5 objects" in each["text"] for each in told(answers, "warning"))
+    assert (series["missing_there"], series["there"]) == (1, 5)
+    assert lacking(answers, "missing_there") == {f"{uid_of(1)}.1.6"}
+    # It says that it has five, and all of these have been found.
+    assert told(answers, "uncompared") == []
+    rows = ward.rows("SELECT sop_instance FROM dgate_debts")
+    assert rows == [(f"{uid_of(1)}.1.6",)]
+
+
+def test_node_that_counts_studies_but_no_series(ward: Ward) -> None:
+    odd = Odd(series_counts=False)
+    keep(ward, 1, "20260105", 3)
+    odd.add(uid_of(1), "20260105", 4)
+    answers = compared(ward, odd)
+    assert told(answers, "uncompared") == []
+    assert lacking(answers, "missing_here") == {f"{uid_of(1)}.1.4"}
+
+
+def test_objects_that_only_the_node_may_have_are_told_of(ward: Ward) -> None:
+    odd = Odd(limit=3)
+    keep(ward, 1, "20260105", 2)
+    odd.add(uid_of(1), "20260105", 6)
+    answers = compared(ward, odd)
+    [missed] = told(answers, "uncompared")
+    assert missed["part"].startswith(f"objects of series {uid_of(1)}.1")
+    assert "lists 3 of 6 objects" in missed["text"]
 
 
 def test_study_that_cannot_be_asked_about_does_not_end_the_comparison(ward: Ward) -> None:
@@ -346,8 +699,75 @@ def test_deliveries_are_owed_in_the_bulk_lane_but_once(ward: Ward) -> None:
     uids = [f"{uid_of(1)}.1.{number}" for number in (2, 3)]
     assert sorted(rows) == [(uid, "PEER", "reconcile", 2, "deliver") for uid in uids]
     ward.writer.transact(lambda tx: tx.execute("UPDATE dgate_debts SET state = 'stuck'"))
-    stuck = summary(compared(ward, odd, send=True))
-    assert (stuck["owed"], stuck["waiting"], stuck["left"]) == (0, 0, 1)
+    answers = compared(ward, odd, send=True)
+    stuck = summary(answers)
+    assert (stuck["owed"], stuck["waiting"], stuck["stuck"], stuck["left"]) == (0, 0, 2, 1)
+    assert lacking(answers, "stuck") == set(uids)
+
+
+@pytest.mark.parametrize("send", [True, False], ids=["sending", "looking"])
+@pytest.mark.parametrize(
+    ("state", "counted"),
+    [
+        ("queued", "waiting"),
+        ("leased", "waiting"),
+        ("committing", "uncommitted"),
+        ("stuck", "stuck"),
+        ("held", "stuck"),
+        ("done", "missing_there"),
+        ("cancelled", "missing_there"),
+    ],
+)
+def test_what_is_owed_is_no_gap(ward: Ward, state: str, counted: str, send: bool) -> None:
+    odd = Odd()
+    keep(ward, 1, "20260105", 3)
+    odd.add(uid_of(1), "20260105", 1)
+    for number in (2, 3):
+        ward.owe(f"{uid_of(1)}.1.{number}", "peer")
+    # Ended long before the node was asked.
+    values = (state, ward.clock.now() - 60)
+    statement = "UPDATE dgate_debts SET state = ?, finished = ?"
+    ward.writer.transact(lambda tx: tx.execute(statement, values))
+    answers = compared(ward, odd, send=send)
+    counts = {
+        name: summary(answers)[name]
+        for name in ("waiting", "uncommitted", "stuck", "missing_there")
+    }
+    assert counts == {name: 2 * (name == counted) for name in counts}
+    uids = {f"{uid_of(1)}.1.{number}" for number in (2, 3)}
+    assert lacking(answers, counted) == uids
+    is_pending = counted in ("waiting", "uncommitted")
+    assert summary(answers)["pending"] == is_pending
+    assert differing(answers) == (set() if is_pending else {uid_of(1)})
+    assert summary(answers)["left"] == (counted == "stuck" or (state in ENDED and not send))
+    entered = ward.rows("SELECT COUNT(*) FROM dgate_debts WHERE rule = 'reconcile'")
+    assert entered == [(2 * (state in ENDED and send),)]
+
+
+ENDED = ("done", "cancelled")
+
+
+def test_what_was_delivered_since_the_node_was_asked_is_no_gap(ward: Ward) -> None:
+    odd = Odd()
+    keep(ward, 1, "20260105", 2)
+    odd.add(uid_of(1), "20260105", 1)
+    ward.owe(f"{uid_of(1)}.1.2", "PEER")
+    statement = "UPDATE dgate_debts SET state = 'done', finished = ?"
+    ward.writer.transact(lambda tx: tx.execute(statement, (ward.clock.now() + 1,)))
+    answers = compared(ward, odd, send=True)
+    assert (summary(answers)["waiting"], summary(answers)["owed"]) == (1, 0)
+
+
+def test_large_study_is_told_and_owed_by_pages(ward: Ward, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sheet, "PAGE", 3)
+    odd = Odd(counts=False)
+    keep(ward, 1, "20260105", 10)
+    odd.add(uid_of(1), "20260105", 2)
+    answers = compared(ward, odd, send=True)
+    pages = [each["missing_there"] for each in told(answers, "objects")]
+    assert [len(page) for page in pages] == [3, 3, 2]
+    assert summary(answers)["owed"] == 8
+    assert len(ward.rows("SELECT id FROM dgate_debts")) == 8
 
 
 def test_single_study_that_nobody_has(ward: Ward) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import logging
 import threading
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -13,13 +12,13 @@ import pytest
 from dgate.config.node_settings import NodeSettings, Span
 from dgate.delivery.reconcile.node import NodeSide
 from dgate.delivery.reconcile.schedule import (
-    Comparisons,
     ReconcileSchedule,
     next_begin,
     reconcile_commands,
 )
 from dgate.delivery.reconcile.values import Options, Summary
 from dgate.errors import PeerError, Unreachable
+from tests.acceptance.processes import wait_until
 from tests.delivery.kit import StillClock
 
 AT_THREE = Span(180, 300)
@@ -70,7 +69,6 @@ class Stage:
         self.nodes = nodes
         self.sides: dict[str, Side] = {}
         self.begun: list[Options] = []
-        self.has_begun = threading.Semaphore(0)
         self.hang = False
         self.error: Exception | None = None
         self.schedule = ReconcileSchedule(lambda: self.nodes, self.side, self.compare, self.clock)
@@ -81,7 +79,6 @@ class Stage:
 
     def compare(self, options: Options, there: NodeSide) -> Iterator[dict[str, Any]]:
         self.begun.append(options)
-        self.has_begun.release()
         if self.error is not None:
             raise self.error
         if self.hang:
@@ -90,13 +87,26 @@ class Stage:
             raise PeerError("it was cut")
         yield Summary(options.node).as_answer()
 
-    def wait_for_begin(self) -> None:
-        assert self.has_begun.acquire(timeout=WAIT_S)
+    def wait_for_end(self) -> None:
+        """Wait until no comparison is under way: a time that comes before is left out."""
+        for thread in threading.enumerate():
+            if thread.name.startswith("reconcile-"):
+                thread.join(WAIT_S)
+                assert not thread.is_alive()
 
     def come(self, text: str) -> None:
         """Let a time come; the thread looks at the clock when it is told of new settings."""
         self.clock.time = at(text).timestamp()
         self.schedule.apply(None)
+
+    def come_until(self, text: str, nodes: list[str]) -> None:
+        """Let a time come, until so many comparisons with these have begun in all."""
+
+        def has_come() -> bool:
+            self.come(text)
+            return sorted(options.node for options in self.begun) == nodes
+
+        wait_until(has_come, f"what begins at {text}")
 
 
 @pytest.fixture
@@ -116,9 +126,7 @@ def test_nodes_are_compared_when_their_time_comes(stages: list[Stage]) -> None:
     stages.append(stage)
     # What is set is looked at in the second before the time, and at the time itself.
     stage.schedule.start()
-    while not stage.begun:
-        stage.come("2026-11-22T03:00:00")
-        stage.has_begun.acquire(timeout=0.05)
+    stage.come_until("2026-11-22T03:00:00", ["PACS"])
     assert stage.begun == [Options("PACS", "20261119", send=True, fetch=True)]
 
 
@@ -128,9 +136,7 @@ def test_node_that_hangs_holds_up_no_other_and_is_cut_at_the_end(stages: list[St
     stages.append(stage)
     stage.hang = True
     stage.schedule.start()
-    while len(stage.begun) < 2:
-        stage.come("2026-11-22T03:00:00")
-        stage.has_begun.acquire(timeout=0.05)
+    stage.come_until("2026-11-22T03:00:00", ["ONE", "TWO"])
     stage.schedule.stop()
     assert {options.node for options in stage.begun} == {"ONE", "TWO"}
     assert all(side.was_cut.is_set() for side in stage.sides.values())
@@ -144,10 +150,8 @@ def test_failure_is_logged_and_the_next_time_comes(
     stage.error = Unreachable("nobody is there")
     stage.schedule.start()
     for day in (22, 23):
-        count = len(stage.begun)
-        while len(stage.begun) == count:
-            stage.come(f"2026-11-{day}T03:00:00")
-            stage.has_begun.acquire(timeout=0.05)
+        stage.come_until(f"2026-11-{day}T03:00:00", ["PACS"] * (day - 21))
+        stage.wait_for_end()
     stage.schedule.stop()
     assert "The comparison with PACS failed: nobody is there" in caplog.text
 
@@ -169,10 +173,9 @@ def test_what_cannot_begin_is_not_under_way(
 
     monkeypatch.setattr(threading.Thread, "start", refuse_first)
     stage.schedule.start()
-    for day, nodes in ((22, {"TWO"}), (23, {"ONE", "TWO"})):
-        while {options.node for options in stage.begun} != nodes:
-            stage.come(f"2026-11-{day}T03:00:00")
-            stage.has_begun.acquire(timeout=0.05)
+    for day, nodes in ((22, ["TWO"]), (23, ["ONE", "TWO", "TWO"])):
+        stage.come_until(f"2026-11-{day}T03:00:00", nodes)
+        stage.wait_for_end()
     stage.schedule.stop()
     assert "The comparison with ONE cannot begin" in caplog.text
     assert "under way" not in caplog.text
@@ -195,68 +198,20 @@ def test_error_of_the_settings_does_not_end_the_waiting(
     stage.schedule._nodes = fail_once
     stage.schedule.start()
     assert failed.wait(WAIT_S)
-    while not stage.begun:
-        stage.come("2026-11-22T03:00:00")
-        stage.has_begun.acquire(timeout=0.05)
+    stage.come_until("2026-11-22T03:00:00", ["PACS"])
     stage.schedule.stop()
     assert "failed unexpectedly" in caplog.text
 
 
-def summary(**changes: int) -> dict[str, Any]:
-    return Summary("PACS", **changes).as_answer()
-
-
-def test_results_are_kept_and_logged(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO)
-    results, clock = Comparisons(), StillClock()
-    warning = {"kind": "warning", "text": "its answer looks cut off"}
-    seen = list(
-        results.watched("PACS", iter([warning, summary(studies=3, equal=3)]), clock, Side())
-    )
-    assert len(seen) == 2
-    [told] = results.report()
-    assert told == {
-        "node": "PACS",
-        "ended": 1000.0,
-        "text": "3 studies compared, 3 equal",
-        "equal": True,
-    }
-    assert "its answer looks cut off" in caplog.text
-    list(results.watched("PACS", iter([summary(studies=3, equal=2, left=1)]), clock, Side()))
-    [told] = results.report()
-    assert told["equal"] is False
-    assert told["text"] == "3 studies compared, 2 equal, 1 studies still differ"
-
-    def failing() -> Iterator[dict[str, Any]]:
-        raise Unreachable("nobody is there")
-        yield {}
-
-    with pytest.raises(Unreachable):
-        list(results.watched("PACS", failing(), clock, Side()))
-    [told] = results.report()
-    assert (told["text"], told["equal"]) == ("failed: nobody is there", False)
-
-
-def test_command_gets_its_options() -> None:
+def test_commands_get_their_options() -> None:
     asked = []
 
     def compare(options: Options) -> Iterator[dict[str, Any]]:
         asked.append(options)
-        yield summary()
+        yield Summary("PACS").as_answer()
 
-    answers = reconcile_commands(compare)["reconcile"]({"node": "PACS", "send": True})
+    commands = reconcile_commands(compare, lambda: [{"node": "PACS"}])
+    answers = commands["reconcile"]({"node": "PACS", "send": True})
     assert [each["kind"] for each in answers] == ["summary"]
     assert asked == [Options("PACS", send=True)]
-
-
-def test_what_is_compared_by_command_is_cut_when_the_server_stops() -> None:
-    results, side = Comparisons(), Side()
-    answers = results.watched("PACS", iter([summary()]), StillClock(), side)
-    next(answers)
-    results.cut()
-    assert side.was_cut.is_set()
-    answers.close()  # type: ignore[attr-defined]
-    later = Side()
-    list(results.watched("PACS", iter([summary()]), StillClock(), later))
-    results.cut()
-    assert not later.was_cut.is_set()
+    assert list(commands["reconciled"]({})) == [{"node": "PACS"}]
