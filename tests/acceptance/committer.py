@@ -14,6 +14,7 @@ from pynetdicom.pdu_primitives import SCP_SCU_RoleSelectionNegotiation
 from pynetdicom.presentation import build_role
 
 from tests.acceptance.harness import Node
+from tests.acceptance.reactor import steadied
 
 PUSH_MODEL = "1.2.840.10008.1.20.1"
 PUSH_INSTANCE = "1.2.840.10008.1.20.1.1"
@@ -204,11 +205,13 @@ class Asker:
         entity = AE(ae_title=self.title)
         entity.add_requested_context(PUSH_MODEL, SYNTAXES)
         entity.add_requested_context(VERIFICATION, SYNTAXES)
-        return entity.associate(
-            "127.0.0.1",
-            self.gateway_port,
-            ae_title=called,
-            evt_handlers=[(evt.EVT_N_EVENT_REPORT, self._heard)],
+        return steadied(
+            entity.associate(
+                "127.0.0.1",
+                self.gateway_port,
+                ae_title=called,
+                evt_handlers=[(evt.EVT_N_EVENT_REPORT, self._heard)],
+            )
         )
 
     def ask(self, association: Association, information: Dataset | None, **changes: Any) -> int:

@@ -11,6 +11,8 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, ImplicitVRLittle
 from pynetdicom import AE, evt
 from pynetdicom.sop_class import ModalityPerformedProcedureStep
 
+from tests.acceptance.reactor import steadied
+
 PATIENCE_S = 120.0
 
 
@@ -26,7 +28,9 @@ class Modality:
         )
         self._answers: list[Dataset] = []
         heard = [(evt.EVT_DIMSE_RECV, self._hear)]
-        self.association = ae.associate("127.0.0.1", port, ae_title="GATE", evt_handlers=heard)
+        self.association = steadied(
+            ae.associate("127.0.0.1", port, ae_title="GATE", evt_handlers=heard)
+        )
 
     def create(self, data: Dataset, uid: str | None) -> Dataset:
         """Send an N-CREATE; returns the command set of the answer."""
