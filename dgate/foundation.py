@@ -22,12 +22,11 @@ from dgate.archive.passing import Passing
 from dgate.archive.recovery import recover
 from dgate.archive.schema import prepare
 from dgate.archive.steps import Steps
-from dgate.archive.writer import Writer
+from dgate.archive.writer import Writer, database_time
 from dgate.clock import Clock
 from dgate.config.settings import Configuration, Durability
 from dgate.delivery.desk import Desk
 from dgate.delivery.expected import Bell
-from dgate.delivery.leases import database_time
 from dgate.delivery.ledger import Ledger
 from dgate.delivery.moving import Mover
 from dgate.delivery.reconcile.results import Comparisons, results_file

@@ -11,16 +11,17 @@ connection, changes go through the writer.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, fields, replace
 from enum import Enum
 from functools import partial
 from typing import Any
 
+from dgate.archive.batches import batches
 from dgate.archive.connection import Connection, Value
 from dgate.archive.database import Database
 from dgate.archive.levels import Schema
-from dgate.archive.writer import CONFLICT_TRIES, Transaction, Writer
+from dgate.archive.writer import CONFLICT_TRIES, Transaction, Writer, database_time
 from dgate.clock import Clock
 from dgate.errors import DatabaseAway, StoreError
 
@@ -53,13 +54,32 @@ _NAMES = (
     "uid, state, peer, station, step_id, modality, patient, accession, begun, ended, received, "
     "changed, closed, revision, named, content"
 )
+_COLUMN_COUNT = _NAMES.count(",") + 1
+_EXISTS = "SELECT 1 FROM dgate_steps WHERE uid = ?"
+_OPEN = "SELECT count(*) FROM dgate_steps WHERE peer = ? AND state = 'IN PROGRESS'"
+_INSERT = f"INSERT INTO dgate_steps ({_NAMES}) VALUES ({', '.join('?' * _COLUMN_COUNT)})"
+_ENTER_STUDY = "INSERT INTO dgate_step_studies (study, step) VALUES (?, ?)"
+_LOAD = f"SELECT {_NAMES} FROM dgate_steps WHERE uid = ?"
+_UPDATE = (
+    "UPDATE dgate_steps SET state = ?, ended = ?, changed = ?, closed = ?, "
+    "revision = ?, named = ?, content = ? WHERE uid = ? AND revision = ?"
+)
+_STUDIES = "SELECT study FROM dgate_step_studies WHERE step = ? ORDER BY study"
+_OTHERS = (
+    "SELECT count(*), sum(named) FROM dgate_step_studies JOIN dgate_steps ON step = uid "
+    "WHERE study IN ({}) AND uid <> ? GROUP BY study"
+)
+_ENDS = (
+    "SELECT uid, closed FROM dgate_steps JOIN dgate_step_studies ON step = uid "
+    "WHERE study = ? ORDER BY uid"
+)
 MOST_OF_STUDY = 100
 """Steps that a study may have..."""
 MOST_NAMED_OF_STUDY = 100_000
 """...and objects that these may name: whoever looks whether the study is complete looks at all."""
 _PAGE = 500
 """Rows that are removed in one transaction."""
-_AT_ONCE = 200
+AT_ONCE = 200
 """UIDs that one question to the index names."""
 
 
@@ -129,14 +149,14 @@ class StepChange:
 
 
 class Outcome(Enum):
-    """What became of an attempt to write a step."""
+    """What became of an attempt to write a step, in the words that its modality is told."""
 
     DONE = "done"
     EXISTS = "there is a step with this UID"
-    UNKNOWN = "there is no such step"
-    ENDED = "the step has ended"
+    UNKNOWN = "there is no step with this UID"
+    ENDED = "Performed Procedure Step Object may no longer be updated"
     TOO_MANY = "too many steps of this AE title are in progress"
-    CROWDED = "too many steps of the study, or objects that they name"
+    CROWDED = "too many steps of this study, or objects that they name"
 
 
 def prepare_steps(
@@ -190,47 +210,6 @@ class Ends:
         return max(closed for _, closed in self.steps)
 
 
-@dataclass(slots=True)
-class _Texts:
-    """The statements, in the form of the engine."""
-
-    sql: Callable[[str], str]
-    exists: str = field(init=False)
-    open: str = field(init=False)
-    insert: str = field(init=False)
-    study: str = field(init=False)
-    load: str = field(init=False)
-    update: str = field(init=False)
-    studies: str = field(init=False)
-    others: str = field(init=False)
-    ends: str = field(init=False)
-
-    def __post_init__(self) -> None:
-        marks = ", ".join("?" * len(_NAMES.split(", ")))
-        self.exists = self.sql("SELECT 1 FROM dgate_steps WHERE uid = ?")
-        self.open = self.sql(
-            "SELECT count(*) FROM dgate_steps WHERE peer = ? AND state = 'IN PROGRESS'"
-        )
-        self.insert = self.sql(f"INSERT INTO dgate_steps ({_NAMES}) VALUES ({marks})")
-        self.study = self.sql("INSERT INTO dgate_step_studies (study, step) VALUES (?, ?)")
-        self.load = self.sql(f"SELECT {_NAMES} FROM dgate_steps WHERE uid = ?")
-        self.update = self.sql(
-            "UPDATE dgate_steps SET state = ?, ended = ?, changed = ?, closed = ?, "
-            "revision = ?, named = ?, content = ? WHERE uid = ? AND revision = ?"
-        )
-        self.studies = self.sql(
-            "SELECT study FROM dgate_step_studies WHERE step = ? ORDER BY study"
-        )
-        self.others = (
-            "SELECT count(*), sum(named) FROM dgate_step_studies JOIN dgate_steps ON step = uid "
-            "WHERE study IN ({}) AND uid <> ? GROUP BY study"
-        )
-        self.ends = self.sql(
-            "SELECT uid, closed FROM dgate_steps JOIN dgate_step_studies ON step = uid "
-            "WHERE study = ? ORDER BY uid"
-        )
-
-
 class Steps:
     """The performed procedure steps that are known."""
 
@@ -239,7 +218,6 @@ class Steps:
         self._schema = schema
         self._writer = writer
         self._clock = clock
-        self._texts = _Texts(database.sql)
 
     # Changes.
 
@@ -254,21 +232,20 @@ class Steps:
         """
 
         def work(transaction: Transaction) -> Outcome:
-            execute, texts = transaction.execute, self._texts
-            if execute(texts.exists, (step.uid,)).fetchone() is not None:
+            execute = transaction.execute
+            if execute(self._sql(_EXISTS), (step.uid,)).fetchone() is not None:
                 return Outcome.EXISTS
-            if execute(texts.open, (step.peer,)).fetchone()[0] >= most:
+            if execute(self._sql(_OPEN), (step.peer,)).fetchone()[0] >= most:
                 return Outcome.TOO_MANY
             if self._is_crowded(transaction, step):
                 return Outcome.CROWDED
-            now = self._now(transaction)
+            now = database_time(self._database, self._clock, transaction)
             closed = now if step.state.is_final else None
             fitting = [_fit(name, getattr(step, name)) for name in _LENGTHS]
             head = (step.uid, step.state.value, step.peer, *fitting, now, now, closed)
-            execute(texts.insert, (*head, 0, len(step.objects()), _packed(step)))
-            transaction.executemany(
-                texts.study, [(study, step.uid) for study in dict.fromkeys(step.studies)]
-            )
+            execute(self._sql(_INSERT), (*head, 0, len(step.objects()), _packed(step)))
+            studies = [(study, step.uid) for study in dict.fromkeys(step.studies)]
+            transaction.executemany(self._sql(_ENTER_STUDY), studies)
             return Outcome.DONE
 
         return self._writer.transact(work)
@@ -291,7 +268,7 @@ class Steps:
     ) -> tuple[Outcome, Step | None] | None:
         """Do what `change` does; None when another gateway changed it in between, which must not
         be lost."""
-        row = transaction.execute(self._texts.load, (uid,)).fetchone()
+        row = transaction.execute(self._sql(_LOAD), (uid,)).fetchone()
         if row is None:
             return Outcome.UNKNOWN, None
         before = _step(row, self._studies(transaction, uid))
@@ -301,7 +278,7 @@ class Steps:
         if change.series is not None and self._is_crowded(transaction, after):
             return Outcome.CROWDED, before
         revision = int(row[13])
-        now = self._now(transaction)
+        now = database_time(self._database, self._clock, transaction)
         values = (
             after.state.value,
             _fit("ended", after.ended),
@@ -313,15 +290,15 @@ class Steps:
             uid,
             revision,
         )
-        if not transaction.execute(self._texts.update, values).rowcount:
+        if not transaction.execute(self._sql(_UPDATE), values).rowcount:
             return None
         return Outcome.DONE, after
 
     def _is_crowded(self, transaction: Transaction, step: Step) -> bool:
         """Tell whether one of its studies cannot have this step besides its others."""
         studies, named = tuple(dict.fromkeys(step.studies)), len(step.objects())
-        for batch in batches(studies):
-            sql = self._database.sql(self._texts.others.format(", ".join("?" * len(batch))))
+        for batch in batches(studies, AT_ONCE):
+            sql = self._sql(_OTHERS.format(", ".join("?" * len(batch))))
             for count, others in transaction.execute(sql, (*batch, step.uid)).fetchall():
                 if count >= MOST_OF_STUDY or int(others) + named > MOST_NAMED_OF_STUDY:
                     return True
@@ -332,13 +309,13 @@ class Steps:
     def find(self, uid: str) -> Step | None:
         """Return a step by its SOP Instance UID; raises StoreError when it cannot be read."""
         with self._database.reader() as connection:
-            row = connection.execute(self._texts.load, (uid,)).fetchone()
+            row = connection.execute(self._sql(_LOAD), (uid,)).fetchone()
             return None if row is None else _step(row, self._studies(connection, uid))
 
     def ends(self, study: str) -> Ends:
         """Return how far the steps of a study are; cheap."""
         with self._database.reader() as connection:
-            rows = connection.execute(self._texts.ends, (study,)).fetchall()
+            rows = connection.execute(self._sql(_ENDS), (study,)).fetchall()
         if any(row[1] is None for row in rows):
             return Ends()
         return Ends(tuple((str(row[0]), float(row[1])) for row in rows))
@@ -352,7 +329,7 @@ class Steps:
         if wanted.state:
             conditions.append("state = ?")
             values.append(wanted.state)
-        sql = self._database.sql(
+        sql = self._sql(
             f"SELECT uid FROM dgate_steps WHERE {' AND '.join(conditions)} "
             f"ORDER BY changed DESC, uid LIMIT {int(wanted.limit)}"
         )
@@ -366,22 +343,19 @@ class Steps:
             return found
         image = self._schema.levels[-1]
         with self._database.reader() as connection:
-            for batch in batches(objects):
+            for batch in batches(objects, AT_ONCE):
                 marks = ", ".join("?" * len(batch))
                 sql = f"SELECT {image.key} FROM {image.name} WHERE {image.key} IN ({marks})"
-                rows = connection.execute(self._database.sql(sql), tuple(batch)).fetchall()
+                rows = connection.execute(self._sql(sql), tuple(batch)).fetchall()
                 found.update(str(row[0]).strip(" \0") for row in rows)
         return found
 
     def _studies(self, connection: Connection | Transaction, uid: str) -> tuple[str, ...]:
-        rows = connection.execute(self._texts.studies, (uid,)).fetchall()
+        rows = connection.execute(self._sql(_STUDIES), (uid,)).fetchall()
         return tuple(str(row[0]) for row in rows)
 
-    def _now(self, transaction: Transaction) -> float:
-        """Return the time by the clock by which debts are due."""
-        if self._database.clock_sql is None:
-            return self._clock.now()
-        return float(transaction.execute(f"SELECT {self._database.clock_sql}").fetchone()[0])
+    def _sql(self, text: str) -> str:
+        return self._database.sql(text)
 
 
 def prune_steps(
@@ -416,11 +390,6 @@ def _forget(
             transaction.execute(studies, (uid,))
             count += 1
     return count
-
-
-def batches(values: Sequence[str]) -> Iterable[Sequence[str]]:
-    """Yield values in groups that one statement can name."""
-    return (values[start : start + _AT_ONCE] for start in range(0, len(values), _AT_ONCE))
 
 
 def _changed(before: Step, change: StepChange) -> Step:

@@ -17,6 +17,7 @@ from typing import Any, Generic, Protocol, TypeVar, cast
 
 from dgate.archive.connection import Connection, Cursor, Value
 from dgate.archive.database import Database
+from dgate.clock import Clock
 from dgate.config.settings import Durability
 from dgate.disk import sync_folder
 from dgate.errors import DatabaseAway, OutcomeUnknown, OutOfSpace, StoreError
@@ -414,6 +415,13 @@ class Writer:
             self._connection.close()
         self._connection = self._transaction = None
         self._data_version = -1
+
+
+def database_time(database: Database, clock: Clock, connection: Connection | Transaction) -> float:
+    """Return the time by which debts are due: the database server's, if it is one."""
+    if database.clock_sql is None:
+        return clock.now()
+    return float(connection.execute(f"SELECT {database.clock_sql}").fetchone()[0])
 
 
 def _interrupted(location: str, exc: BaseException) -> DatabaseAway:

@@ -161,10 +161,8 @@ def _lines(gap: dict[str, Any]) -> Iterator[str]:
     yield f"{who} {gap['study']}: here {gap['here']}, there {there}; {_missing(gap)}"
     if not gap["only"]:
         for series in gap["series"]:
-            told = "?" if series["there"] is None else series["there"]
-            yield f"  series {series['series']}: here {series['here']}, there {told}; " + _missing(
-                series
-            )
+            counts = f"here {series['here']}, there {series['there']}"
+            yield f"  series {series['series']}: {counts}; {_missing(series)}"
     if gap["more_series"]:
         yield f"  and {gap['more_series']} more series"
     done = [
@@ -191,9 +189,7 @@ def _missing(gap: dict[str, Any]) -> str:
     lacking = sum(gap.get(name, 0) for name in ("waiting", "uncommitted", "stuck"))
     if gap["missing_there"] + lacking:
         said.append(f"{gap['missing_there'] + lacking} missing there")
-    if gap["missing_here"] is None:
-        said.append("an unknown number missing here")
-    elif gap["missing_here"]:
+    if gap["missing_here"]:
         said.append(f"{gap['missing_here']} missing here")
     return ", ".join(said)
 

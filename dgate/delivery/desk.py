@@ -12,13 +12,14 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+from dgate.archive.batches import batches
 from dgate.archive.database import Database
 from dgate.archive.debttable import OPEN_SQL
 from dgate.archive.records import DebtKind
-from dgate.archive.writer import Transaction, Writer
+from dgate.archive.writer import Transaction, Writer, database_time
 from dgate.clock import Clock
 from dgate.delivery.commitment.gathering import Gathering, Group
-from dgate.delivery.leases import database_time, unowed_copies
+from dgate.delivery.leases import unowed_copies
 from dgate.delivery.moving import CALL_ANEW
 from dgate.delivery.records import (
     ENTRY_COLUMNS,
@@ -30,7 +31,6 @@ from dgate.delivery.records import (
     Order,
     Selection,
     State,
-    batches,
 )
 from dgate.delivery.search import Search, chosen, entry_of, states_sql, where
 from dgate.delivery.texts import LONGEST_ERROR, fitting

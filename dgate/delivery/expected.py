@@ -17,12 +17,12 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from dgate.archive.batches import batches
 from dgate.archive.database import Database
 from dgate.archive.requests import LANE_PREFIX
-from dgate.archive.writer import Transaction, Writer
+from dgate.archive.writer import Transaction, Writer, database_time
 from dgate.clock import Clock
 from dgate.delivery.expected_sources import CountSource, Waiting, Witness, scope_of
-from dgate.delivery.leases import database_time
 from dgate.delivery.ledger import Ledger
 from dgate.errors import (
     Aborted,
@@ -278,8 +278,8 @@ class ExpectedCounts:
             self._parsed, self._parsed_at = {}, self._clock.monotonic()
         seen = {number: self._parsed[number] for number in numbers if number in self._parsed}
         new = [number for number in numbers if number not in seen]
-        for start in range(0, len(new), _AT_ONCE):
-            seen |= self._requests(new[start : start + _AT_ONCE])
+        for batch in batches(new, _AT_ONCE):
+            seen |= self._requests(batch)
         self._parsed = seen
         self._uncounted.intersection_update(seen)
         return [each for number in numbers if (each := seen.get(number)) is not None]

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
-from dgate.archive.steps import Ends, Steps, batches
+from dgate.archive.batches import batches
+from dgate.archive.steps import AT_ONCE, Ends, Steps
 from dgate.config.node_settings import Expect, NodeTable
 from dgate.delivery.expected_sources import Waiting
 from dgate.delivery.inquiry import plain_uid
@@ -111,7 +112,7 @@ class PerformedSteps:
 
         From the end, as what is named last comes last as a rule.
         """
-        for batch in batches(named[::-1]):
+        for batch in batches(named[::-1], AT_ONCE):
             stored = self._steps.stored(batch)
             for uid in batch:
                 if uid not in stored:

@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 
+from dgate.archive.batches import batches
 from dgate.archive.connection import Row, Value
 from dgate.archive.database import Database
 from dgate.archive.debttable import KEEP_SENT, OPEN_SQL
 from dgate.archive.records import Provenance
 from dgate.archive.steps import prune_steps
 from dgate.archive.writer import Transaction, Writer
-from dgate.delivery.records import State, batches
+from dgate.delivery.records import State
 
 _PAGE = 500
 """Rows that are removed in one transaction: intake shares it, and must not wait for a year."""

@@ -12,7 +12,7 @@ from typing import Any
 
 from dgate.archive.database import Database
 from dgate.archive.debttable import OPEN_SQL
-from dgate.archive.writer import Transaction, Writer
+from dgate.archive.writer import Transaction, Writer, database_time
 from dgate.clock import Clock
 
 log = logging.getLogger(__name__)
@@ -76,13 +76,6 @@ def recover_leases(
             MOST_CRASHES,
         )
     return recovered
-
-
-def database_time(database: Database, clock: Clock, transaction: Transaction) -> float:
-    """Return the time by which debts are due: the database server's, if it is one."""
-    if database.clock_sql is None:
-        return clock.now()
-    return float(transaction.execute(f"SELECT {database.clock_sql}").fetchone()[0])
 
 
 def unowed_copies(database: Database, transaction: Transaction, names: Iterable[str]) -> list[str]:

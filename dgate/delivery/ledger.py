@@ -23,16 +23,15 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from dgate.archive.connection import Connection
 from dgate.archive.database import Database
 from dgate.archive.records import DebtDraft, DebtKind, InstanceRef, Provenance
 from dgate.archive.requests import LANE_PREFIX
-from dgate.archive.writer import Transaction, Writer
+from dgate.archive.writer import Transaction, Writer, database_time
 from dgate.clock import Clock
 from dgate.delivery.commitment.gathering import Gathering, Group, group_of
 from dgate.delivery.commitment.messages import ASKING_LANE
 from dgate.delivery.history import enter_tries, provenance_of, prune
-from dgate.delivery.leases import database_time, recover_leases, unowed_copies
+from dgate.delivery.leases import recover_leases, unowed_copies
 from dgate.delivery.notices import Notices
 from dgate.delivery.records import (
     CLOSED_STATES,
@@ -163,7 +162,7 @@ class Ledger:
         """
         found = []
         with self._database.reader() as connection:
-            now = self._now(connection)
+            now = database_time(self._database, self._clock, connection)
             latest = self._latest(now)
             row = connection.execute(_FIRST_LANE).fetchone()
             while row is not None:
@@ -181,7 +180,7 @@ class Ledger:
         if self._database.clock_sql is None:
             return self._clock.now()
         with self._database.reader() as connection:
-            return self._now(connection)
+            return database_time(self._database, self._clock, connection)
 
     def exchange(
         self,
@@ -271,11 +270,6 @@ class Ledger:
         Ends after the page in hand when `is_stopping` says so.
         """
         return prune(self._database, self._writer, self.now() - age_s, is_stopping)
-
-    def _now(self, connection: Connection) -> float:
-        if self._database.clock_sql is None:
-            return self._clock.now()
-        return float(connection.execute(f"SELECT {self._database.clock_sql}").fetchone()[0])
 
     def _latest(self, now: float) -> float:
         """Return the latest time that a debt can wait for on purpose."""

@@ -20,6 +20,7 @@ from dgate.archive.query import Finder, QueryKey
 from dgate.archive.records import DebtDraft, DebtKind, InstanceRef
 from dgate.archive.repair import RepairSettings, indexed_patient_id
 from dgate.archive.requests import REQUEST_IDENTITIES, request_of, resolved
+from dgate.archive.writer import database_time
 from dgate.clock import Clock, SystemClock
 from dgate.config.layout import PATIENT_ID, SERIES_UID, SOP_UID, STUDY_UID
 from dgate.config.nodes import NodeMap
@@ -247,8 +248,8 @@ class Performer:
         if self._database.clock_sql is None:
             return 0.0
         with self._database.reader() as connection:
-            row = connection.execute(f"SELECT {self._database.clock_sql}").fetchone()
-        return self._clock.now() - float(row[0])
+            theirs = database_time(self._database, self._clock, connection)
+        return self._clock.now() - theirs
 
     def _is_news(self, ref: InstanceRef, owed: float | None, ahead_s: float) -> bool:
         """Tell whether an object was never sent, or has been replaced since.

@@ -5,18 +5,13 @@ Not for how they are stored (`dgate.delivery.ledger`). Pure data, safe between t
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from enum import StrEnum
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from dgate.archive import debttable
 from dgate.archive.records import DebtDraft, DebtKind, InstanceRef, Provenance
-
-_T = TypeVar("_T")
-_AT_ONCE = 500
-"""Numbers in one statement, since databases limit its parameters."""
 
 
 class State(StrEnum):
@@ -321,10 +316,3 @@ class Count:
     def as_dict(self) -> dict[str, Any]:
         """Return the values by name, for JSON."""
         return asdict(self)
-
-
-def batches(items: Iterable[_T]) -> Iterator[list[_T]]:
-    """Yield the items in lists that are short enough for one statement or transaction."""
-    iterator = iter(items)
-    while batch := list(itertools.islice(iterator, _AT_ONCE)):
-        yield batch

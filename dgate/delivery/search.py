@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from dgate.archive.batches import batches
 from dgate.archive.database import Database
 from dgate.archive.debttable import OPEN_SQL
 from dgate.archive.provenance import LONGEST
@@ -21,7 +22,6 @@ from dgate.delivery.records import (
     Selection,
     State,
     Try,
-    batches,
 )
 from dgate.errors import DgateError
 from dgate.printable import printable

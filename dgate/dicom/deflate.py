@@ -22,6 +22,10 @@ _FIRST_LOOK = 32 << 10
 _RAW = -15
 
 
+class TooLong(NotDicom):
+    """A data set is longer than it may be when it is inflated."""
+
+
 def inflate_header(buffer: Buffer, encoding: Encoding) -> tuple[bytes, Layout, bool]:
     """Inflate until the header is complete: the bytes, their layout, whether they are all."""
     inflated = bytearray()
@@ -47,12 +51,13 @@ def inflate_header(buffer: Buffer, encoding: Encoding) -> tuple[bytes, Layout, b
 
 
 def inflate_all(buffer: Buffer, limit_bytes: int = LIMIT_BYTES) -> bytes:
-    """Inflate a whole data set; raise NotDicom when it is longer than the limit."""
+    """Inflate a whole data set; raise TooLong when it is longer than the limit, NotDicom when it is
+    damaged."""
     inflated = bytearray()
     for chunk in inflated_chunks(buffer):
         inflated += chunk
         if len(inflated) > limit_bytes:
-            raise NotDicom(f"the inflated data set exceeds {limit_bytes >> 20} MiB")
+            raise TooLong(f"the inflated data set exceeds {limit_bytes >> 20} MiB")
     return bytes(inflated)
 
 

@@ -12,11 +12,12 @@ import logging
 from collections.abc import Callable
 
 from dgate.archive.steps import Outcome, Step, Steps, StepState
+from dgate.config.steps_check import PERFORMED_STEP
 from dgate.errors import DatabaseAway, OutOfSpace, StoreError
 from dgate.net import Association, Command, CommandField, Handler, Message, Status
 from dgate.net.dimse import RESPONSE_BIT, describe
 from dgate.services.statuses import comment
-from dgate.services.step_data import PERFORMED_STEP, Fault, instance_of, read_begun, read_change
+from dgate.services.step_data import Fault, instance_of, read_begun, read_change
 
 log = logging.getLogger(__name__)
 
@@ -28,20 +29,11 @@ MOST_OF_NODE = 10_000
 """...and for one of a node."""
 
 _REFUSALS = {
-    Outcome.EXISTS: (Status.DUPLICATE_SOP_INSTANCE, "there is a step with this UID"),
-    Outcome.TOO_MANY: (
-        Status.RESOURCE_LIMITATION,
-        "too many steps of this AE title are in progress",
-    ),
-    Outcome.CROWDED: (
-        Status.RESOURCE_LIMITATION,
-        "too many steps of this study, or objects that they name",
-    ),
-    Outcome.UNKNOWN: (Status.NO_SUCH_SOP_INSTANCE, "there is no step with this UID"),
-    Outcome.ENDED: (
-        Status.PROCESSING_FAILURE,
-        "Performed Procedure Step Object may no longer be updated",
-    ),
+    Outcome.EXISTS: Status.DUPLICATE_SOP_INSTANCE,
+    Outcome.TOO_MANY: Status.RESOURCE_LIMITATION,
+    Outcome.CROWDED: Status.RESOURCE_LIMITATION,
+    Outcome.UNKNOWN: Status.NO_SUCH_SOP_INSTANCE,
+    Outcome.ENDED: Status.PROCESSING_FAILURE,
 }
 
 
@@ -116,9 +108,8 @@ class PerformedStepService:
     def _succeed(outcome: Outcome) -> None:
         """Raise Fault for anything but success."""
         if outcome is not Outcome.DONE:
-            status, what = _REFUSALS[outcome]
             error_id = NO_LONGER_UPDATED if outcome is Outcome.ENDED else None
-            raise Fault(status, what, error_id=error_id)
+            raise Fault(_REFUSALS[outcome], outcome.value, error_id=error_id)
 
     @staticmethod
     def _refuse(association: Association, message: Message, uid: str, fault: Fault) -> None:

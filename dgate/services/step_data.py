@@ -9,18 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final
 
 from dgate.archive.steps import PerformedSeries, Step, StepChange, StepState
-from dgate.dicom.deflate import inflated_chunks
+from dgate.config.steps_check import PERFORMED_STEP
+from dgate.dicom.deflate import TooLong, inflate_all
 from dgate.dicom.table import ElementTable
 from dgate.dicom.uids import EXPLICIT_LE, is_uid, transfer_syntax
 from dgate.errors import DgateError, NotDicom
 from dgate.net import Message, Status
 from dgate.net.dimse import LONGEST_LIST
-
-PERFORMED_STEP: Final = "1.2.840.10008.3.1.2.3.3"
-"""Modality Performed Procedure Step SOP Class."""
 
 MOST_OBJECTS = 20_000
 """References to objects in one step, also to the same one; each object is looked for in the
@@ -130,24 +127,12 @@ def _table(message: Message) -> ElementTable:
         syntax = message.context.transfer_syntax
         if not transfer_syntax(syntax).deflated:
             return ElementTable(bytes(payload.view()), syntax)
-        return ElementTable(_inflated(payload.view()), EXPLICIT_LE)
+        return ElementTable(inflate_all(payload.view(), LONGEST_LIST), EXPLICIT_LE)
+    except TooLong as exc:
+        what = "the data set is too long when inflated"
+        raise Fault(Status.RESOURCE_LIMITATION, what) from exc
     except NotDicom as exc:
         raise Fault(Status.PROCESSING_FAILURE, exc.what) from exc
-
-
-def _inflated(data: memoryview) -> bytes:
-    """Inflate a data set (PS3.5 A.5); what counts is how long it is then.
-
-    Raises:
-        Fault: it is too long.
-        NotDicom: it is damaged.
-    """
-    inflated = bytearray()
-    for chunk in inflated_chunks(data):
-        inflated += chunk
-        if len(inflated) > LONGEST_LIST:
-            raise Fault(Status.RESOURCE_LIMITATION, "the data set is too long when inflated")
-    return bytes(inflated)
 
 
 def _state(table: ElementTable) -> StepState:

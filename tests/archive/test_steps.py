@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from dgate.archive import stepcommands
+from dgate.archive import steps as steps_module
+from dgate.archive.database import Database
 from dgate.archive.stepcommands import list_steps, step_commands, wanted_of
 from dgate.archive.steps import (
     Outcome,
@@ -21,7 +23,8 @@ from dgate.archive.steps import (
     Wanted,
     prune_steps,
 )
-from dgate.archive.writer import Transaction
+from dgate.archive.writer import Transaction, database_time
+from dgate.clock import Clock
 from dgate.config.settings import Engine
 from dgate.errors import DgateError, StoreError
 from tests.archive.database_kit import (
@@ -270,17 +273,16 @@ def test_changes_by_two_gateways_at_once_are_both_kept(
 ) -> None:
     one, other = Ward(open_archive(place())), Ward(open_archive(place()))
     one.steps.create(BEGUN, 100)
-    now = one.steps._now
 
     def let_other_be_first(change: StepChange) -> None:
         """Have the other gateway change it when this one has read it."""
 
-        def other_first(transaction: Transaction) -> float:
+        def other_first(database: Database, clock: Clock, transaction: Transaction) -> float:
             monkeypatch.undo()
             assert other.steps.change(BEGUN.uid, change)[0] is Outcome.DONE
-            return now(transaction)
+            return database_time(database, clock, transaction)
 
-        monkeypatch.setattr(one.steps, "_now", other_first)
+        monkeypatch.setattr(steps_module, "database_time", other_first)
 
     let_other_be_first(StepChange(series=SERIES))
     outcome, after = one.steps.change(BEGUN.uid, StepChange(ended="20260314"))

@@ -12,7 +12,7 @@ from dgate.archive.database import Database
 from dgate.archive.index import Index
 from dgate.archive.records import InstanceRef
 from dgate.archive.schema import prepare
-from dgate.archive.writer import Writer
+from dgate.archive.writer import Writer, database_time
 from dgate.clock import SystemClock
 from dgate.config.layout import default_layout
 from dgate.config.node_settings import NodeSettings, NodeTable
@@ -20,7 +20,6 @@ from dgate.config.nodes import NodeMap
 from dgate.config.settings import Durability
 from dgate.delivery.desk import Desk
 from dgate.delivery.dispatcher import Dispatcher
-from dgate.delivery.leases import database_time
 from dgate.delivery.ledger import Ledger
 from dgate.delivery.moving import Mover
 from dgate.delivery.performing import Performed

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from dgate.archive.records import DebtKind
+from dgate.archive.writer import database_time
 from dgate.delivery import moving as module
-from dgate.delivery.leases import database_time
 from dgate.delivery.moving import Mover
 from dgate.delivery.records import Selection
 from dgate.delivery.refusals import Refusals

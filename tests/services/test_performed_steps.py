@@ -14,6 +14,7 @@ from pynetdicom.dsutils import encode
 
 from dgate.archive import steps as steps_module
 from dgate.archive.steps import PerformedSeries, Step, Steps, StepState
+from dgate.config.steps_check import PERFORMED_STEP
 from dgate.dicom.deflate import deflate
 from dgate.dicom.uids import DEFLATED, VERIFICATION
 from dgate.errors import DatabaseAway, OutOfSpace, StoreError
@@ -21,7 +22,6 @@ from dgate.net import Command, CommandField
 from dgate.net.dimse import LONGEST_LIST, encode_command
 from dgate.services import performed_steps, step_data
 from dgate.services.performed_steps import PerformedStepService
-from dgate.services.step_data import PERFORMED_STEP
 from tests.acceptance.modality import Modality, associated, begun, ended, performed, reference
 from tests.archive.database_kit import open_archive, setup
 from tests.archive.intake_kit import FixedClock

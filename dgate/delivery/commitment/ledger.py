@@ -19,11 +19,11 @@ from typing import Any
 from dgate.archive.commitmenttable import COMMITMENT_DEVICE
 from dgate.archive.database import Database
 from dgate.archive.debttable import OPEN_SQL
-from dgate.archive.writer import Transaction, Writer
+from dgate.archive.writer import Transaction, Writer, database_time
 from dgate.clock import Clock
 from dgate.delivery.commitment.gathering import Gathering, Group, group_of
 from dgate.delivery.commitment.messages import Reference, Report, in_words, new_transaction_uid
-from dgate.delivery.leases import database_time, unowed_copies
+from dgate.delivery.leases import unowed_copies
 from dgate.delivery.records import Debt
 from dgate.delivery.texts import LONGEST_ERROR, fitting
 

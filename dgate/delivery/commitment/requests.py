@@ -14,16 +14,15 @@ import json
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import NamedTuple
 
+from dgate.archive.batches import batches
 from dgate.archive.commitmenttable import COMMITMENT_DEVICE
-from dgate.archive.connection import Connection
 from dgate.archive.database import Database
 from dgate.archive.debttable import OPEN_SQL
 from dgate.archive.owing import DebtRows
 from dgate.archive.records import DebtDraft, DebtKind
-from dgate.archive.writer import Transaction, Writer
+from dgate.archive.writer import Transaction, Writer, database_time
 from dgate.clock import Clock
 from dgate.delivery.commitment.messages import (
     MOST_REFERENCES,
@@ -35,7 +34,6 @@ from dgate.delivery.commitment.messages import (
     Sizes,
     debt_ref,
 )
-from dgate.delivery.leases import database_time
 from dgate.delivery.texts import fitting_draft
 from dgate.errors import OutcomeUnknown, StoreError
 from dgate.net import Status
@@ -213,7 +211,7 @@ class Requests:
         """Return the parts of which nothing was found out, or not in the last round, or too long
         ago."""
         with self._database.reader() as connection:
-            latest = self._now(connection)
+            latest = database_time(self._database, self._clock, connection)
             rows = connection.execute(self._sql(_EXAMINED), (token,)).fetchall()
         fresh: set[int] = set()
         known = [(row[1], row[0]) for row in rows if row[1] is not None]
@@ -322,7 +320,7 @@ class Requests:
     def forget_strangers(self, is_node: Callable[[str], bool], age_s: float) -> int:
         """Drop requests older than this of callers that are no node; return how many."""
         with self._database.reader() as connection:
-            now = self._now(connection)
+            now = database_time(self._database, self._clock, connection)
             rows = connection.execute(self._sql(_OLD), (now - age_s,)).fetchall()
         tokens = [token for token, peer in rows if not is_node(peer)]
 
@@ -426,11 +424,6 @@ class Requests:
         transaction.execute(self._sql(_FORGET), (token,))
         transaction.execute(self._sql(_FORGET_PARTS), (token,))
 
-    def _now(self, connection: Connection) -> float:
-        if self._database.clock_sql is None:
-            return self._clock.now()
-        return float(connection.execute(f"SELECT {self._database.clock_sql}").fetchone()[0])
-
     def _sql(self, text: str) -> str:
         return self._database.sql(text)
 
@@ -438,9 +431,8 @@ class Requests:
 def _parts(references: Iterable[Reference], most: int) -> Iterator[list[Reference]]:
     """Yield the references in parts; what stands twice in one is taken once. Raises Fault when
     there are more than `most`."""
-    left = iter(references)
     count = 0
-    while part := list(islice(left, PART_REFERENCES)):
+    for part in batches(references, PART_REFERENCES):
         count += len(part)
         if count > most:
             raise Fault(Status.RESOURCE_LIMITATION, f"more than {most} objects at once")

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from dgate.archive.batches import batches
 from dgate.archive.connection import Connection
 from dgate.archive.database import Database
 from dgate.archive.debttable import OPEN_SQL, OPEN_STATES
@@ -157,8 +158,7 @@ class Gaps:
         asked: float,
     ) -> Sorted:
         known: dict[str, str] = {}
-        for start in range(0, len(refs), NAMED_AT_ONCE):
-            names = [ref.sop_instance for ref in refs[start : start + NAMED_AT_ONCE]]
+        for names in batches((ref.sop_instance for ref in refs), NAMED_AT_ONCE):
             marks = ", ".join("?" * len(names))
             statement = self._database.sql(f"{_DEBTS}({marks})")
             for row in connection.execute(statement, names).fetchall():
@@ -234,8 +234,7 @@ class Gaps:
         if not wanted:
             return self._fetched(node, "SERIES", keys, classes)
         problem: DgateError | None = None
-        for start in range(0, len(wanted), FETCHED_AT_ONCE):
-            batch = wanted[start : start + FETCHED_AT_ONCE]
+        for batch in batches(wanted, FETCHED_AT_ONCE):
             named = {**keys, SOP_INSTANCE: "\\".join(one.sop_instance for one in batch)}
             of_batch = dict.fromkeys(one.sop_class for one in batch)
             known = list(of_batch) if all(of_batch) else []

@@ -44,7 +44,7 @@ class Limits:
         if self.limit is not None and count > self.limit:
             # Then it was none: something came between the two questions that showed it.
             self.limit = None
-        return self.limit is not None and count == self.limit
+        return self.is_limit(count)
 
     def is_limit(self, count: int) -> bool:
         """Tell whether a number of answers is the limit."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from dgate.archive.batches import batches
 from dgate.archive.records import InstanceRef
 from dgate.delivery.inquiry import plain_uid
 from dgate.delivery.reconcile.node import NAMED_AT_ONCE, NodeSide
@@ -34,11 +35,9 @@ class ByName:
             ConfigError, PeerError: it does not answer.
         """
         found: list[InstanceRef] = []
-        for start in range(0, len(refs), NAMED_AT_ONCE):
-            batch = {
-                plain_uid(ref.sop_instance): ref for ref in refs[start : start + NAMED_AT_ONCE]
-            }
-            found += [batch[uid] for uid in self._absent(study, series, list(batch))]
+        for batch in batches(refs, NAMED_AT_ONCE):
+            named = {plain_uid(ref.sop_instance): ref for ref in batch}
+            found += [named[uid] for uid in self._absent(study, series, list(named))]
         return found
 
     def _absent(self, study: str, series: str, uids: list[str]) -> list[str]:

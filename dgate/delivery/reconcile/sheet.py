@@ -8,12 +8,12 @@ thread at a time.
 
 from __future__ import annotations
 
-import itertools
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
+from dgate.archive.batches import batches
 from dgate.archive.records import InstanceRef
 from dgate.delivery.inquiry import plain_uid
 from dgate.delivery.reconcile.node import ObjectThere
@@ -168,7 +168,7 @@ class Sheet:
 
     def _add(self, statement: str, rows: Iterable[_Row]) -> None:
         # Peers and the index are asked outside of what is caught as an error of this database.
-        for batch in _batches(rows):
+        for batch in batches(rows, PAGE):
             with self._working() as database:
                 database.execute("BEGIN")
                 database.executemany(statement, batch)
@@ -197,9 +197,3 @@ def _opened() -> sqlite3.Connection:
         database.execute(f"PRAGMA {pragma}")
     database.executescript(_TABLES)
     return database
-
-
-def _batches(rows: Iterable[_Row]) -> Iterator[list[_Row]]:
-    rows = iter(rows)
-    while batch := list(itertools.islice(rows, PAGE)):
-        yield batch

@@ -96,7 +96,7 @@ class StudyComparison:
                     summary.add(gap)
                 raise
         if gap.there is None:
-            gap.there = total - gap.lacking_there + (gap.missing_here or 0)
+            gap.there = total - gap.lacking_there + gap.missing_here
         if not (gap.lacking_there or gap.missing_here):
             summary.equal += 1
             return
@@ -121,8 +121,7 @@ class StudyComparison:
             sheet.add_their_series(self._there.each_series(gap.study, answers, MOST_SERIES))
         told, in_series = None if there is None else there.objects, sheet.told()
         if told is None or in_series is None or answers.too_many:
-            at_limit = self.limits is not None and self.limits.is_limit(answers.total)
-            is_cut = answers.is_cut or at_limit
+            is_cut = answers.is_cut or self._is_at_limit(answers)
         else:
             is_cut = in_series < told
         if is_cut:
@@ -171,7 +170,7 @@ class StudyComparison:
         count = listed + unlisted
         if row.told is not None and count >= row.told and not answers.too_many:
             return
-        at_limit = self.limits is not None and self.limits.is_limit(answers.total)
+        at_limit = self._is_at_limit(answers)
         if answers.is_cut or unlisted or at_limit or (row.told or 0) > count:
             total = "the" if row.told is None else str(row.told)
             yield from self._tell.uncompared(
@@ -179,6 +178,10 @@ class StudyComparison:
                 f"it lists {listed} of {total} objects"
                 + (f": {answers.problem}" if answers.problem else ""),
             )
+
+    def _is_at_limit(self, answers: Answers) -> bool:
+        """Tell whether a list is as long as the node's lists get, as far as that is known."""
+        return self.limits is not None and self.limits.is_limit(answers.total)
 
     # what the node lacks
 
@@ -220,7 +223,7 @@ class StudyComparison:
             if not wanted:
                 continue
             series.missing_here += len(wanted)
-            gap.missing_here = (gap.missing_here or 0) + len(wanted)
+            gap.missing_here += len(wanted)
             if len(classes) < _MOST_CLASSES:
                 classes.update(dict.fromkeys(each.sop_class for each in wanted))
             uids = [each.sop_instance for each in wanted]

@@ -62,7 +62,7 @@ class SeriesGap:
 
     series: str
     here: int
-    there: int | None
+    there: int
     missing_there: int = 0
     missing_here: int = 0
 
@@ -88,8 +88,8 @@ class StudyGap:
     """Objects that it accepted, does not list, and has not committed to yet."""
     stuck: int = 0
     """Objects that it lacks and whose delivery is stuck or held."""
-    missing_here: int | None = 0
-    """Objects that we lack; None where the node does not say."""
+    missing_here: int = 0
+    """Objects that we lack."""
     owed: int = 0
     """Deliveries entered now."""
     came: int = 0
@@ -109,7 +109,7 @@ class StudyGap:
     def kind(self) -> str:
         """Its kind of answer: `pending` for one that needs nobody, as all is on its way."""
         differs = self.missing_there or self.stuck or self.missing_here or self.only == "there"
-        return "difference" if differs or self.missing_here is None else "pending"
+        return "difference" if differs else "pending"
 
     def note_series(self, gap: SeriesGap) -> None:
         """Add a series."""
@@ -178,7 +178,7 @@ class Summary:
         self.only_there += gap.only == "there"
         for name in ("missing_there", "owed", "waiting", "uncommitted", "stuck", "came"):
             setattr(self, name, getattr(self, name) + getattr(gap, name))
-        self.missing_here += gap.missing_here or 0
+        self.missing_here += gap.missing_here
         self.left += bool(gap.left)
 
     def as_answer(self) -> Answer:
