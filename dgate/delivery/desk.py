@@ -49,6 +49,8 @@ _DECIDED = (
     "INSERT INTO dgate_decisions (debt, at, decision, who, why, destination) "
     "SELECT id, ?, ?, ?, ?, destination FROM dgate_debts WHERE "
 )
+FEW = 10_000
+"""So many numbers of debts are read at once and held in memory."""
 _LONGEST_WHO = 64
 _LONGEST_DESTINATION = 255
 _NO_ORDER = Order()
@@ -204,7 +206,21 @@ class Desk:
             # Whatever their state: it counts when they are changed.
             yield from dict.fromkeys(selection.ids)
             return
-        condition, values = where(_with_states(selection, operation.states))
+        selected = _with_states(selection, operation.states)
+        few = self._few_numbers(selected)
+        yield from self._pages_of_numbers(selected) if few is None else few
+
+    def _few_numbers(self, selection: Selection) -> list[int] | None:
+        """Return the numbers of few open debts, found without reading past all others; None when
+        there are more."""
+        condition, values = where(selection, by_index=True)
+        statement = f"SELECT id FROM dgate_debts WHERE {condition} LIMIT {FEW + 1}"
+        with self._database.reader() as connection:
+            rows = connection.execute(self._database.sql(statement), values).fetchall()
+        return sorted(row[0] for row in rows) if len(rows) <= FEW else None
+
+    def _pages_of_numbers(self, selection: Selection) -> Iterator[int]:
+        condition, values = where(selection)
         statement = self._database.sql(
             f"SELECT id FROM dgate_debts WHERE {condition} AND id > ? AND id <= ? "
             "ORDER BY id LIMIT 500"

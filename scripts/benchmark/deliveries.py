@@ -255,7 +255,10 @@ def _expect_done(gateway: Gateway, count: int) -> None:
 
 
 def _fill(gateway: Gateway, bench: Bench) -> None:
-    """Multiply one open debt until there are a million, of a destination that is down."""
+    """Multiply one open debt until there are a million, of a destination that is down.
+
+    They wait: the file of each holds another object, so that a try would make it stuck.
+    """
     gateway.start()
     item = bench.small.items[-1]
     run_dcmtk("storescu", "-aec", "DGATE", "127.0.0.1", str(gateway.port), item.path)
@@ -266,7 +269,8 @@ def _fill(gateway: Gateway, bench: Bench) -> None:
         columns = ", ".join(names)
         delivery = f"SELECT {columns} FROM dgate_debts WHERE kind = 'deliver'"
         values = connection.execute(delivery).fetchone()
-        row = dict(zip(names, values, strict=True)) | {"destination": "DEAD", "state": "queued"}
+        changes = {"destination": "DEAD", "state": "queued", "due": time.time() + 3600}
+        row = dict(zip(names, values, strict=True)) | changes
         root = row["sop_instance"]
         marks = ", ".join("?" * len(names))
         connection.execute("DELETE FROM dgate_debts")

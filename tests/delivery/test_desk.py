@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from dgate.archive.records import DebtKind
+from dgate.delivery import desk
 from dgate.delivery.records import Changed, Count, Order, Selection, Settlement, State
 from dgate.errors import DgateError
 from tests.archive.database_kit import ENGINES
@@ -265,9 +266,11 @@ def test_a_filter_by_state_changes_no_other_state(mixed: Books) -> None:
     assert mixed.states() == ["done", "cancelled", "held", "leased", "queued"]
 
 
+@pytest.mark.parametrize("few", [500, desk.FEW])
 def test_many_debts_are_changed_in_small_transactions(
-    books: Books, monkeypatch: pytest.MonkeyPatch
+    books: Books, monkeypatch: pytest.MonkeyPatch, few: int
 ) -> None:
+    monkeypatch.setattr(desk, "FEW", few)
     books.owe(*[draft()] * 1201)
     sizes: list[int] = []
     real = books.archive.writer.transact
@@ -285,6 +288,7 @@ def test_many_debts_are_changed_in_small_transactions(
     assert books.desk.retry(Selection()) == Changed(1201)
 
     assert sizes == [500, 500, 201]
+    assert books.desk.hold(Selection(destination="SINK")) == Changed(1201)
 
 
 def test_what_waits_for_a_commitment_can_be_given_up(books: Books) -> None:
