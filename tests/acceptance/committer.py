@@ -14,7 +14,7 @@ from pynetdicom.pdu_primitives import SCP_SCU_RoleSelectionNegotiation
 from pynetdicom.presentation import build_role
 
 from tests.acceptance.harness import Node
-from tests.acceptance.reactor import steadied
+from tests.reactor import steadied
 
 PUSH_MODEL = "1.2.840.10008.1.20.1"
 PUSH_INSTANCE = "1.2.840.10008.1.20.1.1"

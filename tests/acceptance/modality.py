@@ -11,7 +11,7 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, ImplicitVRLittle
 from pynetdicom import AE, evt
 from pynetdicom.sop_class import ModalityPerformedProcedureStep
 
-from tests.acceptance.reactor import steadied
+from tests.reactor import steadied
 
 PATIENCE_S = 120.0
 

@@ -26,6 +26,7 @@ from tests.acceptance.rawdicom import (
     identifier,
 )
 from tests.generate import Generated, Plan, data_set_of, write_files
+from tests.reactor import steadied
 
 PEERS = ("dgate", "orthanc", "dcmqrscp")
 
@@ -604,7 +605,7 @@ class GenerousArchive:
         asked = event.identifier
         self.asked.append(str(asked.QueryRetrieveLevel))
         # By hand: pynetdicom names itself as the origin, where the standard wants who asked.
-        association = self._entity.associate(*self._front, ae_title="FRONT")
+        association = steadied(self._entity.associate(*self._front, ae_title="FRONT"))
         for image in [self._more, *self._meant(asked)]:
             origin = event.assoc.requestor.ae_title
             answer = association.send_c_store(

@@ -45,6 +45,7 @@ from tests.net.kit import (
     Server,
     serving,
 )
+from tests.reactor import steadied
 
 pytestmark = pytest.mark.integration
 
@@ -79,7 +80,7 @@ def encoded_key(**values: str) -> bytes:
 def their_association(port: int, *contexts: Any, **details: Any) -> Iterator[Any]:
     ae = AE("THEM")
     ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = PATIENCE_S
-    association = ae.associate("127.0.0.1", port, contexts=list(contexts), **details)
+    association = steadied(ae.associate("127.0.0.1", port, contexts=list(contexts), **details))
     assert association.is_established
     yield association
     association.release()
