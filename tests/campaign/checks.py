@@ -45,11 +45,24 @@ class Arrivals:
                 title, sop_instance, digest, _ = line.decode().split(" ")
                 self.contents[title, sop_instance][digest] += 1
         for path in self._folder.iterdir():
-            # MODALITY.UID; each object comes under one name, and is removed once it is counted.
-            sop_instance = path.name.split(".", 1)[1]
-            digest = hashlib.sha256(data_set_of(path.read_bytes())).hexdigest()
+            # Each arrival has a file of its own, which is removed once it is counted.
+            sop_instance, digest = _received(path)
             self.contents["SINK2", sop_instance][digest] += 1
             path.unlink()
+
+    def drop_torn(self, facts: Mapping[str, Fact]) -> None:
+        """Remove what DCMTK's destination was writing when it was killed.
+
+        It serves one association at a time, so that this is one file at most.
+        """
+        if paths := sorted(self._folder.iterdir(), key=lambda path: path.stat().st_mtime_ns):
+            try:
+                sop_instance, digest = _received(paths[-1])
+                is_whole = sop_instance in facts and digest in facts[sop_instance].sent
+            except (ValueError, IndexError):
+                is_whole = False
+            if not is_whole:
+                paths[-1].unlink()
 
     def duplicates(self) -> int:
         """Return how many arrivals repeated a content that the destination had already."""
@@ -58,6 +71,17 @@ class Arrivals:
     def total(self) -> int:
         """Return how many objects arrived in all."""
         return sum(sum(each.values()) for each in self.contents.values())
+
+
+def _received(path: Path) -> tuple[str, str]:
+    """Return SOP instance and SHA-256 of a file of storescp; raises ValueError, IndexError."""
+    content = path.read_bytes()
+    data = data_set_of(content)
+    # (0002,0003), which comes before the data set.
+    place = content.index(b"\x02\x00\x03\x00UI", 0, len(content) - len(data))
+    length = int.from_bytes(content[place + 6 : place + 8], "little")
+    sop_instance = content[place + 8 : place + 8 + length].decode("ascii").rstrip("\0 ")
+    return sop_instance, hashlib.sha256(data).hexdigest()
 
 
 @dataclass(slots=True)
@@ -126,6 +150,41 @@ def repeats(database: Path) -> int:
         )
     finally:
         connection.close()
+
+
+def check_counts(database: Path, arrivals: Arrivals) -> list[str]:
+    """Check how often each object arrived: as often as the ledger says at least, and no more often
+    than it was owed and may have been repeated."""
+    connection = _opened(database)
+    try:
+        rows = connection.execute(
+            "SELECT destination, sop_instance, count(*), coalesce(sum(repeats), 0), "
+            "sum(state = 'done' AND accepted IS NOT NULL) "
+            "FROM dgate_debts WHERE kind = 'deliver' GROUP BY destination, sop_instance"
+        ).fetchall()
+    finally:
+        connection.close()
+    findings = []
+    known = {(row[0], row[1]): row[2:] for row in rows}
+    for key in sorted(known.keys() | arrivals.contents.keys()):
+        owed, repeated, accepted = known.get(key, (0, 0, 0))
+        came = arrivals.contents.get(key, Counter()).total()
+        say = f"{key[1]}: came to {key[0]} {came} times"
+        if came > owed + repeated:
+            findings.append(f"{say}, was owed {owed} times, and the ledger has {repeated} repeats")
+        elif came < accepted:
+            findings.append(f"{say}, and the ledger says {accepted} times")
+    return findings
+
+
+def passed_on_though_refused(facts: Mapping[str, Fact], arrivals: Arrivals) -> int:
+    """Return how many objects that are not stored were delivered though each answer was a
+    failure."""
+    arrived = {sop_instance for _, sop_instance in arrivals.contents}
+    return sum(
+        fact.is_refused and not fact.stream.is_kept and sop_instance in arrived
+        for sop_instance, fact in facts.items()
+    )
 
 
 def check_objects(facts: Mapping[str, Fact], stored: Stored, arrivals: Arrivals) -> list[str]:

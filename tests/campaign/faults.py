@@ -66,6 +66,8 @@ class Scene:
     """The destination of our own; its orders go to its standard input."""
     dcmtk: Process
     ways: list[Proxy]
+    front: Proxy
+    """The way of the senders to the gateway."""
     order: Callable[[str], None]
     restart_scripted: Callable[[], None]
     restart_dcmtk: Callable[[], None]
@@ -82,7 +84,7 @@ def draw_plan(source: random.Random, *, has_disk: bool) -> tuple[list[Fault], li
     if has_disk:
         inner += ["power", "power", "power", "full", "eio"]
     outer = ["sink killed", "dcmtk killed", "refused", "rejected", "cut", "cut inside", "stalled"]
-    outer += ["late", "away"]
+    outer += ["late", "away", "sender cut", "sender cut inside", "sender stalled", "sender late"]
     # The spread such that most come while something is sent.
     first = [Fault.draw(source.choice(inner), source, 40) for _ in range(source.randint(1, 3))]
     second = [Fault.draw(source.choice(outer), source, 30) for _ in range(source.randint(1, 3))]
@@ -111,6 +113,10 @@ class Mischief:
             "stalled": self._stalled,
             "late": self._late,
             "away": self._away,
+            "sender cut": lambda fault: self._cut(fault, scene.front),
+            "sender cut inside": lambda fault: self._cut_inside(fault, scene.front),
+            "sender stalled": lambda fault: self._stalled(fault, scene.front),
+            "sender late": lambda fault: self._late(fault, scene.front),
         }
 
     def __call__(self) -> None:
@@ -247,25 +253,25 @@ class Mischief:
     def _way(self, fault: Fault) -> Proxy:
         return self._scene.ways[int(fault.choice * len(self._scene.ways))]
 
-    def _cut(self, fault: Fault) -> None:
-        self._way(fault).cut()
+    def _cut(self, fault: Fault, way: Proxy | None = None) -> None:
+        (way or self._way(fault)).cut()
 
-    def _cut_inside(self, fault: Fault) -> None:
-        way = self._way(fault)
+    def _cut_inside(self, fault: Fault, way: Proxy | None = None) -> None:
+        way = way or self._way(fault)
         way.cut_after(fault.size * 40)
         self._pause(fault)
         way.resume()
 
-    def _stalled(self, fault: Fault) -> None:
-        way = self._way(fault)
+    def _stalled(self, fault: Fault, way: Proxy | None = None) -> None:
+        way = way or self._way(fault)
         way.hold()
         self._pause(fault)
         if fault.size % 2:
             way.cut()
         way.resume()
 
-    def _late(self, fault: Fault) -> None:
-        way = self._way(fault)
+    def _late(self, fault: Fault, way: Proxy | None = None) -> None:
+        way = way or self._way(fault)
         way.hold(answers_only=True)
         self._pause(fault)
         if fault.size % 2:

@@ -2,12 +2,13 @@
 
 Run by `scripts/campaign`. What was done so far is in `state.json` of its folder; a run on the same
 folder goes on from there. The result is a row of `docs/reliability.md`, written every few minutes
-and at the end, one for each folder. What a violation leaves is kept beside.
+and at the end, one for each folder and version of dgate. What a violation leaves is kept beside.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import queue
@@ -52,6 +53,8 @@ class State:
     begun: str
     version: str
     seed: int
+    source: str = ""
+    """The SHA-256 of what was tried."""
     next_pair: int = 0
     seconds: float = 0.0
     numbers: Counter[str] = field(default_factory=Counter)
@@ -60,14 +63,23 @@ class State:
 
     @classmethod
     def load(cls, path: Path, seed: int | None) -> State:
-        """Read it, or begin a new one."""
-        if path.exists():
-            stored = json.loads(path.read_text())
-            for name in ("numbers", "faults"):
-                stored[name] = Counter(stored[name])
-            return cls(**stored)
+        """Read it, or begin a new one; in a folder of another version of dgate likewise, with other
+        pairs."""
+        source, version = _source(), _version()
         begun = time.strftime("%Y-%m-%d %H:%M")
-        return cls(begun, _version(), secrets.randbelow(1_000_000) if seed is None else seed)
+        if not path.exists():
+            seed = secrets.randbelow(1_000_000) if seed is None else seed
+            return cls(begun, version, seed, source)
+        stored = json.loads(path.read_text())
+        for name in ("numbers", "faults"):
+            stored[name] = Counter(stored[name])
+        state = cls(**stored)
+        if state.source == source:
+            return state
+        if state.begun == begun:
+            # Rows are told apart by it.
+            begun = time.strftime("%Y-%m-%d %H:%M:%S")
+        return cls(begun, version, state.seed, source, next_pair=state.next_pair)
 
     def save(self, path: Path) -> None:
         """Write it such that a crash leaves the old or the new one."""
@@ -90,6 +102,15 @@ def _version() -> str:
     )  # fmt: skip
     commit = found.stdout.strip()
     return f"{__version__} ({commit})" if commit else __version__
+
+
+def _source() -> str:
+    """Return what tells two states of dgate's source apart, committed or not."""
+    digest = hashlib.sha256()
+    for path in sorted((ROOT / "dgate").rglob("*")):
+        if path.suffix in (".py", ".lua", ".sql"):
+            digest.update(f"{path.relative_to(ROOT)}\0".encode() + path.read_bytes())
+    return digest.hexdigest()
 
 
 _STOP = {"interrupted": True}

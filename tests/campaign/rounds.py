@@ -18,6 +18,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from dgate.cli.access import server_in
+from dgate.errors import DgateError
 from tests.acceptance.harness import Gateway, Node
 from tests.acceptance.peers import accepts_connections
 from tests.acceptance.processes import (
@@ -30,7 +32,7 @@ from tests.acceptance.processes import (
     wait_until,
 )
 from tests.acceptance.rawdicom import Closed
-from tests.campaign import checks
+from tests.campaign import answers, checks
 from tests.campaign.disk import Disk
 from tests.campaign.faults import Mischief, Scene, draw_plan
 from tests.campaign.nursery import ForkedProcess, Nursery
@@ -99,8 +101,8 @@ class Tally:
     command."""
     set_aside: int = 0
     refused_but_kept: int = 0
-    """Objects that are stored though the sender was told of a failure: the disk failed behind the
-    commit."""
+    """Objects that are stored, or were passed on, though the sender was told of a failure: the disk
+    failed behind the commit."""
     faults: Counter[str] = field(default_factory=Counter)
 
 
@@ -139,7 +141,9 @@ class Pair:
             os.environ,
         )
         self._scripted_port, self._dcmtk_port = scripted, dcmtk
-        words = ["+B", "-aet", "SINK2", "-od", str(folder / "sink2"), str(dcmtk)]
+        self._arrivals = checks.Arrivals(self._journal, folder / "sink2")
+        # Each arrival under a name of its own, so that those that repeat another are counted.
+        words = ["+B", "+uf", "-aet", "SINK2", "-od", str(folder / "sink2"), str(dcmtk)]
         self._dcmtk = Process(
             [find_program("storescp"), *words], folder / "storescp.log", peer_environment()
         )
@@ -172,17 +176,21 @@ class Pair:
         self._gateway.process = ForkedProcess(
             process.command, process.log, process.environment, nursery=self._nursery
         )
-        self._line = Line(self._gateway.port)
-        self._arrivals = checks.Arrivals(self._journal, folder / "sink2")
-        self._gateway.start()
-        self._line.up.set()
+        self._front = Proxy(self._gateway.port)
+        self._line = Line(self._front.port)
+        self._log = answers.Log(self._gateway.process.log)
+        self._start_gateway()
         self._say(f"epoch on a disk of kind {ordering.value if self._disk else 'plain'}")
 
     def end_epoch(self) -> None:
         """Check everything that the epoch sent, after a last start, and clear away."""
         try:
             self._gateway.restart()
+            wait_until(lambda: self._gateway.process.has_said("Spool: "), "the spool's sweep")
             findings = self._check(set(self._truth.facts))
+            findings += checks.check_counts(self._gateway.database, self._arrivals)
+            # The last round is over, and with it all faults.
+            findings += self._log.check(())
             stored = checks.Stored.of(self._gateway.database, self._device)
             findings += checks.check_leftovers(self._device, stored, self._truth.facts)
             findings += checks.check_database(self._gateway.database)
@@ -195,7 +203,7 @@ class Pair:
             self.tally.refused_but_kept += sum(
                 checks.stored_digest(stored, sop) in fact.refused
                 for sop, fact in self._truth.facts.items()
-            )
+            ) + checks.passed_on_though_refused(self._truth.facts, self._arrivals)
             if self._gateway.stop() != 0:
                 raise Violation(["the gateway does not end cleanly"])
         except Failed as failure:
@@ -212,7 +220,7 @@ class Pair:
             if process.child is not None:
                 with contextlib.suppress(Failed, ProcessLookupError):
                     os.killpg(process.pid, 9)
-        for way in self._ways.values():
+        for way in (self._front, *self._ways.values()):
             way.close()
         if self._disk is not None:
             self._disk.close()
@@ -250,6 +258,7 @@ class Pair:
         self._scripted.wait_ready(lambda: accepts_connections(port), START_DEADLINE_S)
 
     def _start_dcmtk(self) -> None:
+        self._arrivals.drop_torn(self._truth.facts)
         self._dcmtk.launch()
         port = self._dcmtk_port
         self._dcmtk.wait_ready(lambda: accepts_connections(port), START_DEADLINE_S)
@@ -263,6 +272,7 @@ class Pair:
             child.stdin.flush()
 
     def _start_gateway(self) -> None:
+        self._line.starts += 1
         self._gateway.start()
         self._line.up.set()
 
@@ -295,6 +305,8 @@ class Pair:
         try:
             findings += self._drain()
             findings += self._check(set(self._truth.of_round(number)))
+            findings += answers.check_answers(self._truth, scene.counts)
+            findings += self._log.check(scene.counts)
         except (Failed, Closed, OSError) as failure:
             findings.append(f"{type(failure).__name__}: {failure}")
         if findings:
@@ -308,9 +320,9 @@ class Pair:
             self._truth.answers - before[0] - (self._truth.acknowledgements - before[1])
         )
         tally.faults += scene.counts
-        tally.faults["sender hung up"] += sum(
-            each.hung_up for each in senders if isinstance(each, Sender)
-        )
+        own = [each for each in senders if isinstance(each, Sender)]
+        tally.faults["sender hung up"] += sum(each.hung_up for each in own)
+        tally.faults["sender hung up behind"] += sum(each.hung_up_behind for each in own)
         shutil.rmtree(folder)
 
     def _prepare(
@@ -365,6 +377,7 @@ class Pair:
             scripted=self._scripted,
             dcmtk=self._dcmtk,
             ways=list(self._ways.values()),
+            front=self._front,
             order=self._order,
             restart_scripted=self._start_scripted,
             restart_dcmtk=self._start_dcmtk,
@@ -375,7 +388,7 @@ class Pair:
 
     def _calm(self) -> None:
         """End all faults: the harm has been done."""
-        for way in self._ways.values():
+        for way in (self._front, *self._ways.values()):
             way.resume()
         self._order("take")
         if self._disk is not None:
@@ -394,11 +407,20 @@ class Pair:
             self._help_stuck()
             return not checks.open_debts(database)
 
+        # Of senders that are gone it may still be storing the last objects.
+        wait_until(self._has_no_associations, "no association", deadline_s=DRAIN_DEADLINE_S)
         try:
             wait_until(is_drained, "all deliveries", deadline_s=DRAIN_DEADLINE_S)
         except Failed as failure:
             return [str(failure), *checks.debts(database, checks.OPEN)[:40]]
         return [f"stuck: {each}" for each in checks.debts(database, "state = 'stuck'")]
+
+    def _has_no_associations(self) -> bool:
+        try:
+            server = server_in(self._gateway.folder)
+            return server is not None and server.call("status")["associations"] == 0
+        except DgateError as exc:
+            raise Failed(str(exc)) from exc
 
     def _help_stuck(self) -> None:
         """Do what an operator does with debts whose file could not be read: try them again."""

@@ -1,28 +1,46 @@
 """Senders of one round: modalities that go on after a break, or give the object up.
 
 Each runs in a thread. One is DCMTK's storescu, the others our own client, which can also hang up in
-the middle of an object.
+the middle of an object, or behind it, and leave an association to itself.
 """
 
 from __future__ import annotations
 
+import contextlib
 import random
 import re
 import struct
 import subprocess
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.acceptance.peers import store_answers
 from tests.acceptance.processes import WAIT_DEADLINE_S, Failed, find_program, peer_environment
-from tests.acceptance.rawdicom import Closed, Offer, RawAssociation
+from tests.acceptance.rawdicom import (
+    ABORT,
+    ASSOCIATE_RJ,
+    RELEASE_RQ,
+    Closed,
+    Offer,
+    RawAssociation,
+)
 from tests.campaign.truth import Item, Stream, Truth
 from tests.generate import Kind, Plan, data_set_of, write_files
 
 _MOST_TRIES = 40
-_ANSWER_DEADLINE_S = 60.0
+_ANSWER_DEADLINE_S = 180.0
+"""Long enough for a busy machine: to be silent for longer is a finding."""
+
+ABORTED, REJECTED, RELEASED = "aborted", "rejected", "released by the gateway"
+BROKEN, SILENT = "broken", "without an answer in time"
+"""How an association can end that its sender did not want to end."""
+_PDUS = {ABORT: ABORTED, ASSOCIATE_RJ: REJECTED, RELEASE_RQ: RELEASED}
+
+
+class HungUp(Exception):
+    """The sender itself has ended the association."""
 
 
 @dataclass(slots=True)
@@ -30,6 +48,8 @@ class Line:
     """How a gateway is reached, and whether it is there."""
 
     port: int
+    starts: int = 0
+    """How often the gateway was started, counted when all its processes before have ended."""
     up: threading.Event = field(default_factory=threading.Event)
     progress: threading.Condition = field(default_factory=threading.Condition)
 
@@ -86,27 +106,39 @@ class Sender:
         gives_up: bool = True,
     ) -> None:
         """`gives_up`: some objects are left alone after a break or a refusal, and connections are
-        dropped in the middle of some."""
+        dropped in the middle of some, or before the answer."""
         self._gives_up = gives_up
         self._line = line
         self._truth = truth
         self._items = items
         self._source = random.Random(seed)
-        self._unanswered: dict[str, set[str]] = {}
+        self._unanswered: dict[str, dict[str, int]] = {}
+        """Contents without an answer by SOP instance, with the start of the gateway that they
+        were sent to."""
+        self._left_open: list[RawAssociation] = []
         self.breaks = 0
         self.hung_up = 0
+        self.hung_up_behind = 0
 
     def __call__(self) -> None:
         """Send all of them, each until it is answered or given up."""
-        left = list(self._items)
+        try:
+            self._send_all(list(self._items))
+        finally:
+            for association in self._left_open:
+                association.connection.close()
+
+    def _send_all(self, left: list[Item]) -> None:
         tries = 0
         while left and tries < _MOST_TRIES:
             self._line.wait_up()
             before = len(left)
             try:
                 self._send_some(left)
-            except (Closed, OSError, struct.error):
+            except (Closed, HungUp, OSError, struct.error) as exc:
                 self.breaks += 1
+                if not isinstance(exc, HungUp):
+                    self._truth.broke(_how(exc))
                 tries = tries + 1 if len(left) == before else 0
                 if left and self._gives_up and self._source.random() < 0.15:
                     # Some modalities go on with the next one.
@@ -116,13 +148,21 @@ class Sender:
         offers = [Offer(each) for each in sorted({item.sop_class for item in left})]
         calling = left[0].stream.name
         timeout = _ANSWER_DEADLINE_S
-        with RawAssociation.open(
+        association = RawAssociation.open(
             self._line.port, offers, calling=calling, timeout_s=timeout
-        ) as association:
+        )
+        with contextlib.ExitStack() as stack:
+            stack.push(association.__exit__)
             while left:
                 item = left[0]
                 if self._gives_up and self._source.random() < 0.02:
                     self._hang_up(association, item)
+                if self._gives_up and self._source.random() < 0.02:
+                    if self._source.random() < 0.5:
+                        # It stays open, and the server may be at it while the object comes again.
+                        stack.pop_all()
+                        self._left_open.append(association)
+                    self._hang_up_behind(association, item)
                 status = self._send(association, item)
                 left.pop(0)
                 self._line.told()
@@ -130,13 +170,22 @@ class Sender:
                     # Once more, but after the others.
                     left.append(item)
 
-    def _send(self, association: RawAssociation, item: Item) -> int:
-        open_ones = self._unanswered.setdefault(item.sop_instance, set())
+    def _attempt(self, item: Item) -> dict[str, int]:
+        """Note that it is sent now; returns what has no answer yet of this instance."""
+        now = self._line.starts
+        kept = self._unanswered.get(item.sop_instance, {})
+        # What a server had not committed when it ended can come no more.
+        open_ones = {digest: start for digest, start in kept.items() if start == now}
+        self._unanswered[item.sop_instance] = open_ones
         self._truth.attempt(item)
-        open_ones.add(item.digest)
+        open_ones[item.digest] = now
+        return open_ones
+
+    def _send(self, association: RawAssociation, item: Item) -> int:
+        open_ones = self._attempt(item)
         reply = association.store(item.sop_class, item.sop_instance, item.data)
-        open_ones.discard(item.digest)
-        self._truth.answered(item, reply.status, open_ones)
+        del open_ones[item.digest]
+        self._truth.answered(item, reply.status, set(open_ones))
         return reply.status
 
     def _hang_up(self, association: RawAssociation, item: Item) -> None:
@@ -146,9 +195,34 @@ class Sender:
         def pieces() -> Iterator[bytes]:
             yield item.data[: self._source.randrange(1, len(item.data))]
             # The last piece is held back by `send` until the next one is there.
-            raise Closed("hung up on purpose")
+            raise HungUp
 
         association.store(item.sop_class, item.sop_instance, pieces())
+
+    def _hang_up_behind(self, association: RawAssociation, item: Item) -> None:
+        """Send all of the object, and do not wait for the answer."""
+        self.hung_up_behind += 1
+        self._attempt(item)
+        command: dict[int, bytes | int | str] = {
+            0x0002: item.sop_class,
+            0x0100: 0x0001,
+            0x0110: association.next_id(),
+            0x0700: 0,
+            0x1000: item.sop_instance,
+        }
+        association.send(association.context_for(item.sop_class), command, item.data)
+        raise HungUp
+
+
+def _how(exc: BaseException) -> str:
+    if isinstance(exc, TimeoutError):
+        return SILENT
+    found = re.match(r"PDU type (\d+) ", str(exc)) if isinstance(exc, Closed) else None
+    if found:
+        return _PDUS.get(int(found[1]), str(exc))
+    # For instance no context was accepted, which no break explains.
+    ended = str(exc) == "the peer closed the connection"
+    return str(exc) if isinstance(exc, Closed) and not ended else BROKEN
 
 
 class Storescu:
@@ -178,7 +252,9 @@ class Storescu:
 
     def _run(self, paths: list[Path]) -> Iterator[tuple[Path, int]]:
         command = [find_program("storescu"), "-v", "-nh", "-aet", self._calling]
-        command += ["-to", "60", "127.0.0.1", str(self._line.port), *map(str, paths)]
+        for option in ("-to", "-ta", "-td"):
+            command += [option, str(int(_ANSWER_DEADLINE_S))]
+        command += ["127.0.0.1", str(self._line.port), *map(str, paths)]
         with subprocess.Popen(
             command,
             stdout=subprocess.PIPE,
@@ -187,14 +263,32 @@ class Storescu:
             env=peer_environment(),
         ) as program:
             assert program.stdout is not None
-            for answer in store_answers(program.stdout):
+            for answer in store_answers(self._listen(program.stdout)):
                 yield answer.path, _status(answer.status)
+
+    def _listen(self, lines: Iterable[str]) -> Iterator[str]:
+        for line in lines:
+            for pattern, how in _SAID_BY_STORESCU.items():
+                if re.search(pattern, line):
+                    self._truth.broke(how)
+            yield line
+
+
+# Of an abort it says the same as of a connection that has ended.
+_SAID_BY_STORESCU = {
+    r"^[EF]: Association Rejected": REJECTED,
+    r"^[EF]: .*requested release": RELEASED,
+    r"^[EF]: .*No data available": SILENT,
+    r"^[EF]: .*(Peer aborted|Request Failed|Connection closed)": BROKEN,
+}
 
 
 def _status(words: str) -> int:
     if words == "Success":
         return 0
-    found = re.search(r"0x([0-9a-fA-F]{4})", words)
+    if words.startswith("Refused: OutOfResources"):
+        return 0xA700
+    found = re.search(r"0x([0-9a-fA-F]{1,4})", words)
     return int(found[1], 16) if found else 0xC000
 
 

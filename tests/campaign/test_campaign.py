@@ -12,8 +12,12 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+import pytest
+
 SEEDS = (20261122, 20261123)
 ROUNDS = 26
+NEEDED = ("kill", "restart", "sink killed", "dcmtk killed", "refused", "sender hung up behind")
+NEEDED_OF_DISK = ("power", "full", "eio", "requests failed by the disk")
 
 
 def test_nothing_acknowledged_is_lost_in_fifty_rounds_of_faults(tmp_path: Path) -> None:
@@ -31,12 +35,14 @@ def test_nothing_acknowledged_is_lost_in_fifty_rounds_of_faults(tmp_path: Path) 
         for seed in SEEDS
     ]
     faults = Counter[str]()
+    notes = set[str]()
     rounds = acknowledged = duplicates = 0
     for seed, pair in zip(SEEDS, pairs, strict=True):
         output, _ = pair.communicate()
         story = (tmp_path / f"{seed}.story").read_text()
         assert pair.returncode == 0, f"seed {seed}:\n{output[-8000:]}\n{story[-4000:]}"
         tallies = [json.loads(line) for line in output.splitlines()]
+        notes |= {each["note"] for each in tallies if "note" in each}
         last = next(each["tally"] for each in reversed(tallies) if "tally" in each)
         rounds += last["rounds"]
         acknowledged += last["acknowledged"]
@@ -46,5 +52,10 @@ def test_nothing_acknowledged_is_lost_in_fifty_rounds_of_faults(tmp_path: Path) 
     assert rounds >= 50
     # The harm was really done.
     assert acknowledged > 500
-    assert faults["kill"] > 0
+    assert [kind for kind in NEEDED if not faults[kind]] == []
     assert sum(faults[kind] for kind in ("cut", "cut inside", "stalled", "late", "away")) > 0
+    assert sum(faults[f"sender {kind}"] for kind in ("cut", "cut inside", "stalled", "late")) > 0
+    if notes:
+        # Nothing was lost, but the half of it was not tried, and that is no pass.
+        pytest.xfail("; ".join(notes))
+    assert [kind for kind in NEEDED_OF_DISK if not faults[kind]] == []

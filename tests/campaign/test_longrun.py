@@ -37,6 +37,21 @@ def test_page_of_the_project_has_the_place_for_it() -> None:
     assert row_of(row).count("|") == head.count("|")
 
 
+def test_another_version_of_dgate_gets_a_row_of_its_own(tmp_path: Path) -> None:
+    path = tmp_path / "state.json"
+    state = State.load(path, 5)
+    state.numbers["rounds"], state.next_pair = 7, 3
+    state.save(path)
+    assert State.load(path, None) == state
+
+    state.source = "of an earlier one"
+    state.save(path)
+    other = State.load(path, None)
+    assert other.begun != state.begun
+    assert (other.seed, other.next_pair) == (5, 3)
+    assert other.numbers == Counter()
+
+
 def rounds(folder: Path) -> int:
     """Return how many rounds a campaign has done."""
     state = folder / "state.json"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
@@ -70,6 +71,14 @@ class Fact:
     is_acknowledged: bool = False
     refused: set[str] = field(default_factory=set)
     """Contents that were answered by a status of failure, since the last one of success."""
+    attempts: int = 0
+    failures: int = 0
+    """How many of the attempts were answered by a status of failure."""
+
+    @property
+    def is_refused(self) -> bool:
+        """Tell whether each attempt was answered by a status of failure."""
+        return 0 < self.attempts == self.failures
 
 
 class Truth:
@@ -80,9 +89,15 @@ class Truth:
         self.facts: dict[str, Fact] = {}
         self.answers = 0
         self.acknowledgements = 0
+        self.told: Counter[tuple[Stream, int]] = Counter()
+        """How often each status was answered, in the round that runs."""
+        self.breaks: Counter[str] = Counter()
+        """How associations of the round ended that nobody wanted to end."""
 
     def begin(self, items: Iterable[Item], number: int) -> None:
         """A round is going to send these."""
+        self.told.clear()
+        self.breaks.clear()
         for item in items:
             fact = self.facts.setdefault(item.sop_instance, Fact(item.stream, item.study, number))
             fact.round = number
@@ -93,12 +108,14 @@ class Truth:
             fact = self.facts[item.sop_instance]
             fact.sent.add(item.digest)
             fact.possible.add(item.digest)
+            fact.attempts += 1
 
     def answered(self, item: Item, status: int, unanswered: set[str]) -> None:
         """An answer came; `unanswered` are contents of it that may still be on their way in."""
         with self._lock:
             self.answers += 1
             fact = self.facts[item.sop_instance]
+            self.told[fact.stream, status] += 1
             if status == 0 or 0xB000 <= status <= 0xBFFF:
                 self.acknowledgements += 1
                 fact.is_acknowledged = True
@@ -106,6 +123,12 @@ class Truth:
                 fact.refused.clear()
             else:
                 fact.refused.add(item.digest)
+                fact.failures += 1
+
+    def broke(self, how: str) -> None:
+        """An association ended, or did not come about, that its sender did not want to end."""
+        with self._lock:
+            self.breaks[how] += 1
 
     def of_round(self, number: int) -> dict[str, Fact]:
         """Return what the round sent."""
