@@ -19,13 +19,13 @@ from dgate.config.settings import load
 from dgate.delivery.reconcile.gaps import is_same
 from dgate.delivery.reconcile.results import Comparisons, results_file
 from dgate.delivery.reconcile.values import LEVELS, Options, in_words
-from dgate.delivery.reconcile.windows import date_of
+from dgate.delivery.reconcile.windows import date_of, text_of
 from dgate.dicom.uids import is_uid
 from dgate.errors import DgateError
 from dgate.gateway import Gateway
 from dgate.reconciling import compare, is_known, node_side, watched
 
-EQUAL, DIFFERENT, FAILED = 0, 1, 2
+EQUAL, DIFFERENT, FAILED, INCOMPLETE = 0, 1, 2, 3
 
 
 def _date(context: click.Context, parameter: click.Parameter, value: str | None) -> str:
@@ -34,7 +34,7 @@ def _date(context: click.Context, parameter: click.Parameter, value: str | None)
     found = date_of(value)
     if found is None:
         raise click.BadParameter(f"{value!r} is no date; write YYYYMMDD or YYYY-MM-DD")
-    return f"{found:%Y%m%d}"
+    return text_of(found)
 
 
 def _uid(context: click.Context, parameter: click.Parameter, value: str | None) -> str:
@@ -46,7 +46,8 @@ def _uid(context: click.Context, parameter: click.Parameter, value: str | None) 
 @click.command(
     "reconcile",
     epilog="Exit code: 0 both sides have the same, or what was missing has been fetched or is owed "
-    "now; 1 differences are left; 2 the comparison failed or is not complete.",
+    "now; 1 differences are left, whatever else; 2 the comparison or that of a study failed; 3 no "
+    "difference is left, and a part was not compared.",
 )
 @click.argument("node", default="")
 @config_option
@@ -54,10 +55,11 @@ def _uid(context: click.Context, parameter: click.Parameter, value: str | None) 
 @click.option("--until", callback=_date, metavar="DATE", help="Studies of this day and earlier.")
 @click.option(
     "--level",
-    type=click.Choice(LEVELS),
+    type=click.Choice([*LEVELS, "image"]),
     default="study",
     show_default=True,
-    help="Compare down to this level even where the numbers of objects are equal.",
+    help="Compare down to this level even where the numbers of objects are equal; image is "
+    "another word for object.",
 )
 @click.option("--study", callback=_uid, metavar="UID", help="Only this study.")
 @click.option("--send", is_flag=True, help="Owe the node what it lacks, of the priority bulk.")
@@ -67,6 +69,12 @@ def _uid(context: click.Context, parameter: click.Parameter, value: str | None) 
     help="With --send: even where rules give the node something else than what is stored.",
 )
 @click.option("--fetch", is_flag=True, help="Fetch what this archive lacks (needs the server).")
+@click.option(
+    "--strict",
+    is_flag=True,
+    help="What cannot be asked for counts as not compared even where nothing speaks for there "
+    "being any of it.",
+)
 @click.option("--status", is_flag=True, help="Show what came of the last comparisons.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line, with all UIDs.")
 def reconcile_command(
@@ -79,6 +87,7 @@ def reconcile_command(
     send: bool,
     as_stored: bool,
     fetch: bool,
+    strict: bool,
     status: bool,
     as_json: bool,
 ) -> None:
@@ -96,13 +105,25 @@ def reconcile_command(
         raise click.UsageError("--as-stored needs --send.")
     options = Options(node, since, until, level, study, send, fetch, as_stored)
     try:
+        # As the server checks them; without one nobody else does.
+        options = Options.of(asdict(options))
         summary = _follow(_answers(config, options), as_json=as_json)
     except DgateError as exc:
         click.echo(f"dgate: {printable(str(exc))}", err=True)
         sys.exit(FAILED)
-    if summary["failed"] or summary["uncompared"]:
-        sys.exit(FAILED)
-    sys.exit(DIFFERENT if summary["left"] else EQUAL)
+    sys.exit(_exit_code(summary, strict=strict))
+
+
+def _exit_code(summary: dict[str, Any], *, strict: bool) -> int:
+    """Return the code for what a comparison found: a difference that is known is never hidden by
+    what is not known."""
+    if summary["left"]:
+        return DIFFERENT
+    if summary["failed"]:
+        return FAILED
+    # A server of an earlier version does not say what it could not ask for.
+    is_incomplete = summary["uncompared"] or (strict and summary.get("residual"))
+    return INCOMPLETE if is_incomplete else EQUAL
 
 
 def _answers(config: Path, options: Options) -> Iterator[dict[str, Any]]:
@@ -142,6 +163,8 @@ def _follow(answers: Iterator[dict[str, Any]], *, as_json: bool) -> dict[str, An
                 ticker.say(f"Warning: {answer['text']}.", err=True)
             elif kind == "uncompared":
                 ticker.say(f"Not compared: {answer['text']}.", err=True)
+            elif kind == "residual":
+                ticker.say(f"Cannot be asked for: {answer['text']}.", err=True)
             elif kind in ("difference", "pending"):
                 for line in _lines(answer):
                     ticker.say(line)
@@ -219,5 +242,7 @@ def _show_results(config: Path, node: str, *, as_json: bool) -> None:
         click.echo(printable(line))
         for part in each["uncompared"]:
             click.echo(printable(f"  not compared: {part}"))
+        for part in each.get("residual", ()):
+            click.echo(printable(f"  cannot be asked for: {part}"))
     if not found and not as_json:
         click.echo("Nothing has been compared yet.")

@@ -47,7 +47,7 @@ class Comparison:
 
     def run(self) -> Iterator[Answer]:
         """Compare, and yield `objects`, `difference`, `pending`, `warning`, `uncompared`,
-        `progress`, and a `summary` at the end.
+        `residual`, `progress`, and a `summary` at the end.
 
         Raises:
             DgateError: the node cannot be asked, or the index not be read.

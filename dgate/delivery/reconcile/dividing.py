@@ -1,9 +1,9 @@
 """What a node has of a part that it does not list whole, put together from smaller parts.
 
 By halves of the day's time as long as that helps, then by the beginning of the Patient ID. What
-cannot be asked for is said as not compared: a study without a time is in no time of the day, and a
-patient without an ID, or with a strange one, has no beginning. Not for what we have, which is asked
-for by name (`reconcile.walk`). Belongs to one thread.
+cannot be asked for so is noted (`reconcile.rests`): a study without a time is in no time of the
+day, and a patient without an ID, or with a strange one, has no beginning. Not for what we have,
+which is asked for by name (`reconcile.walk`). Belongs to one thread.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ from collections.abc import Callable, Iterator
 from dgate.delivery.reconcile.limits import Limits
 from dgate.delivery.reconcile.node import Listing, StudyThere
 from dgate.delivery.reconcile.parts import Part
+from dgate.delivery.reconcile.rests import Rests
 from dgate.delivery.reconcile.telling import Telling
 from dgate.ops.control import Answer
 
 MOST_GATHERED = 50_000
-"""Studies of a node that are held in memory."""
+"""Studies of a node that are held in memory, some 500 bytes each (`reconcile.node`)."""
 _PROGRESS_EVERY = 50
 
 
@@ -28,10 +29,13 @@ class EnoughAsked(Exception):
 class Dividing:
     """The studies of one part."""
 
-    def __init__(self, ask: Callable[[Part], Listing], limits: Limits, tell: Telling) -> None:
+    def __init__(
+        self, ask: Callable[[Part], Listing], limits: Limits, rests: Rests, tell: Telling
+    ) -> None:
         """`ask` raises EnoughAsked, and errors of the node, which `gather` lets through."""
         self._ask_node = ask
         self._limits = limits
+        self._rests = rests
         self._tell = tell
         self._only = f"that only {tell.node} has"
         self._questions = 0
@@ -92,11 +96,7 @@ class Dividing:
             return
         for each in wanted.by_patient():
             yield from self._of_patients(each)
-        yield from self._tell.uncompared(
-            f"studies {self._only}, of days that it does not list whole, of patients whose ID is "
-            "empty or goes on with no letter, digit or usual sign",
-            "no question asks for these where dates and times do not do",
-        )
+        self._rests.leave(wanted)
 
     def _of_patients(self, part: Part) -> Iterator[Answer]:
         yield from self._ask(part)

@@ -19,9 +19,10 @@ from dgate.archive.debttable import OPEN_SQL, OPEN_STATES
 from dgate.archive.index import Index
 from dgate.archive.records import DebtDraft, DebtKind, InstanceRef
 from dgate.archive.requests import LANE_PREFIX, is_of, request_of
-from dgate.archive.writer import Transaction, Writer
+from dgate.archive.writer import Transaction, Writer, database_time
 from dgate.clock import Clock
 from dgate.config.node_settings import Priority
+from dgate.config.nodes import LOWER
 from dgate.delivery.inquiry import SERIES, SOP_INSTANCE, STUDY
 from dgate.delivery.reconcile.node import ObjectThere
 from dgate.errors import ConfigError, DgateError, NoContext, Rejected, Unreachable
@@ -104,8 +105,16 @@ class Gaps:
         self._database = database
 
     def now(self) -> float:
-        """Return the time, to be given to `sort` with what is asked of a node from now on."""
-        return self._clock.now()
+        """Return the time, to be given to `sort` with what is asked of a node from now on: that of
+        the database, by which the ledger notes when deliveries end.
+
+        Raises:
+            StoreError: the database does not answer.
+        """
+        if self._database.clock_sql is None:
+            return self._clock.now()
+        with self._database.reader() as connection:
+            return database_time(self._database, self._clock, connection)
 
     # what the node lacks
 
@@ -257,7 +266,7 @@ class Gaps:
 
 def is_same(one: str, other: str) -> bool:
     """Tell whether two titles mean the same node (`dgate.config.nodes.NodeMap.find`)."""
-    return one.rstrip().lower() == other.rstrip().lower()
+    return one.rstrip().translate(LOWER) == other.rstrip().translate(LOWER)
 
 
 def _leads_by_name(kind: str, destination: str, node: str) -> bool:

@@ -2,6 +2,7 @@
 
 Peers answer as they like: some leave out counts, some end an answer at a number of matches, some
 pad UIDs or take no notice of a range of dates. What an answer can be relied on for is told with it.
+An answer may have megabytes: what is kept of it is no longer than its attributes may be.
 A `NodeSide` belongs to one thread; `cut` may be called from others.
 """
 
@@ -41,6 +42,11 @@ _UID = re.compile(r"[0-9A-Za-z._-]{1,64}")
 terminal."""
 NAMED_AT_ONCE = 64
 """UIDs in one question (PS3.4 C.2.2.2.2)."""
+_LONGEST_ID, _LONGEST_SHORT = 64, 16
+"""Characters that are kept of a Patient ID (LO), and of an accession number, a date and a time (SH,
+DA, TM, PS3.5 6.2)."""
+_CUT = "\u2026"
+"""Ends a text that was longer, so that it equals none that was not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +59,7 @@ class StudyThere:
     date: str
     time: str
     objects: int | None
-    """None where the node does not say."""
+    """None where the node does not say; 0 says nothing, either."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,19 +221,22 @@ class NodeSide:
         A node that refuses the question is one that lists none, for a reason (`Answers.problem`).
         """
         values: dict[int, str | None] = {**dict.fromkeys(_STUDY_KEYS, ""), **part.keys}
-        strays = 0
-
-        def is_within(answer: Answer) -> bool:
-            nonlocal strays
-            place = _date(answer), answer.get(STUDY_TIME, ""), answer.get(PATIENT_ID, "").strip()
-            strays += part.is_stray(*place)
-            return part.holds(*place)
-
-        answers = self.ask(Level.STUDY, values, most, is_within, may_refuse=True)
-        studies = [study for study in map(_study, answers.found) if study.uid]
-        answers.found.clear()
-        found = {study.uid: study for study in studies if study.date}
-        return Listing(found, answers, strays, has_undated=len(found) < len(studies))
+        listing, held = Listing({}, Answers()), 0
+        told = self.answers(Level.STUDY, values, listing.answers, may_refuse=True)
+        with closing(told) as answers:
+            for study in map(_study, answers):
+                place = study.date, study.time, study.patient_id
+                listing.strays += part.is_stray(*place)
+                if not part.holds(*place):
+                    continue
+                if held == most:
+                    listing.answers.too_many = True
+                    break
+                held += 1
+                if study.uid and study.date:
+                    listing.found[study.uid] = study
+                listing.has_undated |= bool(study.uid) and not study.date
+        return listing
 
     def undated(self, result: Answers) -> Generator[StudyThere, None, None]:
         """Yield the studies without a date; `result` is told how many studies there are, and why
@@ -283,7 +292,7 @@ class NodeSide:
                     result.too_many = True
                     return
                 if uid and _is_of(answer, STUDY, study):
-                    yield uid, number_in(answer, OBJECTS_OF_SERIES)
+                    yield uid, _count(answer, OBJECTS_OF_SERIES)
 
     def objects(self, study: str, series: str, most: int) -> tuple[dict[str, ObjectThere], Answers]:
         """Return the objects of a series by their UIDs."""
@@ -309,32 +318,44 @@ class NodeSide:
         """Return which of some objects the node lists when it is asked for them by name, and
         whether that was an answer to the question, as far as can be seen."""
         values = {STUDY: study, SERIES: series, SOP_INSTANCE: "\\".join(uids)}
-        wanted = set(uids)
-        answers = self.ask(
-            Level.IMAGE,
-            values,
-            len(uids),
-            lambda answer: _uid(answer, SOP_INSTANCE) in wanted,
-            may_refuse=len(uids) > 1,
-        )
-        found = {_uid(each, SOP_INSTANCE) for each in answers.found}
-        return found, not answers.is_cut and answers.total == len(found)
+        wanted, found, result = set(uids), set[str](), Answers()
+        told = self.answers(Level.IMAGE, values, result, may_refuse=len(uids) > 1)
+        with closing(told) as answers:
+            for answer in answers:
+                uid = _uid(answer, SOP_INSTANCE)
+                if uid in wanted:
+                    found.add(uid)
+                if len(found) == len(wanted) < result.total:
+                    break
+        return found, not result.problem and result.total == len(found)
 
 
 def _study(answer: Answer) -> StudyThere:
     return StudyThere(
         _uid(answer, STUDY),
-        answer.get(PATIENT_ID, "").strip(),
-        answer.get(ACCESSION, "").strip(),
+        _text(answer, PATIENT_ID, _LONGEST_ID),
+        _text(answer, ACCESSION, _LONGEST_SHORT),
         _date(answer),
-        answer.get(STUDY_TIME, "").strip(" \0"),
-        number_in(answer, OBJECTS_OF_STUDY),
+        _text(answer, STUDY_TIME, _LONGEST_SHORT),
+        _count(answer, OBJECTS_OF_STUDY),
     )
+
+
+def _text(answer: Answer, tag: int, most: int) -> str:
+    """Return a text without padding; of one that is too long, its beginning and a mark."""
+    text = answer.get(tag, "").strip(" \0\t\r\n")
+    return text if len(text) <= most else text[: most - 1] + _CUT
+
+
+def _count(answer: Answer, tag: int) -> int | None:
+    """Return how many objects there are. What is listed has one at least: 0 is what some answer
+    that do not count."""
+    return number_in(answer, tag) or None
 
 
 def _date(answer: Answer) -> str:
     """Return the study date of an answer; early systems wrote dots into it (PS3.5 6.2, DA)."""
-    return answer.get(STUDY_DATE, "").strip(" \0").replace(".", "")
+    return _text(answer, STUDY_DATE, _LONGEST_SHORT).replace(".", "")
 
 
 def _is_of(answer: Answer, tag: int, uid: str) -> bool:

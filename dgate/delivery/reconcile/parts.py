@@ -126,6 +126,11 @@ class Part:
         return said
 
 
+def is_usual(patient_id: str) -> bool:
+    """Tell whether a Patient ID is in the parts of `Part.by_patient`, however far it is divided."""
+    return bool(patient_id) and not set(patient_id) - set(_BEGINNINGS + " ")
+
+
 def is_in_one(parts: Sequence[Part], patient_id: str) -> bool:
     """Tell whether a patient's studies are in one of the parts that `Part.by_patient` returned."""
     return any(part._holds_patient(patient_id) for part in parts)

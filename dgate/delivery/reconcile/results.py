@@ -41,13 +41,15 @@ class Result:
     """Seconds since the epoch."""
     text: str
     equal: bool
-    """Nothing is left to be done, and all was compared."""
+    """Nothing is left to be done, and all was compared that there is any sign of."""
     began: float = 0.0
     since: str = ""
     until: str = ""
     """The study dates that were compared; empty = from the first, to the last."""
     uncompared: tuple[str, ...] = ()
     """What was not compared, and why."""
+    residual: tuple[str, ...] = ()
+    """What cannot be asked for, and of which the node has shown nothing."""
 
 
 def results_file(base_folder: Path) -> Path:
@@ -115,10 +117,19 @@ class Comparisons:
         """
         node, began = options.node, clock.now()
         parts: list[str] = []
+        rests: list[str] = []
 
         def end(text: str, *, equal: bool) -> Result:
             result = Result(
-                node, clock.now(), text, equal, began, options.since, options.until, tuple(parts)
+                node,
+                clock.now(),
+                text,
+                equal,
+                began,
+                options.since,
+                options.until,
+                tuple(parts),
+                tuple(rests),
             )
             # What failed before anybody was asked says nothing about the node.
             if not options.study and side.was_asked:
@@ -135,6 +146,10 @@ class Comparisons:
                     log.warning("Comparison with %s: not compared: %s", node, answer["text"])
                     if len(parts) < MOST_PARTS:
                         parts.append(answer["text"])
+                elif answer["kind"] == "residual":
+                    log.info("Comparison with %s: cannot be asked for: %s", node, answer["text"])
+                    if len(rests) < MOST_PARTS:
+                        rests.append(answer["text"])
                 elif answer["kind"] == "summary":
                     _log(end(in_words(answer), equal=is_equal(answer)))
                 yield answer
@@ -178,13 +193,14 @@ def _result(values: object) -> Result:
     if not isinstance(values, dict):
         raise TypeError("a result is no object")
     known = {each.name for each in fields(Result)}
-    parts = values.get("uncompared", ())
-    if not isinstance(parts, list | tuple):
-        raise TypeError("uncompared is no list")
+    texts_of = {name: values.get(name, ()) for name in ("uncompared", "residual")}
+    for name, parts in texts_of.items():
+        if not isinstance(parts, list | tuple):
+            raise TypeError(f"{name} is no list")
     result = Result(
         **{
             **{name: value for name, value in values.items() if name in known},
-            "uncompared": tuple(str(part) for part in parts),
+            **{name: tuple(str(part) for part in parts) for name, parts in texts_of.items()},
         }
     )
     texts = result.node, result.text, result.since, result.until

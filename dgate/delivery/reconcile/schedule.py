@@ -114,6 +114,7 @@ class ReconcileSchedule:
         options = Options(
             title,
             text_of(now.date() - node.reconcile_days * DAY),
+            level=node.reconcile_level,
             send=node.reconcile_send,
             fetch=node.reconcile_fetch,
         )

@@ -120,7 +120,8 @@ class StudyComparison:
         if there is not None:
             sheet.add_their_series(self._there.each_series(gap.study, answers, MOST_SERIES))
         told, in_series = None if there is None else there.objects, sheet.told()
-        if told is None or in_series is None or answers.too_many:
+        if told is None or in_series is None or told < in_series or answers.too_many:
+            # A number that is too small is none.
             is_cut = answers.is_cut or self._is_at_limit(answers)
         else:
             is_cut = in_series < told
@@ -131,7 +132,7 @@ class StudyComparison:
             )
         for row in sheet.series():
             whole = row.is_listed and row.told == row.here and row.here
-            if whole and self._options.level != "image":
+            if whole and self._options.level != "object":
                 continue
             yield from self._series(gap, here, row, is_there=there is not None)
 
@@ -168,7 +169,7 @@ class StudyComparison:
     ) -> Iterator[Answer]:
         """Say so where there may be objects that the node did not list, and that we do not have."""
         count = listed + unlisted
-        if row.told is not None and count >= row.told and not answers.too_many:
+        if row.told == count and not answers.too_many:
             return
         at_limit = self._is_at_limit(answers)
         if answers.is_cut or unlisted or at_limit or (row.told or 0) > count:
@@ -268,9 +269,10 @@ class StudyComparison:
 
 def _is_told_whole(row: SeriesRow, listed: int) -> bool:
     """Tell whether a list of objects that the node ended by itself is all that it has: by the
-    number that it says, or because it knows nothing of the series at all."""
+    number that it says, or because it knows nothing of the series at all. A number that is smaller
+    than the list is wrong, and proves nothing of the list."""
     if row.told is not None:
-        return row.told <= listed
+        return row.told == listed
     return not (listed or row.is_listed)
 
 

@@ -41,6 +41,12 @@ class Telling:
             self.summary.uncompared += 1
             yield {"kind": "uncompared", "part": part, "text": f"{part}: {reason}"}
 
+    def residual(self, part: str, reason: str) -> Iterator[Answer]:
+        """Say once what cannot be asked for, where nothing speaks for there being any of it."""
+        if self._is_new(part):
+            self.summary.residual += 1
+            yield {"kind": "residual", "part": part, "text": f"{part}: {reason}"}
+
     def _is_new(self, key: str) -> bool:
         if key in self._said:
             return False

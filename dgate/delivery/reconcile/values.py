@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 
 from dgate.delivery.reconcile.windows import date_of
 from dgate.errors import DgateError
 from dgate.ops.control import Answer
 
-LEVELS = ("study", "series", "image")
+LEVELS = ("study", "series", "object")
+_OTHER_NAMES = {"image": "object"}
+"""What is also understood for a level: DICOM's own name (PS3.4 C.3)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +23,7 @@ class Options:
     until: str = ""
     """Last study date; empty = to the end."""
     level: str = "study"
-    """`study`, `series` or `image`: the level down to which numbers have to be compared even where
+    """`study`, `series` or `object`: the level down to which numbers have to be compared even where
     those of the level above are equal."""
     study: str = ""
     """Only this study."""
@@ -44,12 +46,20 @@ class Options:
         if unknown or "node" not in values:
             raise DgateError(f"the server does not know the option {', '.join(unknown) or 'none'}")
         options = cls(**values)
-        for text in (options.since, options.until):
-            if text and date_of(text) is None:
+        days = [date_of(text) for text in (options.since, options.until)]
+        for text, day in zip((options.since, options.until), days, strict=True):
+            if text and day is None:
                 raise DgateError(f"{text!r} is no date", remedy="write YYYYMMDD")
-        if options.level not in LEVELS:
+        first, last = days
+        if first is not None and last is not None and first > last:
+            raise DgateError(
+                f"no day is from {options.since} to {options.until}",
+                remedy="give --since a day that is not after that of --until",
+            )
+        level = _OTHER_NAMES.get(options.level, options.level)
+        if level not in LEVELS:
             raise DgateError(f"{options.level!r} is no level", remedy=f"use {', '.join(LEVELS)}")
-        return options
+        return replace(options, level=level)
 
 
 MOST_SERIES_SHOWN = 1000
@@ -168,6 +178,8 @@ class Summary:
     """Studies that could not be compared, or mended."""
     uncompared: int = 0
     """Parts of the archives that could not be compared, each of which was told."""
+    residual: int = 0
+    """Kinds of studies that cannot be asked for, of which the node has shown none."""
     warnings: int = 0
 
     def add(self, gap: StudyGap) -> None:
@@ -203,6 +215,7 @@ def in_words(summary: Answer) -> str:
         ("left", "studies still differ"),
         ("failed", "studies could not be dealt with"),
         ("uncompared", "parts not compared"),
+        ("residual", "kinds of studies that cannot be asked for, none of which was seen"),
         ("warnings", "warnings"),
     ):
         if summary.get(name):
@@ -211,5 +224,6 @@ def in_words(summary: Answer) -> str:
 
 
 def is_equal(summary: Answer) -> bool:
-    """Tell whether a summary says that nothing is left to be done, and all was compared."""
+    """Tell whether a summary says that nothing is left to be done, and all was compared that there
+    is any sign of."""
     return not (summary["left"] or summary["failed"] or summary["uncompared"])

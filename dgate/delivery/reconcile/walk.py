@@ -23,6 +23,7 @@ from dgate.delivery.reconcile.gaps import NODE_GONE
 from dgate.delivery.reconcile.limits import Limits
 from dgate.delivery.reconcile.node import Answers, Listing, NodeSide, StudyThere
 from dgate.delivery.reconcile.parts import Part
+from dgate.delivery.reconcile.rests import Rests
 from dgate.delivery.reconcile.telling import Telling
 from dgate.delivery.reconcile.values import Options
 from dgate.delivery.reconcile.windows import Windows, date_of
@@ -78,6 +79,7 @@ class Walk:
         self._windows = Windows(date_of(options.since), date_of(options.until), earliest, today)
         self._is_whole = not (options.since or options.until)
         self.limits = Limits(self._list)
+        self._rests = Rests(tell)
         self._heeds_dates = True
         """The node does not answer studies of other days, at least when asked for a single one."""
         self._listed = 0
@@ -101,6 +103,8 @@ class Walk:
             yield from self._span(Part(window))
         if self._is_whole:
             yield from self._undated()
+        # At the end: a later span may show what an earlier one may have more of.
+        yield from self._rests.tell()
 
     # parts
 
@@ -118,6 +122,7 @@ class Walk:
             raise EnoughAsked(f"it refused {self._refused} questions in a row")
         self._questions += 1
         listing = self._there.studies(part, MOST_STUDIES)
+        self._rests.see_all(listing)
         is_refused = listing.answers.problem and not listing.answers.total
         self._refused = self._refused + 1 if is_refused else 0
         return listing
@@ -168,7 +173,7 @@ class Walk:
                 f"it takes no notice of dates, and lists only {listing.answers.total}",
             )
         elif is_short and not enough:
-            dividing = Dividing(self._list, self.limits, self._tell)
+            dividing = Dividing(self._list, self.limits, self._rests, self._tell)
             try:
                 yield from dividing.gather(part, listing)
             except EnoughAsked as exc:
@@ -217,12 +222,14 @@ class Walk:
         """Ask the node for a study by name; None where it says nothing about it."""
         asked = self._now()
         try:
-            return Named(self._there.study(uid), asked)
+            there = self._there.study(uid)
         except NODE_GONE:
             raise
         except PeerError:
             # Asked once more when the study is compared, which counts and tells the failure.
             return None
+        self._rests.see(there)
+        return Named(there, asked)
 
     def _judge_keys(self, listing: Listing) -> Iterator[Answer]:
         """Say so where a node takes no notice of ranges of dates."""
@@ -290,7 +297,11 @@ class Walk:
         """Compare the studies that have no date on one of the sides."""
         yield self._tell.progress("without a date")
         for study in self._here.undated():
-            yield from self._compare(study, None, None)
+            answer = self._ask_by_name(study.uid)
+            if answer is None:
+                yield from self._compare(study, None, None)
+            else:
+                yield from self._compare(study, answer.there, answer.asked)
         # No query can ask for what has no date: all are listed, and the others left out.
         answers = Answers()
         found: dict[str, StudyThere] = {}
@@ -299,17 +310,17 @@ class Walk:
                 if len(found) == MOST_STUDIES:
                     answers.problem = f"more than {MOST_STUDIES} have no date"
                     break
+                self._rests.see(there)
                 found[there.uid] = there
         for there in found.values():
             if self._here.study(there.uid) is None:
                 yield from self._compare(None, there, None)
         is_cut = self.limits.is_limit(answers.total) or answers.total - len(found) < self._listed
         if answers.problem or is_cut:
-            yield from self._tell.uncompared(
-                f"studies without a date {self._only}",
+            yield from self._rests.tell_undated(
                 f"{self._options.node} does not list all studies at once: "
                 f"{answers.problem or f'it lists only {answers.total}'}. "
-                "Give --since, and they are left out",
+                "Give --since, and they are left out"
             )
 
 

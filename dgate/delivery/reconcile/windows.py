@@ -62,7 +62,9 @@ class Windows:
         today: datetime.date,
     ) -> None:
         """`earliest` is the first day on which we have anything: what is before is one window, as
-        is what is after today."""
+        is what is after today. An `until` that no date can be meant to be after is no bound."""
+        if until is not None and until > _DUSK:
+            until = None
         self._since, self._until = since, until
         self._at = since if since is not None else min(max(earliest, _DAWN), today)
         self._end = today if until is None else until
@@ -117,7 +119,8 @@ class Windows:
 
 def text_of(day: datetime.date | None) -> str:
     """Return a date as DICOM writes it, empty for None."""
-    return "" if day is None else f"{day:%Y%m%d}"
+    # Not by strftime, which leaves out leading zeros of years.
+    return "" if day is None else day.isoformat().replace("-", "")
 
 
 def date_of(text: str) -> datetime.date | None:

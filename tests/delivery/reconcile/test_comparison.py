@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,160 +12,23 @@ import pytest
 from dgate.archive.levels import Level
 from dgate.archive.maintenance.holdings import Holdings
 from dgate.archive.schema import prepare
-from dgate.delivery.inquiry import (
-    ACCESSION,
-    OBJECTS_OF_SERIES,
-    OBJECTS_OF_STUDY,
-    PATIENT_ID,
-    SERIES,
-    SOP_CLASS,
-    SOP_INSTANCE,
-    STUDY,
-    STUDY_DATE,
-    STUDY_ROOT,
-    STUDY_TIME,
-    find_proposals,
-)
+from dgate.delivery.inquiry import STUDY, STUDY_ROOT, find_proposals
 from dgate.delivery.reconcile import sheet, walk
 from dgate.delivery.reconcile.archive import ArchiveSide
 from dgate.delivery.reconcile.comparison import Comparison
 from dgate.delivery.reconcile.gaps import Gaps
 from dgate.delivery.reconcile.node import NodeSide
 from dgate.delivery.reconcile.values import Options, is_equal
-from dgate.dicom.encode import QUERY_RETRIEVE_LEVEL, encode_data_set
-from dgate.dicom.table import ElementTable
+from dgate.dicom.encode import QUERY_RETRIEVE_LEVEL
 from dgate.errors import DgateError, PeerError
 from dgate.net import Association, CommandField, Message, Status, connect
 from tests.archive.maintenance.ward import Ward, open_ward
-from tests.net.kit import CT, FAST, serving
+from tests.delivery.reconcile.odd import Odd
+from tests.net.kit import FAST, serving
 
 pytestmark = pytest.mark.integration
 
 TODAY = datetime.date(2026, 11, 22)
-
-
-@dataclass
-class Odd:
-    """A node with studies, and its ways to answer about them."""
-
-    studies: dict[str, tuple[str, dict[str, list[str]]]] = field(default_factory=dict)
-    """By UID: the date, and the objects by series."""
-    limit: int | None = None
-    """It answers no more than so many matches..."""
-    final: int = Status.SUCCESS
-    """... and says so by this status."""
-    counts: bool = True
-    series_counts: bool = True
-    ranges: str = "match"
-    """`ignore` or `nothing`: what a range of dates leads to."""
-    pad: str = ""
-    times: dict[str, str] = field(default_factory=dict)
-    """Study times by UID; without one there is none."""
-    patients: dict[str, str] = field(default_factory=dict)
-    """Patient IDs by UID."""
-    heeds_time: bool = True
-    heeds_patient: bool = True
-    ignores_days: bool = False
-    """It takes no notice of single dates, either."""
-    ignores_uids: bool = False
-    refuses: bool = False
-    """It refuses a question that has more matches than `limit`, and lists none."""
-    knows_lists: bool = True
-    """It takes several UIDs in one question."""
-    broken_series: frozenset[str] = frozenset()
-    """Studies whose series cannot be asked for."""
-    asked: list[dict[int, str]] = field(default_factory=list)
-
-    def add(
-        self, study: str, date: str, objects: int = 2, time: str = "", patient: str = "THERE"
-    ) -> None:
-        """Give it a study of one series."""
-        series = f"{study}.1"
-        self.times[study], self.patients[study] = time, patient
-        self.studies[study] = date, {series: [f"{series}.{n + 1}" for n in range(objects)]}
-
-    def handle(self, association: Association, message: Message) -> None:
-        """Answer a C-FIND."""
-        assert message.payload is not None
-        syntax = message.context.transfer_syntax
-        table = ElementTable(message.payload.view(), syntax)
-        keys = {tag: table.text(tag) for tag in table.tags()}
-        self.asked.append(keys)
-        found = self.rows(keys)
-        if keys.get(STUDY) in self.broken_series and keys[QUERY_RETRIEVE_LEVEL] == "SERIES":
-            association.respond(message, Status.UNABLE_TO_PROCESS, comment="broken")
-            return
-        is_cut = self.limit is not None and len(found) > self.limit
-        if is_cut and self.refuses:
-            association.respond(message, self.final, comment="too many")
-            return
-        for row in found[: self.limit]:
-            association.respond(message, Status.PENDING, data=[encode_data_set(row, syntax, "")])
-        association.respond(message, self.final if is_cut else Status.SUCCESS)
-
-    def rows(self, keys: dict[int, str]) -> list[dict[int, Any]]:
-        """Return what matches."""
-        level = keys[QUERY_RETRIEVE_LEVEL]
-        if level == "STUDY":
-            return [
-                self._study(uid)
-                for uid, (date, _) in self.studies.items()
-                if (self.ignores_uids or keys.get(STUDY, "") in ("", uid))
-                and self._is_of(date, keys.get(STUDY_DATE, ""))
-                and self._is_at(self.times.get(uid, ""), keys.get(STUDY_TIME, ""))
-                and self._is_patient(self.patients.get(uid, "THERE"), keys.get(PATIENT_ID, ""))
-            ]
-        _, series = self.studies.get(keys[STUDY], ("", {}))
-        if level == "SERIES":
-            return [
-                {
-                    STUDY: keys[STUDY],
-                    SERIES: uid + self.pad,
-                    OBJECTS_OF_SERIES: str(len(objects))
-                    if self.counts and self.series_counts
-                    else None,
-                }
-                for uid, objects in series.items()
-            ]
-        wanted = keys.get(SOP_INSTANCE, "")
-        return [
-            {SERIES: keys[SERIES], SOP_INSTANCE: uid + self.pad, SOP_CLASS: CT}
-            for uid in series.get(keys[SERIES], [])
-            if not wanted or uid in (wanted.split("\\") if self.knows_lists else [wanted])
-        ]
-
-    def _study(self, uid: str) -> dict[int, Any]:
-        date, series = self.studies[uid]
-        count = sum(map(len, series.values()))
-        return {
-            STUDY: uid + self.pad,
-            STUDY_DATE: date,
-            STUDY_TIME: self.times.get(uid, ""),
-            PATIENT_ID: self.patients.get(uid, "THERE"),
-            ACCESSION: "A1",
-            OBJECTS_OF_STUDY: str(count) if self.counts else None,
-        }
-
-    def _is_of(self, date: str, wanted: str) -> bool:
-        if not wanted:
-            return True
-        if "-" not in wanted:
-            return self.ignores_days or date == wanted
-        if self.ranges != "match":
-            return self.ranges == "ignore"
-        begin, _, end = wanted.partition("-")
-        return bool(date) and date >= begin and (not end or date <= end)
-
-    def _is_at(self, time: str, wanted: str) -> bool:
-        if not wanted or not self.heeds_time:
-            return True
-        begin, _, end = wanted.partition("-")
-        return bool(time) and begin <= time <= end
-
-    def _is_patient(self, patient: str, wanted: str) -> bool:
-        if not wanted or not self.heeds_patient:
-            return True
-        return patient.startswith(wanted[:-1]) if wanted.endswith("*") else patient == wanted
 
 
 @pytest.fixture
@@ -191,11 +53,17 @@ STRANGE = (
     "studies that only PEER has, of days that it does not list whole, of patients whose ID is "
     "empty or goes on with no letter, digit or usual sign"
 )
+UNTIMED = f"{STRANGE}, without a study time"
 
 
 def parts_left(answers: list[dict[str, Any]]) -> list[str]:
     """Return what was not compared."""
     return [each["part"] for each in told(answers, "uncompared")]
+
+
+def rests(answers: list[dict[str, Any]]) -> list[str]:
+    """Return what cannot be asked for, without a sign that there is any."""
+    return [each["part"] for each in told(answers, "residual")]
 
 
 def compared(
@@ -257,13 +125,13 @@ def test_equal_sides(ward: Ward, counts: bool) -> None:
     assert levels == ({"STUDY"} if counts else {"STUDY", "SERIES", "IMAGE"})
 
 
-def test_level_image_asks_for_every_object(ward: Ward) -> None:
+def test_level_object_asks_for_every_object(ward: Ward) -> None:
     odd = Odd()
     both(ward, odd, 1)
     odd.studies[uid_of(1)] = "20260102", {f"{uid_of(1)}.1": ["1.2.9"]}
     assert differing(compared(ward, odd)) == set()
     assert differing(compared(ward, odd, level="series")) == set()
-    [gap] = told(compared(ward, odd, level="image"), "difference")
+    [gap] = told(compared(ward, odd, level="object"), "difference")
     assert (gap["missing_there"], gap["missing_here"]) == (1, 1)
 
 
@@ -297,9 +165,29 @@ def test_node_that_limits_its_answers_is_asked_for_fewer_days(
     answers = compared(ward, odd)
     assert differing(answers) == {uid_of(number) for number in range(100, 110)}
     assert summary(answers)["equal"] == 60
-    # All studies without a date cannot be asked for by day.
-    [missed] = told(answers, "uncompared")
-    assert missed["part"] == "studies without a date that only PEER has"
+    # All studies without a date cannot be asked for by day; it has shown none.
+    assert rests(answers) == ["studies without a date that only PEER has"]
+    assert parts_left(answers) == []
+    assert (summary(answers)["residual"], summary(answers)["uncompared"]) == (1, 0)
+
+
+@pytest.mark.parametrize("where", ["both", "there"])
+def test_studies_without_a_date_are_not_compared_where_the_node_has_shown_one(
+    ward: Ward, where: str
+) -> None:
+    """In a list, or asked by name for one of ours."""
+    odd = Odd(limit=7, final=0xA700)
+    if where == "both":
+        both(ward, odd, 30)
+        keep(ward, 90, "", 1)
+        odd.add(uid_of(90), "", 1)
+    else:
+        odd.add(uid_of(90), "", 1)
+        both(ward, odd, 30)
+    answers = compared(ward, odd)
+    assert parts_left(answers) == ["studies without a date that only PEER has"]
+    assert rests(answers) == []
+    assert is_equal(summary(answers)) is False
 
 
 NARROW = [
@@ -326,7 +214,7 @@ def test_day_with_more_than_the_node_answers_is_asked_for_by_time(
         keep(ward, number, "20260105", 1)
     keep(ward, 31, "20260105", 1)
     answers = compared(ward, odd, **JANUARY)
-    assert parts_left(answers) == [STRANGE]
+    assert (parts_left(answers), rests(answers)) == ([], [UNTIMED])
     assert summary(answers)["equal"] == 3
     assert differing(answers) == {uid_of(number) for number in range(1, 32)} - {
         uid_of(number) for number in (3, 17, 30)
@@ -347,8 +235,42 @@ def test_what_time_does_not_divide_is_asked_for_by_patient(
         odd.add(uid_of(number), "20260105", 1, time=time, patient=f"H{number % 10}{number:04d}")
     keep(ward, 4, "20260105", 1)
     answers = compared(ward, odd, **JANUARY)
-    assert parts_left(answers) == [STRANGE]
+    assert (parts_left(answers), rests(answers)) == ([STRANGE], [])
     assert differing(answers) == {uid_of(number) for number in range(1, 21) if number != 4}
+
+
+@pytest.mark.parametrize("strange", [False, True], ids=["usual", "strange"])
+def test_patients_are_left_out_where_the_node_has_shown_strange_ones(
+    ward: Ward, strange: bool
+) -> None:
+    """All studies have one time, so that what is asked for by patient is a second."""
+    odd = Odd(limit=5, final=0xA700)
+    if strange:
+        odd.add(uid_of(50), "20260120", 1, time="080000", patient="A_1")
+    for number in range(1, 21):
+        odd.add(uid_of(number), "20260105", 1, time="120000", patient=f"H{number % 10}{number}")
+    answers = compared(ward, odd, **JANUARY)
+    told_of = (parts_left(answers), rests(answers))
+    assert told_of == (([STRANGE], []) if strange else ([], [STRANGE]))
+    assert len(differing(answers)) == 20 + strange
+
+
+def test_later_day_with_a_study_without_a_time_speaks_against_an_earlier_one(ward: Ward) -> None:
+    odd = Odd(limit=5, final=0xA700)
+    for number in range(1, 13):
+        odd.add(uid_of(number), "20260105", 1, time=f"{number + 6:02d}1500", patient=f"H{number}")
+    odd.add(uid_of(20), "20260130", 1, time="", patient="H20")
+    answers = compared(ward, odd, **JANUARY)
+    assert (parts_left(answers), rests(answers)) == ([UNTIMED], [])
+
+
+def test_day_that_times_do_not_divide_is_not_compared_whole(ward: Ward) -> None:
+    odd = Odd(limit=5, final=0xA700, heeds_time=False)
+    for number in range(1, 13):
+        odd.add(uid_of(number), "20260105", 1, time=f"{number + 6:02d}1500", patient=f"{number}")
+    answers = compared(ward, odd, **JANUARY)
+    assert (parts_left(answers), rests(answers)) == ([STRANGE], [])
+    assert len(differing(answers)) == 12
 
 
 @pytest.mark.parametrize("answers_so", NARROW)
@@ -362,7 +284,8 @@ def test_studies_without_a_time_are_looked_for_where_a_list_was_cut(
         odd.add(uid_of(number), "20260105", 1, time=time, patient=f"H{number:03d}")
     answers = compared(ward, odd, **JANUARY)
     assert differing(answers) == {uid_of(number) for number in range(1, 13)}
-    assert parts_left(answers) == [STRANGE]
+    # One has been found, so there may be more.
+    assert (parts_left(answers), rests(answers)) == ([UNTIMED], [])
 
 
 def test_studies_without_a_time_that_cannot_be_looked_for_are_told(ward: Ward) -> None:
@@ -661,6 +584,54 @@ def test_node_that_counts_studies_but_no_series(ward: Ward) -> None:
     assert lacking(answers, "missing_here") == {f"{uid_of(1)}.1.4"}
 
 
+@pytest.mark.parametrize("count", [0, 1], ids=["none", "too few"])
+def test_number_that_is_too_small_proves_no_list(ward: Ward, count: int) -> None:
+    """What is behind the end of the list is asked for by name, and not sent."""
+    odd = Odd(limit=3, count=count)
+    keep(ward, 1, "20260105", 8)
+    odd.add(uid_of(1), "20260105", 7)
+    answers = compared(ward, odd, send=True)
+    assert lacking(answers, "missing_there") == {f"{uid_of(1)}.1.8"}
+    assert ward.rows("SELECT sop_instance FROM dgate_debts") == [(f"{uid_of(1)}.1.8",)]
+    # There may be more behind the end that we do not have.
+    [missed] = parts_left(answers)
+    assert missed.startswith(f"objects of series {uid_of(1)}.1")
+
+
+@pytest.mark.parametrize("count", [0, 1], ids=["none", "too few"])
+def test_number_that_is_too_small_is_none(ward: Ward, count: int) -> None:
+    odd = Odd(count=count)
+    keep(ward, 1, "20260105", 4)
+    odd.add(uid_of(1), "20260105", 4)
+    answers = compared(ward, odd)
+    assert summary(answers)["equal"] == 1
+    assert parts_left(answers) == []
+
+
+def test_number_of_a_study_that_is_too_small_proves_no_list_of_series(ward: Ward) -> None:
+    odd = Odd(limit=2, count=1, final=0xA700)
+    keep(ward, 1, "20260105", 4)
+    series = {f"{uid_of(1)}.{number}": [f"{uid_of(1)}.1.{number}"] for number in (1, 2, 3)}
+    odd.studies[uid_of(1)] = "20260105", series
+    answers = compared(ward, odd)
+    assert f"series of study {uid_of(1)} that only PEER has" in parts_left(answers)
+
+
+def test_study_that_the_node_says_is_empty_is_no_equal_one(ward: Ward) -> None:
+    odd = Odd(count=0)
+    odd.add(uid_of(1), "20260105", 4)
+    [gap] = told(compared(ward, odd), "difference")
+    assert (gap["missing_here"], gap["only"]) == (4, "there")
+
+
+def test_study_that_is_listed_twice_is_compared_once(ward: Ward) -> None:
+    odd = Odd(repeats=2)
+    both(ward, odd, 3)
+    answers = compared(ward, odd, since="20260101")
+    assert (summary(answers)["studies"], summary(answers)["equal"]) == (3, 3)
+    assert (parts_left(answers), rests(answers)) == ([], [])
+
+
 def test_objects_that_only_the_node_may_have_are_told_of(ward: Ward) -> None:
     odd = Odd(limit=3)
     keep(ward, 1, "20260105", 2)
@@ -776,11 +747,15 @@ def test_single_study_that_nobody_has(ward: Ward) -> None:
 
 
 def test_options_are_checked_where_they_arrive() -> None:
-    assert Options.of({"node": "A", "level": "image"}).level == "image"
+    assert Options.of({"node": "A", "level": "series"}).level == "series"
+    assert Options.of({"node": "A", "level": "image"}).level == "object"
+    assert Options.of({"node": "A", "since": "20260101", "until": "20260101"}).study == ""
     for wrong in (
         {},
         {"node": "A", "what": 1},
         {"node": "A", "since": "yesterday"},
+        {"node": "A", "until": "20260230"},
+        {"node": "A", "since": "20260102", "until": "20260101"},
         {"node": "A", "level": "pixel"},
     ):
         with pytest.raises(DgateError):

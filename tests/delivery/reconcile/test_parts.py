@@ -10,7 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dgate.delivery.inquiry import PATIENT_ID, STUDY_DATE, STUDY_TIME
-from dgate.delivery.reconcile.parts import DAY_S, LONGEST_PREFIX, Part, is_in_one, seconds_of
+from dgate.delivery.reconcile.parts import (
+    DAY_S,
+    LONGEST_PREFIX,
+    Part,
+    is_in_one,
+    is_usual,
+    seconds_of,
+)
 from dgate.delivery.reconcile.windows import Window
 
 DATE = datetime.date(2026, 1, 5)
@@ -93,6 +100,17 @@ def test_every_usual_patient_is_in_one_part(patient_id: str) -> None:
 @pytest.mark.parametrize("patient_id", ["", "*", "\\", "\u00c4", "?1", "_1", "%"])
 def test_patients_that_cannot_be_asked_for(patient_id: str) -> None:
     assert not is_in_one(DAY.by_patient(), patient_id)
+
+
+@given(st.text(st.characters(min_codepoint=1, max_codepoint=255), max_size=8))
+def test_usual_patients_are_in_a_part_however_far_it_is_divided(patient_id: str) -> None:
+    patient_id = patient_id.strip()
+    part, is_in = DAY, True
+    while not part.exact and is_in:
+        holding = [each for each in part.by_patient() if each.holds(TEXT, "", patient_id)]
+        is_in = bool(holding)
+        part = holding[0] if holding else part
+    assert is_in == is_usual(patient_id)
 
 
 def test_answers_that_are_none() -> None:

@@ -67,6 +67,21 @@ def test_what_was_not_compared_is_kept(caplog: pytest.LogCaptureFixture) -> None
     assert "not compared: a day: too much" in caplog.text
 
 
+def test_what_cannot_be_asked_for_is_kept_and_leaves_both_sides_equal(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    kept = Comparisons(results_file(tmp_path))
+    part = {"kind": "residual", "part": "strange ones", "text": "strange ones: no question"}
+    run(kept, part, summary(studies=3, equal=3, residual=1))
+    [told] = Comparisons(results_file(tmp_path)).report()
+    assert (told["equal"], told["uncompared"]) == (True, ())
+    assert told["residual"] == ("strange ones: no question",)
+    assert "1 kinds of studies that cannot be asked for" in told["text"]
+    levels = {each.levelno for each in caplog.records if "strange ones" in each.getMessage()}
+    assert levels == {logging.INFO}
+
+
 def test_failure_is_kept() -> None:
     kept = Comparisons()
 
@@ -126,6 +141,7 @@ def test_results_outlive_a_restart(tmp_path: Path) -> None:
     ["", "{", "[1]", "[{}]", "7", '[{"node": 1, "ended": 1, "text": "t", "equal": true}]',
      '[{"node": "A", "ended": "x", "text": "t", "equal": true}]',
      '[{"node": "A", "ended": 1, "text": "t", "equal": true, "uncompared": 5}]',
+     '[{"node": "A", "ended": 1, "text": "t", "equal": true, "residual": "x"}]',
      '[{"node": "A", "ended": "12", "text": "t", "equal": true}]',
      '[{"node": "A", "ended": NaN, "text": "t", "equal": true}]',
      '[{"node": "A", "ended": 1e300, "text": "t", "equal": true}]',
@@ -134,7 +150,7 @@ def test_results_outlive_a_restart(tmp_path: Path) -> None:
      '[{"node": "A", "ended": 1, "text": "t", "equal": "yes"}]',
      '[{"node": "A", "ended": 1, "text": "t", "equal": true, "since": 5}]',
      "[" * 200_000],
-    ids=range(16),
+    ids=range(17),
 )  # fmt: skip
 def test_damaged_file_is_left_out(
     tmp_path: Path, content: str, caplog: pytest.LogCaptureFixture

@@ -120,14 +120,18 @@ def stages() -> Iterator[list[Stage]]:
 
 def test_nodes_are_compared_when_their_time_comes(stages: list[Stage]) -> None:
     node = NodeSettings(
-        reconcile=(AT_THREE,), reconcile_days=3, reconcile_send=True, reconcile_fetch=True
+        reconcile=(AT_THREE,),
+        reconcile_days=3,
+        reconcile_level="series",
+        reconcile_send=True,
+        reconcile_fetch=True,
     )
     stage = Stage(PACS=node, QUIET=NodeSettings())
     stages.append(stage)
     # What is set is looked at in the second before the time, and at the time itself.
     stage.schedule.start()
     stage.come_until("2026-11-22T03:00:00", ["PACS"])
-    assert stage.begun == [Options("PACS", "20261119", send=True, fetch=True)]
+    assert stage.begun == [Options("PACS", "20261119", level="series", send=True, fetch=True)]
 
 
 def test_node_that_hangs_holds_up_no_other_and_is_cut_at_the_end(stages: list[Stage]) -> None:

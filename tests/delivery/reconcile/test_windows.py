@@ -38,6 +38,28 @@ def test_every_day_is_in_one_window(since: str, until: str, studies: int) -> Non
     assert not walk.covers("")
 
 
+@pytest.mark.parametrize("until", ["21000102", "99991231"])
+@pytest.mark.parametrize("since", ["", "00010101", "20260101", "99991231"])
+def test_end_that_no_date_can_be_meant_to_be_after_is_none(since: str, until: str) -> None:
+    walk = Windows(date_of(since), date_of(until), day("20240229"), TODAY)
+    found = []
+    for window in walk:
+        found.append(window)
+        walk.note(0)
+        assert window.key
+        assert len(window.bounds) == 2
+    assert len(found) < 300
+    assert found[-1].last is None
+    for text in DATES:
+        wanted = not since or text >= since
+        assert sum(window.holds(text) for window in found) == wanted == walk.covers(text), text
+
+
+def test_last_day_that_is_believed() -> None:
+    found = list(Windows(day("20260101"), day("21000101"), day("20240229"), TODAY))
+    assert found[-1].last == day("21000101")
+
+
 def test_dividing_loses_no_day() -> None:
     walk = Windows(day("20260101"), day("20260131"), TODAY, TODAY)
     found = []
@@ -87,3 +109,4 @@ def test_what_is_no_date(text: str) -> None:
 def test_dates_as_people_write_them() -> None:
     assert date_of("2026-01-05") == date_of("20260105") == datetime.date(2026, 1, 5)
     assert text_of(None) == ""
+    assert text_of(datetime.date(1, 2, 3)) == "00010203"
