@@ -12,6 +12,7 @@ from tests.acceptance.conftest import Farm
 from tests.acceptance.harness import Gateway, Node
 from tests.acceptance.peers import store
 from tests.acceptance.processes import wait_until
+from tests.delivery.failure_rows import plays
 from tests.generate import Generated
 
 pytestmark = pytest.mark.acceptance
@@ -54,6 +55,7 @@ def is_over(pair: tuple[Gateway, Gateway], objects: int) -> bool:
     return found["stuck"] == objects and not found["queued"] + found["leased"]
 
 
+@plays("loop")
 @pytest.mark.parametrize(
     "rule",
     ["forward to {}", 'ifnotempty "%f"; forward to {}'],

@@ -1,4 +1,7 @@
-"""Each row of the table in docs/delivery.md, with a peer that answers so on a real socket."""
+"""Rows of the table in docs/delivery.md, with a peer that answers so on a real socket.
+
+The others are in `tests.delivery.test_failure_rows`, which sees to it that none is left out.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +15,12 @@ from dgate.delivery.failures import DOUBTFUL_TRIES
 from dgate.delivery.records import Selection
 from tests.acceptance.processes import wait_until
 from tests.delivery import scripted_scp as scp
+from tests.delivery.failure_rows import plays
 from tests.delivery.gate_kit import Gate
 from tests.delivery.scripted_scp import ScriptedScp, scripted_scp
 from tests.net.kit import dead_port
 
+CT = "1.2.840.10008.5.1.4.1.1.2"
 LONG_S = 3600.0
 """A pause that no test lives to see the end of."""
 
@@ -32,6 +37,7 @@ def gate(folder: Path, peer: ScriptedScp | int, **node_changes: Any) -> Gate:
     return made.start()
 
 
+@plays("success", "warning")
 @pytest.mark.parametrize("status", [0x0000, 0x0001, 0x0107, 0x0111, 0x0116, 0xB000, 0xB007, 0xBFFF])
 def test_status_that_means_delivered(tmp_path: Path, status: int) -> None:
     with scripted_scp(reply=scp.status(status)) as peer, gate(tmp_path, peer) as made:
@@ -41,6 +47,7 @@ def test_status_that_means_delivered(tmp_path: Path, status: int) -> None:
         assert len(peer.arrived) == 2
 
 
+@plays("out-of-resources")
 @pytest.mark.parametrize("status", [0xA700, 0xA701, 0xA7FF, 0xA800, 0xA8FF, 0x0213])
 def test_status_at_which_the_destination_pauses(tmp_path: Path, status: int) -> None:
     with (
@@ -58,6 +65,7 @@ def test_status_at_which_the_destination_pauses(tmp_path: Path, status: int) -> 
         made.await_states(done=2)
 
 
+@plays("processing-failure")
 @pytest.mark.parametrize("status", [0x0110, 0x0210])
 def test_status_at_which_the_object_waits_and_others_go_on(tmp_path: Path, status: int) -> None:
     def reply(guest: scp.Guest, command: Any) -> None:
@@ -77,6 +85,7 @@ def test_status_at_which_the_object_waits_and_others_go_on(tmp_path: Path, statu
         made.await_states(done=2)
 
 
+@plays("other-status")
 @pytest.mark.parametrize("status", [0xC000, 0xC001, 0xCFFF, 0x0211, 0x0106, 0xFE00, 0xD000])
 def test_status_that_is_not_believed_at_once(tmp_path: Path, status: int) -> None:
     with (
@@ -89,6 +98,7 @@ def test_status_that_is_not_believed_at_once(tmp_path: Path, status: int) -> Non
         assert {entry.last_status for entry in made.entries()} == {status}
 
 
+@plays("data-set")
 @pytest.mark.parametrize("status", [0xA900, 0xA9FF, 0x0117, 0x0122, 0x0124])
 def test_status_at_which_the_delivery_is_stuck(tmp_path: Path, status: int) -> None:
     with scripted_scp(reply=scp.status(status)) as peer, gate(tmp_path, peer) as made:
@@ -98,6 +108,7 @@ def test_status_at_which_the_delivery_is_stuck(tmp_path: Path, status: int) -> N
         assert made.entry(0).last_status == status
 
 
+@plays("named-status")
 @pytest.mark.parametrize(
     ("statuses", "status", "states"),
     [
@@ -140,6 +151,7 @@ def test_node_makes_a_status_wait_or_be_tried_again(tmp_path: Path) -> None:
             assert made.entry(0).state == "queued"
 
 
+@plays("rejected", "time-out", "lost")
 @pytest.mark.parametrize(
     ("welcome", "error"),
     [
@@ -193,6 +205,7 @@ def reject_calling(title: str, reason: int, rejected: list[str]) -> scp.Welcome:
     return welcome
 
 
+@plays("titles")
 @pytest.mark.parametrize("reason", [3, 7], ids=["calling not known", "called not known"])
 def test_titles_that_the_peer_rejects_hold_up_nothing_else(tmp_path: Path, reason: int) -> None:
     rejected: list[str] = []
@@ -237,6 +250,7 @@ def test_peer_that_rejects_all_titles_is_called_once_for_each_in_a_pause(tmp_pat
         assert made.site().state == "closed"
 
 
+@plays("rejected-unknown")
 def test_rejection_without_a_reason_holds_up_other_titles_for_one_pause(tmp_path: Path) -> None:
     rejected: list[str] = []
     pauses = node(retry_first_s=0.1, retry_max_s=0.2)
@@ -275,6 +289,7 @@ def test_peer_that_rejects_all_without_a_reason_is_called_once_in_a_pause(tmp_pa
         assert made.entry(199).attempts == 0
 
 
+@plays("no-connection")
 def test_connection_that_is_refused(tmp_path: Path) -> None:
     with (
         dead_port() as port,
@@ -287,6 +302,7 @@ def test_connection_that_is_refused(tmp_path: Path) -> None:
         assert {entry.state for entry in made.entries()} == {"queued"}
 
 
+@plays("time-out", "lost", "protocol-error")
 @pytest.mark.parametrize(
     ("reply", "error"),
     [
@@ -318,6 +334,7 @@ def test_association_that_breaks_at_an_object(tmp_path: Path, reply: scp.Reply, 
         made.await_states(done=2)
 
 
+@plays("lost-again")
 def test_object_that_breaks_the_association_twice_waits_alone(tmp_path: Path) -> None:
     def reply(guest: scp.Guest, command: Any) -> None:
         if command.sop_instance == "1.2.3.1":
@@ -353,6 +370,7 @@ def test_answer_that_comes_too_late_is_a_failure(tmp_path: Path) -> None:
         assert made.entry(0).repeats == 1
 
 
+@plays("deadline")
 def test_peer_that_trickles_is_cut_at_the_deadline(tmp_path: Path) -> None:
     with (
         scripted_scp(reply=scp.trickle) as peer,
@@ -379,9 +397,9 @@ def test_peer_that_takes_nothing_is_cut_at_the_deadline(tmp_path: Path) -> None:
             assert "not taken within 1 s" in made.entry(0).last_error
 
 
+@plays("class-refused")
 def test_refused_class_is_stuck_and_the_others_go_on(tmp_path: Path) -> None:
-    ct = "1.2.840.10008.5.1.4.1.1.2"
-    welcome = scp.accept_only(lambda sop_class, syntax: 3 if sop_class == ct else 0)
+    welcome = scp.accept_only(lambda sop_class, syntax: 3 if sop_class == CT else 0)
     with scripted_scp(welcome=welcome) as peer:
         made = Gate(tmp_path, {"SINK": peer.port})
         with made:
@@ -392,9 +410,10 @@ def test_refused_class_is_stuck_and_the_others_go_on(tmp_path: Path) -> None:
 
             assert "refused SOP class" in made.entry(0).last_error
             found = [(one.node, one.sop_class, one.result) for one in made.refusals.all()]
-            assert set(found) == {("SINK", ct, 3)}
+            assert set(found) == {("SINK", CT, 3)}
 
 
+@plays("file-missing")
 def test_missing_file_is_stuck(tmp_path: Path) -> None:
     with scripted_scp() as peer:
         made = Gate(tmp_path, {"SINK": peer.port})
@@ -406,6 +425,7 @@ def test_missing_file_is_stuck(tmp_path: Path) -> None:
             made.await_states(stuck=1, done=1)
 
 
+@plays("unknown-destination")
 def test_destination_that_is_neither_node_nor_host_is_stuck(tmp_path: Path) -> None:
     with scripted_scp() as peer:
         made = Gate(tmp_path, {"SINK": peer.port})
