@@ -10,6 +10,7 @@ import datetime
 import logging
 from collections.abc import Callable, Iterator
 
+from dgate.archive.index import Index
 from dgate.archive.maintenance.holdings import Holdings
 from dgate.config.node_settings import Expect, NodeSettings
 from dgate.config.nodes import NodeMap
@@ -226,13 +227,19 @@ def expected_part(foundation: Foundation, current: Current) -> ExpectedCounts:
             return None
         return PerformedSteps(current().settings.peers, steps, lacking)
 
+    # For one index at a time: its statements take long to write, and are asked for by the thousand.
+    sides: list[tuple[Index, ArchiveSide]] = []
+
     def count(scope: ObjectScope) -> int:
         generation = current()
-        schema, layout = foundation.schema, generation.configuration.layout
+        schema, index = foundation.schema, generation.index
         if not schema.levels:
             return 0
-        holdings = Holdings(foundation.database, schema, layout, generation.index)
-        return ArchiveSide(foundation.database, schema, holdings).number_of(scope)
+        if not sides or sides[0][0] is not index:
+            layout = generation.configuration.layout
+            holdings = Holdings(foundation.database, schema, layout, index)
+            sides[:] = [(index, ArchiveSide(foundation.database, schema, holdings))]
+        return sides[0][1].number_of(scope)
 
     return ExpectedCounts(
         foundation.database,

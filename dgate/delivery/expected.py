@@ -6,6 +6,9 @@ many, the operation is due. So can a `Witness`, who knows which objects there wi
 asking nodes (`expected_query`) nor for what modalities say (`expected_steps`). One thread looks,
 and one for each node asks, so that a node that does not answer changes nothing for the others;
 intake only rings a bell. Nothing has to be kept: after a restart all that waits is looked at anew.
+
+However much waits, looking takes little of what intake needs: only what has got objects since is
+counted again at once, which its due time tells, and after a long look comes a long rest.
 """
 
 from __future__ import annotations
@@ -45,7 +48,12 @@ FRESH_S = 10.0
 GATHER_S = 0.25
 """Least time between two looks at what waits."""
 LOOK_EVERY_S = 5.0
-"""While something waits whose number is known: not all that arrives rings the bell."""
+"""While something waits whose number is known: not all that arrives rings the bell, or puts off
+what waits. So often all of it is counted."""
+REST = 10.0
+"""After a look at least so many times as long as it took there is none..."""
+LONGEST_REST_S = 60.0
+"""...but for no longer."""
 FIRST_SILENCE_S, LONGEST_SILENCE_S = 30.0, 3600.0
 """A source that fails is left alone for so long; twice as long each time."""
 READ_AGAIN_S = 60.0
@@ -54,7 +62,7 @@ _MOST_KNOWN = 10_000
 _MOST_FAILED = 100
 _AT_ONCE = 200
 # By the index alone; nothing but requests waits in these lanes.
-_WAITING = "SELECT id FROM dgate_debts WHERE state = 'queued' AND destination = ? AND due > ?"
+_WAITING = "SELECT id, due FROM dgate_debts WHERE state = 'queued' AND destination = ? AND due > ?"
 _REQUESTS = (
     "SELECT id, source, context, rule, sop_instance, created FROM dgate_debts "
     "WHERE kind = 'request' AND id IN ({})"
@@ -159,6 +167,10 @@ class ExpectedCounts:
         self._parsed_at = -math.inf
         self._uncounted: set[int] = set()
         """Requests whose objects could not be counted, as was said already."""
+        self._lacking: dict[int, tuple[float, int]] = {}
+        """Due time and expected number of requests when they were counted and objects lacked."""
+        self._counted_at = -math.inf
+        """When all of them were counted."""
         self._waiting_sql = database.sql(_WAITING)
         self._due_sql = database.sql(_DUE)
 
@@ -187,11 +199,13 @@ class ExpectedCounts:
     # the thread that looks
 
     def _step(self) -> float:
+        begun = self._clock.monotonic()
         try:
             pause = self._look()
         except DgateError as exc:
             log.warning("What waits for its quiet time cannot be looked at: %s", exc)
             return LOOK_EVERY_S
+        self._rounds.rest(min(REST * (self._clock.monotonic() - begun), LONGEST_REST_S))
         return UNTIL_WOKEN if pause is None else pause
 
     def _look(self) -> float | None:
@@ -200,13 +214,17 @@ class ExpectedCounts:
         self._bell.is_heard = bool(sources) or witness is not None
         if not self._bell.is_heard:
             self._parsed.clear()
+            self._lacking.clear()
             return None
         waiting = self._read()
         ready: list[int] = []
         questions: list[Waiting] = []
         pause: float | None = None
         now = self._clock.monotonic()
-        for each in waiting:
+        former, self._lacking = self._lacking, {}
+        if now - self._counted_at >= LOOK_EVERY_S:
+            former, self._counted_at = {}, now
+        for each, due in waiting:
             if witness is not None and witness.concerns(each.source, each.scope):
                 is_complete = self._is_witnessed(each, witness)
                 if is_complete:
@@ -223,7 +241,9 @@ class ExpectedCounts:
             if answered.count is None:
                 continue
             pause = self._sooner(pause, LOOK_EVERY_S)
-            if not self._is_complete(each, answered.count):
+            known = (due, answered.count)
+            if former.get(each.id) == known or not self._is_complete(each, answered.count):
+                self._lacking[each.id] = known
                 continue
             if now - answered.at <= FRESH_S:
                 ready.append(each.id)
@@ -265,15 +285,16 @@ class ExpectedCounts:
     def _sooner(pause: float | None, other: float | None) -> float | None:
         return other if pause is None else pause if other is None else min(pause, other)
 
-    def _read(self) -> list[Waiting]:
-        """Return the requests that wait and say what they are about by IDs alone."""
+    def _read(self) -> list[tuple[Waiting, float]]:
+        """Return the requests that wait and say what they are about by IDs alone, and when each is
+        due: an object for which it is asked for once more puts it off."""
         lanes = [lane.destination for lane in self._ledger.lanes()]
         now = self._ledger.now()
-        numbers: list[int] = []
+        numbers: dict[int, float] = {}
         for lane in lanes:
             if lane.startswith(LANE_PREFIX) and lane[len(LANE_PREFIX) :] in OPERATIONS:
                 rows = self._database.rows(self._waiting_sql, (lane, now))
-                numbers += [int(str(row[0])) for row in rows]
+                numbers.update((int(row[0]), float(row[1])) for row in rows)
         if self._clock.monotonic() - self._parsed_at >= READ_AGAIN_S:
             self._parsed, self._parsed_at = {}, self._clock.monotonic()
         seen = {number: self._parsed[number] for number in numbers if number in self._parsed}
@@ -282,7 +303,9 @@ class ExpectedCounts:
             seen |= self._requests(batch)
         self._parsed = seen
         self._uncounted.intersection_update(seen)
-        return [each for number in numbers if (each := seen.get(number)) is not None]
+        return [
+            (each, due) for number, due in numbers.items() if (each := seen.get(number)) is not None
+        ]
 
     def _requests(self, numbers: Sequence[int]) -> dict[int, Waiting | None]:
         """Read what requests are about."""

@@ -71,6 +71,10 @@ class Rounds:
             self._thread.join()
             self._thread = None
 
+    def rest(self, seconds: float) -> None:
+        """Pause in the step in hand, whatever wakes the thread; ends when it is to stop."""
+        self._stopping.wait(seconds)
+
     def is_stopping(self) -> bool:
         """Whether a step that takes long is to come to its end."""
         return self._stopping.is_set()

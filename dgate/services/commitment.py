@@ -41,11 +41,14 @@ class CommitmentService:
         answers: Answers,
         reports: EventReports,
         is_node: Callable[[str], bool],
+        admit: Callable[[], None],
         temp_dir: Path | None = None,
     ) -> None:
-        """`is_node` tells of an AE title whether it is that of a node; `temp_dir` is for requests
-        that are too long for memory, None = the system's."""
+        """`is_node` tells of an AE title whether it is that of a node; `admit` raises OutOfSpace
+        where the disk of the database has to keep what is free; `temp_dir` is for requests that are
+        too long for memory, None = the system's."""
         self._is_node = is_node
+        self._admit = admit
         self._requests = requests
         self._answers = answers
         self._temp_dir = temp_dir
@@ -72,9 +75,10 @@ class CommitmentService:
         where = {"assoc": association.label}
         peer = association.calling
         try:
+            self._admit()
             request = read_request(message)
             limits = OF_NODE if self._is_node(peer) else OF_STRANGER
-            token = self._requests.enter(request, peer, association.called, limits)
+            token = self._requests.enter(request, peer, association.called, limits, self._is_node)
         except Fault as exc:
             log.warning(
                 "A request of %s for storage commitment was answered %s: %s",
@@ -113,7 +117,7 @@ class _Reporting:
         self._waiting: deque[tuple[int, str]] = deque()
         """Context and token of what is to be reported."""
         self._sent: dict[int, tuple[str, str]] = {}
-        """Token and summary of what was reported, by message ID."""
+        """Token and summary of what was reported and has not been answered, by message ID."""
         self._left: list[str] = []
         """Tokens of what another association is for."""
 
@@ -123,8 +127,9 @@ class _Reporting:
             self._waiting.append((context_id, token))
 
     def is_waiting(self) -> bool:
-        """Tell whether a report is owed."""
-        return bool(self._waiting)
+        """Tell whether a report is owed that may go out now: one operation at a time, since no
+        other number was negotiated (PS3.7 D.3.3.3)."""
+        return bool(self._waiting) and not self._sent
 
     def quiet(self, association: Association) -> None:
         """Send the first report that is owed, unless the peer speaks up while it is worked out."""

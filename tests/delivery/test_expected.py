@@ -85,6 +85,8 @@ class Room:
     def add(self, number: int, *, study: int = 1, operation: str = "forward", **more: str) -> str:
         """Store an object that has its study waited for."""
         sop_instance = self.ward.add(number, study=study)
+        # It puts off what waits, as time goes by.
+        self.ward.clock.seconds += 0.001
         ref = self.ward.ref(sop_instance)
         scope = ObjectScope(patient_id="P1", study=ref.study, **more)
         request = Request(operation, "study", scope, "ExportConverter0.0", peer="SINK")
@@ -344,4 +346,94 @@ def test_requests_that_are_known_are_not_read_again(
         lambda tx: tx.execute("UPDATE dgate_debts SET context = ? WHERE id = 1", (draft.context,))
     )
     room.ward.clock.seconds += expected_module.READ_AGAIN_S
-    assert next(each.scope for each in room.part._read()) == other
+    assert next(each.scope for each, _ in room.part._read()) == other
+
+
+def counted_by(room: Room, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return a list to which the study is added whenever objects are counted."""
+    counted: list[str] = []
+    count = room.count
+
+    def counting(scope: ObjectScope) -> int:
+        counted.append(scope.study)
+        return count(scope)
+
+    monkeypatch.setattr(room.part, "_count", counting)
+    return counted
+
+
+def test_only_what_has_got_objects_is_counted_again(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(expected_module, "LOOK_EVERY_S", 5.0)
+    first, second = room.add(1, study=1), room.add(1, study=2)
+    room.knowing.counts |= {first: 2, second: 2}
+    counted = counted_by(room, monkeypatch)
+    room.part._look()
+    room.wait(lambda: len(room.part._known) == 2, "the answers")
+    room.part._look()
+    assert counted == [first, second]
+
+    room.part._look()
+    assert counted == [first, second]
+
+    room.add(2, study=2)
+    room.part._look()
+    assert counted == [first, second, second]
+    due = "SELECT due FROM dgate_debts WHERE kind = 'request' ORDER BY id"
+    [(one,), (other,)] = room.ward.rows(due)
+    assert (one > room.ward.clock.now(), other <= room.ward.clock.now()) == (True, True)
+
+
+def test_what_rings_no_bell_is_counted_every_few_seconds(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(expected_module, "LOOK_EVERY_S", 5.0)
+    study = room.add(1)
+    room.knowing.counts[study] = 2
+    counted = counted_by(room, monkeypatch)
+    room.part._look()
+    room.wait(lambda: len(room.part._known) == 1, "the answer")
+    room.part._look()
+    # By a rule that does not ask for the study.
+    room.ward.add(2, study=1)
+    room.part._look()
+    assert (counted, room.is_due()) == ([study], False)
+
+    room.ward.clock.seconds += 5.0
+    assert room.part._look() == 5.0
+
+    assert (counted, room.is_due()) == ([study] * 2, True)
+
+
+def test_another_answer_is_compared_at_once(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(expected_module, "LOOK_EVERY_S", 5.0)
+    study = room.add(1)
+    room.knowing.counts[study] = 3
+    room.part._look()
+    room.wait(lambda: len(room.part._known) == 1, "the answer")
+    room.part._look()
+    assert not room.is_due()
+
+    room.part._known["CT1", ObjectScope(patient_id="P1", study=study)].count = 1
+    room.part._look()
+
+    assert room.is_due()
+
+
+@pytest.mark.parametrize(("seconds", "rest"), [(0.0, 0.0), (0.5, 5.0), (100.0, 60.0)])
+def test_a_long_look_is_followed_by_a_long_rest(
+    room: Room, monkeypatch: pytest.MonkeyPatch, seconds: float, rest: float
+) -> None:
+    rests: list[float] = []
+    monkeypatch.setattr(room.part._rounds, "rest", rests.append)
+
+    def look() -> float | None:
+        room.ward.clock.seconds += seconds
+        return None
+
+    monkeypatch.setattr(room.part, "_look", look)
+
+    room.part._step()
+
+    assert rests == [rest]

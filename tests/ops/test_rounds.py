@@ -148,6 +148,26 @@ def test_stop_waits_for_the_step_in_hand_which_can_see_it() -> None:
         assert seen == [True]
 
 
+def test_rest_is_ended_by_a_stop_alone() -> None:
+    made: list[Rounds] = []
+
+    class Resting(Steps):
+        def __call__(self) -> float | None:
+            pause = super().__call__()
+            made[0].rest(LONG_S)
+            return pause
+
+    steps = Resting(UNTIL_WOKEN)
+    made.append(Rounds("resting", steps, "It failed.", trouble_s=LONG_S))
+    made[0].start()
+    steps.await_step()
+    made[0].wake()
+
+    made[0].stop()
+
+    assert steps.done == 1
+
+
 def test_nothing_is_done_after_a_stop_that_came_before_the_start() -> None:
     steps = Steps(LONG_S)
     rounds = Rounds("test-rounds", steps, "", trouble_s=LONG_S)

@@ -36,6 +36,7 @@ from dgate.delivery.schedule import RetryPolicy
 from dgate.dicom.uids import EXPLICIT_LE, STORAGE_COMMITMENT, STORAGE_COMMITMENT_INSTANCE
 from dgate.errors import Aborted, DatabaseAway, OutOfSpace, StoreError
 from dgate.net import Association, CommandField, ContextProposal, Message, connect, scu
+from dgate.net.router import QUIET_S
 from dgate.services.commitment import CommitmentService
 from tests.acceptance.processes import wait_until
 from tests.net.kit import FAST, PATIENCE_S, serving
@@ -65,10 +66,24 @@ class Books:
     """What is closed while it is reported here."""
     limits: list[Limits] = field(default_factory=list)
     on_prepare: Callable[[Callable[[], bool]], None] = lambda go_on: None
+    full: OutOfSpace | None = None
+    """Why the disk takes no request."""
 
-    def enter(self, request: Request, calling: str, called: str, limits: Limits) -> str:
+    def admit(self) -> None:
+        if self.full is not None:
+            raise self.full
+
+    def enter(
+        self,
+        request: Request,
+        calling: str,
+        called: str,
+        limits: Limits,
+        is_node: Callable[[str], bool],
+    ) -> str:
         self._fail()
         self.limits.append(limits)
+        assert is_node(calling) == (limits is OF_NODE)
         named = Request(request.uid, tuple(request.references))
         self.entered.append((named, calling, called))
         return f"token{len(self.entered)}"
@@ -110,7 +125,7 @@ class Books:
 def asking(books: Any, node: str = "") -> Iterator[Association]:
     """Serve both commands over these books, and yield an association."""
     service = CommitmentService(
-        books, books, EventReports(books, RetryPolicy()), lambda title: title == node
+        books, books, EventReports(books, RetryPolicy()), lambda title: title == node, books.admit
     )
     handlers = {
         (CommandField.N_ACTION_RQ, STORAGE_COMMITMENT): service.action,
@@ -162,6 +177,17 @@ def test_a_request_that_cannot_be_written_down_is_refused(error: StoreError, sta
         assert ask(association) == status
 
 
+def test_a_request_is_refused_where_the_disk_has_to_keep_what_is_free() -> None:
+    books = Books()
+    with asking(books) as association:
+        books.full = OutOfSpace("the disk of the database is nearly full")
+        assert ask(association) == 0x0213
+        books.full = None
+        assert ask(association) == 0
+
+    assert len(books.entered) == 1
+
+
 @pytest.mark.parametrize(("node", "limits"), [("CT1", OF_NODE), ("OTHER", OF_STRANGER)])
 def test_a_node_may_ask_for_more_than_a_stranger(node: str, limits: Limits) -> None:
     books = Books()
@@ -181,6 +207,49 @@ def test_a_report_is_closed_when_the_peer_has_taken_it() -> None:
     assert books.entered == [(ASKED, "CT1", "GATE")]
     assert books.closed == [("token1", 0, "committed to 1 object(s), not to 0")]
     assert books.hastened == []
+
+
+def both(books: Books) -> Callable[[Callable[[], bool]], None]:
+    """Return what keeps the first report back until the second request has come."""
+
+    def hold(go_on: Callable[[], bool]) -> None:
+        if len(books.entered) < 2:
+            wait_until(lambda: not go_on(), "the second request")
+
+    return hold
+
+
+def test_a_second_report_waits_for_the_answer_to_the_first() -> None:
+    """PS3.7 D.3.3.3: one operation at a time, where no other number was negotiated."""
+    books = Books()
+    books.on_prepare = both(books)
+    with asking(books) as association:
+        ask(association)
+        ask(association)
+        first = association.receive()
+        assert first is not None
+        # Longer than the gateway waits for silence before it speaks.
+        assert association.is_quiet(3 * QUIET_S)
+        association.respond(first, 0)
+        assert hear(association, 0) == 1
+        wait_until(lambda: len(books.closed) == 2, "the end of both debts")
+
+    assert [token for token, _, _ in books.closed] == ["token1", "token2"]
+
+
+def test_a_second_report_goes_out_after_a_bad_answer_to_the_first() -> None:
+    books = Books()
+    books.on_prepare = both(books)
+    with asking(books) as association:
+        ask(association)
+        ask(association)
+        hear(association, 0x0110)
+        hear(association, 0)
+        wait_until(lambda: books.closed, "the end of the second debt")
+
+    wait_until(lambda: books.hastened, "the end of the association")
+    assert [token for token, _, _ in books.closed] == ["token2"]
+    assert books.hastened == ["token1"]
 
 
 def test_a_report_that_the_peer_refuses_is_left_to_another_association() -> None:
@@ -272,7 +341,9 @@ def test_a_peer_that_speaks_up_is_heard_before_its_report_is_worked_out() -> Non
 
 def test_a_long_request_is_held_in_a_file_without_a_name(tmp_path: Path) -> None:
     books: Any = Books()
-    service = CommitmentService(books, books, books, lambda title: True, tmp_path / "temp")
+    service = CommitmentService(
+        books, books, books, lambda title: True, books.admit, tmp_path / "temp"
+    )
     payload = service.payload()
     piece = bytes(1 << 20)
 
@@ -298,7 +369,9 @@ def test_the_longest_request_is_as_long_as_is_said(tmp_path: Path, more: int, st
     tail = struct.pack("<HH2s2xI", 0xFFFC, 0xFFFC, b"OB", padding)
     any_books: Any = books
     reports = EventReports(any_books, RetryPolicy())
-    service = CommitmentService(any_books, any_books, reports, lambda title: True, tmp_path)
+    service = CommitmentService(
+        any_books, any_books, reports, lambda title: True, books.admit, tmp_path
+    )
     handlers = {(CommandField.N_ACTION_RQ, STORAGE_COMMITMENT): service.action}
     proposal = ContextProposal(STORAGE_COMMITMENT, (EXPLICIT_LE,))
     with (

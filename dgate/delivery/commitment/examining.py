@@ -1,13 +1,14 @@
 """Finds out what a peer can be told about the objects that it asked us to commit to (PS3.4 J.3).
 
-Each must be in the index, with the SOP class named, and its file whole. That is done part by part
-and written down, so that memory does not depend on how many there are, and a report that has to be
-made twice within minutes is not worked out twice. Not for associations. Immutable, used by many
-threads.
+Each must be in the index, with the SOP class named, and its file whole and durable. That is done
+part by part and written down, so that memory does not depend on how many there are, and a report
+that has to be made twice within minutes is not worked out twice. Not for associations. Immutable,
+used by many threads.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -15,6 +16,7 @@ from pathlib import Path
 
 from dgate.archive.export import Exporter
 from dgate.archive.records import InstanceRef
+from dgate.config.settings import Durability
 from dgate.delivery.commitment.messages import (
     ALL_COMMITTED,
     DUPLICATE_TRANSACTION,
@@ -24,9 +26,11 @@ from dgate.delivery.commitment.messages import (
     report_pieces,
 )
 from dgate.delivery.commitment.requests import Requests, Totals, Waiting
-from dgate.disk import sync_file, sync_folder
+from dgate.disk import sync_folder
 from dgate.errors import DatabaseAway, Missing, StoreError
 from dgate.net import Status
+
+log = logging.getLogger(__name__)
 
 
 class Examiner:
@@ -37,19 +41,21 @@ class Examiner:
         find: Callable[[str], InstanceRef | None],
         exporter: Exporter,
         accepts: Callable[[str], bool],
+        durability: Durability,
         aside: Callable[[], Collection[str]] = frozenset,
-        *,
-        durable: bool,
     ) -> None:
         """`find` looks into the index, `accepts` tells which SOP classes are taken, `aside` which
-        instances came with other content that somebody has to decide about; `durable` files need
-        not be synced any more, since that was done before they were acknowledged.
+        instances came with other content that somebody has to decide about.
+
+        With FULL `durability` files need not be synced any more, since that was done before they
+        were acknowledged. With NONE nothing is committed to: a power cut may destroy the index,
+        whatever of it is synced now.
         """
         self._aside = aside
         self._find = find
         self._exporter = exporter
         self._accepts = accepts
-        self._durable = durable
+        self._durability = durability
 
     def examine(self, references: Sequence[Reference]) -> list[Finding]:
         """Return what can be committed to.
@@ -71,6 +77,11 @@ class Examiner:
             if reference.sop_instance not in undecided:
                 reason = self._reason(reference, folders)
             findings.append(Finding(reference, reason))
+        if self._durability is Durability.NONE:
+            log.warning(
+                "Nothing is committed to with Durability = none, after which a power cut may leave "
+                "neither objects nor index; write Durability = full, or index."
+            )
         try:
             for folder in folders:
                 sync_folder(folder)
@@ -90,10 +101,10 @@ class Examiner:
             with self._exporter.table(ref) as table:
                 if table.truncated:
                     return Status.PROCESSING_FAILURE
-            if not self._durable:
-                path = Path(self._exporter.path(ref))
-                sync_file(path)
-                folders[path.parent] = None
+            if self._durability is Durability.NONE:
+                return Status.PROCESSING_FAILURE
+            if self._durability is Durability.INDEX:
+                folders.update(dict.fromkeys(self._exporter.sync(ref)))
         except Missing:
             return Status.NO_SUCH_SOP_INSTANCE
         except DatabaseAway:

@@ -18,6 +18,9 @@ from dgate.delivery.commitment.messages import ASKING_LANE, debt_ref
 from dgate.delivery.records import Debt
 from dgate.delivery.texts import LONGEST_ERROR, fitting
 
+MOST_AT_ONCE = 500
+"""Objects in one request, and deliveries changed in one transaction."""
+
 _GATHERING = (
     "SELECT id FROM dgate_debts WHERE state = '{state}' AND destination = ? AND kind = 'commit' "
     "AND name = '' AND calling = ? AND called = ? LIMIT 1"
@@ -25,17 +28,20 @@ _GATHERING = (
 _GATHERED = (
     "SELECT id, sop_class, sop_instance, device, name FROM dgate_debts "
     "WHERE state = 'committing' AND commitment IS NULL "
-    "AND destination = ? AND calling = ? AND called = ? ORDER BY id"
+    f"AND destination = ? AND calling = ? AND called = ? ORDER BY id LIMIT {MOST_AT_ONCE + 1}"
 )
-_AWAITED = (
+_ASKED_FOR = (
     "SELECT d.id, COALESCE(s.sop_class, d.sop_class), COALESCE(s.sop_instance, d.sop_instance), "
-    "d.device, d.name FROM dgate_debts d LEFT JOIN dgate_sent_as s ON s.debt = d.id "
-    "WHERE d.state = 'committing' AND d.commitment = ? ORDER BY d.id"
+    "d.device, d.name FROM dgate_debts d LEFT JOIN dgate_sent_as s ON s.debt = d.id WHERE "
 )
-# `accepted` stays: a retry asks again, and sends nothing.
+_AWAITED = f"{_ASKED_FOR}d.state = 'committing' AND d.commitment = ? ORDER BY d.id"
+_GIVEN_UP = (
+    f"{_ASKED_FOR}d.state = 'stuck' AND d.commitment = ? AND d.accepted IS NOT NULL ORDER BY d.id"
+)
+# `accepted` stays: a retry asks again, and sends nothing. So does `commitment`, until then: a node
+# may need longer for its report than it is waited for.
 _STUCK = (
-    "UPDATE dgate_debts SET state = 'stuck', commitment = NULL, last_error = ? "
-    "WHERE id = ? AND state = 'committing'"
+    "UPDATE dgate_debts SET state = 'stuck', last_error = ? WHERE id = ? AND state = 'committing'"
 )
 _DUE = "UPDATE dgate_debts SET due = ? WHERE id = ?"
 
@@ -63,6 +69,7 @@ class Gathering:
         self._name = database.sql("SELECT name FROM dgate_debts WHERE id = ?")
         self._gathered = database.sql(_GATHERED)
         self._awaited = database.sql(_AWAITED)
+        self._given_up = database.sql(_GIVEN_UP)
         self._stuck = database.sql(_STUCK)
         self._due = database.sql(_DUE)
         self._forget = database.sql("DELETE FROM dgate_sent_as WHERE debt = ?")
@@ -107,11 +114,14 @@ class Gathering:
         row = transaction.execute(self._name, (debt_id,)).fetchone()
         return row[0] if row is not None else ""
 
-    def gathered(self, transaction: Transaction, group: Group, most: int = 0) -> list[Any]:
-        """Return the deliveries of a group that nobody has asked for, as `awaited` does; 0 = all of
-        them, else the first ones."""
-        statement = f"{self._gathered} LIMIT {most}" if most else self._gathered
-        return list(transaction.execute(statement, group).fetchall())
+    def gathered(self, transaction: Transaction, group: Group, now: float) -> list[Any]:
+        """Return the first deliveries of a group that nobody has asked for, as `awaited` does; what
+        they leave is for another debt, which is due at once."""
+        rows = list(transaction.execute(self._gathered, group).fetchall())
+        if len(rows) > MOST_AT_ONCE:
+            del rows[MOST_AT_ONCE:]
+            self.ask(transaction, group, now, now)
+        return rows
 
     def awaited(self, transaction: Transaction, uid: str) -> list[Any]:
         """Return the deliveries of a request: id, SOP class and instance as sent, device, name."""
@@ -119,17 +129,29 @@ class Gathering:
             return []
         return list(transaction.execute(self._awaited, (uid,)).fetchall())
 
-    def waiting(self, transaction: Transaction, debt_id: int, group: Group) -> list[Any]:
+    def given_up(self, transaction: Transaction, uid: str) -> list[Any]:
+        """Return the deliveries of a request that are stuck since no report came in time, as
+        `awaited` does."""
+        return list(transaction.execute(self._given_up, (uid,)).fetchall())
+
+    def waiting(
+        self, transaction: Transaction, debt_id: int, group: Group, now: float
+    ) -> list[Any]:
         """Return the deliveries that wait for what a debt asks, as `awaited` does: those that it
-        has asked for, or where it has not come to that, all that were gathered."""
+        has asked for, or where it has not come to that, those that it would ask for now.
+
+        The caller ends their waiting, and the debt has to be leased or closed: `gathered` leaves
+        the others to another one.
+        """
         uid = self.current(transaction, debt_id)
-        return self.awaited(transaction, uid) if uid else self.gathered(transaction, group)
+        return self.awaited(transaction, uid) if uid else self.gathered(transaction, group, now)
 
     def give_up(
-        self, transaction: Transaction, debt_id: int, group: Group, reason: str
+        self, transaction: Transaction, debt_id: int, group: Group, reason: str, now: float
     ) -> Sequence[Any]:
-        """Make the deliveries stuck that wait for a debt; return them, as `awaited` does."""
-        rows = self.waiting(transaction, debt_id, group)
+        """Make the deliveries stuck that wait for a debt (`waiting`); return them, as `awaited`
+        does."""
+        rows = self.waiting(transaction, debt_id, group, now)
         text = fitting(reason, LONGEST_ERROR)
         transaction.executemany(self._stuck, [(text, row[0]) for row in rows])
         return rows

@@ -21,7 +21,7 @@ from dgate.archive.database import Database
 from dgate.archive.debttable import OPEN_SQL
 from dgate.archive.writer import Transaction, Writer, database_time
 from dgate.clock import Clock
-from dgate.delivery.commitment.gathering import Gathering, Group, group_of
+from dgate.delivery.commitment.gathering import MOST_AT_ONCE, Gathering, Group, group_of
 from dgate.delivery.commitment.messages import Reference, Report, in_words, new_transaction_uid
 from dgate.delivery.leases import unowed_copies
 from dgate.delivery.records import Debt
@@ -29,8 +29,6 @@ from dgate.delivery.texts import LONGEST_ERROR, fitting
 
 log = logging.getLogger(__name__)
 
-MOST_AT_ONCE = 500
-"""Objects in one request."""
 MOST_FAILURES = 3
 """So often a node may say that it does not have an object before its delivery is stuck."""
 UNCOMMITTED = "uncommitted"
@@ -47,6 +45,11 @@ _COMMITTED = (
     "UPDATE dgate_debts SET state = 'done', committed = ?, finished = ? "
     "WHERE id = ? AND state = 'committing'"
 )
+_COMMITTED_LATE = (
+    "UPDATE dgate_debts SET state = 'done', committed = ?, finished = ?, last_error = NULL "
+    "WHERE id = ? AND state = 'stuck' AND commitment = ?"
+)
+_LAST_ASKED = "SELECT uid FROM dgate_commitments WHERE debt = ? ORDER BY asked DESC, uid LIMIT 1"
 _DELIVERED = (
     "UPDATE dgate_debts SET state = 'done', finished = ?, last_error = ?, commitment = NULL "
     "WHERE id = ? AND state = 'committing'"
@@ -95,9 +98,10 @@ _HAS_DEBT = (
 )
 _LOST = "UPDATE dgate_debts SET commitment = NULL WHERE state = 'committing' AND commitment = ?"
 _FORGET_ASKED = "DELETE FROM dgate_commitments WHERE ended < ? OR asked < ?"
+# What is stuck or held is asked for again under these UIDs when an operator says so.
 _FORGET_SENT = (
     "DELETE FROM dgate_sent_as WHERE NOT EXISTS (SELECT 1 FROM dgate_debts d "
-    "WHERE d.id = dgate_sent_as.debt AND d.state = 'committing')"
+    "WHERE d.id = dgate_sent_as.debt AND d.state IN ('committing', 'stuck', 'held'))"
 )
 
 
@@ -140,12 +144,7 @@ class Commitments:
             if former:
                 ids = [row[0] for row in self._gathering.awaited(transaction, former)]
             else:
-                found = self._gathering.gathered(transaction, group, MOST_AT_ONCE + 1)
-                ids = [row[0] for row in found]
-                if len(ids) > MOST_AT_ONCE:
-                    del ids[MOST_AT_ONCE:]
-                    # This one is leased: what it leaves is for another.
-                    self._gathering.ask(transaction, group, now, now)
+                ids = [row[0] for row in self._gathering.gathered(transaction, group, now)]
             if not ids:
                 return None
             uid = new_transaction_uid()
@@ -188,20 +187,24 @@ class Commitments:
         return None if found is None else bool(found[0])
 
     def give_up(self, debt: Debt, reason: str) -> int:
-        """Make the deliveries of a `commit` debt stuck; return how many."""
+        """Make the deliveries of a `commit` debt stuck; return how many. What it would not ask for
+        at once is left to another such debt."""
 
         def work(transaction: Transaction) -> int:
-            return len(self._gathering.give_up(transaction, debt.id, group_of(debt), reason))
+            now = self._time(transaction)
+            return len(self._gathering.give_up(transaction, debt.id, group_of(debt), reason, now))
 
         # Their copies stay: they are owed all the same.
         return self._writer.transact(work)
 
     def do_without(self, debt: Debt, text: str) -> int:
         """Let the deliveries of a `commit` debt count as they are, since nobody wants the
-        commitment any more; return how many."""
+        commitment any more; return how many. What it would not ask for at once is left to another
+        such debt."""
 
         def work(transaction: Transaction) -> tuple[int, list[str]]:
-            rows = self._gathering.waiting(transaction, debt.id, group_of(debt))
+            now = self._time(transaction)
+            rows = self._gathering.waiting(transaction, debt.id, group_of(debt), now)
             return self._deliver(transaction, [(row[0], row[3], row[4]) for row in rows], text)
 
         count, spool = self._writer.transact(work)
@@ -234,31 +237,36 @@ class Commitments:
         with self._database.reader() as connection:
             rows = connection.execute(_STUCK_ASKING).fetchall()
 
-        def work(transaction: Transaction) -> int:
+        def work(row: Sequence[Any], transaction: Transaction) -> int:
+            number, node, calling, called, error = row
             now = self._time(transaction)
-            count = 0
-            for number, node, calling, called, error in rows:
-                # An operator may have retried it meanwhile.
-                if transaction.execute(self._sql(_CLOSE_STUCK), (now, number)).rowcount:
-                    group, reason = Group(node, calling, called), error or ""
-                    count += len(self._gathering.give_up(transaction, number, group, reason))
-            return count
+            # An operator may have retried it meanwhile.
+            if not transaction.execute(self._sql(_CLOSE_STUCK), (now, number)).rowcount:
+                return 0
+            group = Group(node, calling, called)
+            return len(self._gathering.give_up(transaction, number, group, error or "", now))
 
-        return self._writer.transact(work) if rows else 0
+        count = sum(self._writer.transact(partial(work, row)) for row in rows)
+        if rows:
+            # For what one of them has left to another.
+            self._wake()
+        return count
 
     def take(self, report: Report, *, apart: bool, pause_s: float) -> int | None:
         """Write down what a node reports and return how many objects are not committed; None when
         nobody knows the transaction.
 
         What failed is owed again after `pause_s`. A report that comes twice changes nothing. One to
-        an earlier request of the same objects counts as far as it is good news.
+        an earlier request of the same objects counts as far as it is good news, and so does one
+        that comes after they were given up, unless they have been asked for anew.
         """
 
         def work(transaction: Transaction) -> tuple[int | None, list[str]]:
             found = transaction.execute(self._sql(_FIND), (report.uid,)).fetchone()
             if found is None:
                 return None, []
-            return self._write_down(transaction, report, int(found[0]), apart, pause_s)
+            debt_id, node = int(found[0]), str(found[1])
+            return self._write_down(transaction, report, debt_id, node, apart, pause_s)
 
         failed, spool = self._writer.transact(work)
         for name in spool:
@@ -279,21 +287,25 @@ class Commitments:
             groups = {Group(*row) for row in connection.execute(_WITHOUT_DEBT).fetchall()}
         lost = [uid for uid in running if not self._is_running(uid)]
 
+        def gather(uid: str, transaction: Transaction) -> int:
+            now = self._time(transaction)
+            found = transaction.execute(self._sql(_GROUPS), (uid,)).fetchall()
+            transaction.execute(self._sql(_LOST), (uid,))
+            asked = (self._gathering.ask(transaction, Group(*row), now, now) for row in found)
+            return sum(asked)
+
         def work(transaction: Transaction) -> int:
             now = self._time(transaction)
-            found = set(groups)
-            for uid in lost:
-                rows = transaction.execute(self._sql(_GROUPS), (uid,)).fetchall()
-                found.update(Group(*row) for row in rows)
-                transaction.execute(self._sql(_LOST), (uid,))
             adopted = sum(
-                self._gathering.ask(transaction, group, now, now) for group in sorted(found)
+                self._gathering.ask(transaction, group, now, now) for group in sorted(groups)
             )
             transaction.execute(self._sql(_FORGET_ASKED), (now - KEPT_S, now - 3 * KEPT_S))
             transaction.execute(_FORGET_SENT)
             return adopted
 
-        adopted = self._writer.transact(work)
+        # One by one, since each may have many objects.
+        adopted = sum(self._writer.transact(partial(gather, uid)) for uid in lost)
+        adopted += self._writer.transact(work)
         if adopted:
             self._wake()
         return adopted
@@ -305,16 +317,15 @@ class Commitments:
         transaction: Transaction,
         report: Report,
         debt_id: int,
+        node: str,
         apart: bool,
         pause_s: float,
     ) -> tuple[int, list[str]]:
         now = self._time(transaction)
-        row = transaction.execute(
-            self._sql("SELECT name, context FROM dgate_debts WHERE id = ?"), (debt_id,)
-        ).fetchone()
-        if row is None:
-            return 0, []
-        current, node = row
+        current = self._gathering.current(transaction, debt_id)
+        if not current:
+            # The debt has left the history; what is stuck since then has not.
+            current = transaction.execute(self._sql(_LAST_ASKED), (debt_id,)).fetchone()[0]
         committed = {each.sop_instance for each in report.committed}
         failed = {each.sop_instance: reason for each, reason in report.failed.items()}
         good: list[tuple[float, float, int]] = []
@@ -331,6 +342,11 @@ class Commitments:
             else:
                 left += 1
         transaction.executemany(self._sql(_COMMITTED), good)
+        given_up = self._gathering.given_up(transaction, current)
+        late = [row for row in given_up if row[2] in committed]
+        values = [(now, now, row[0], current) for row in late]
+        transaction.executemany(self._sql(_COMMITTED_LATE), values)
+        spool.update((name, None) for *_, device, name in late if device == "SPOOL")
         if not left:
             text = f"committed {len(good)} object(s), {bad} failed"
             transaction.execute(self._sql(_CLOSE), (now, text, debt_id))

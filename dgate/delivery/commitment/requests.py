@@ -63,6 +63,9 @@ OF_STRANGER = Limits(100, 20_000)
 """For a title that is that of no node."""
 OF_NODE = Limits(10_000, MOST_REFERENCES)
 """A node may be away for long."""
+MOST_OF_STRANGERS = 1000
+"""Open requests of all titles together that are those of no node: a stranger can take any number
+of them."""
 
 _OURS = f"device = '{COMMITMENT_DEVICE}' AND name = ? AND kind = 'report' AND {OPEN_SQL}"
 _ENTER = (
@@ -75,6 +78,7 @@ _ENTER_PART = (
 )
 _SAME = "SELECT token, digest FROM dgate_commitment_requests WHERE uid = ? AND peer = ?"
 _COUNT = "SELECT count(*) FROM dgate_commitment_requests WHERE peer = ?"
+_COUNT_ALL = "SELECT peer, count(*) FROM dgate_commitment_requests GROUP BY peer"
 _OLD = "SELECT token, peer FROM dgate_commitment_requests WHERE received < ?"
 _DROP = (
     "UPDATE dgate_debts SET state = 'cancelled', finished = ?, last_error = ? "
@@ -148,13 +152,22 @@ class Requests:
         self._rows = DebtRows(database)
 
     def enter(
-        self, request: Request, calling: str, called: str, limits: Limits = OF_STRANGER
+        self,
+        request: Request,
+        calling: str,
+        called: str,
+        limits: Limits = OF_STRANGER,
+        is_node: Callable[[str], bool] = lambda title: True,
     ) -> str:
         """Owe the peer `calling`, which knows us as `called`, a report; returns its token.
 
         The same request once more, as after a lost answer, is not owed twice; another one with the
         Transaction UID of one that runs is, and will be told so. A crash leaves the request with
         its debt, or parts that `forget_orphans` removes.
+
+        Args:
+            is_node: tells of an AE title whether it is that of a node; all that are not share
+                `MOST_OF_STRANGERS`.
 
         Raises:
             Fault: 0213, more is asked for, or open, than the peer may; 0115, nothing is. What
@@ -173,9 +186,8 @@ class Requests:
             if not last:
                 what = "the Referenced SOP Sequence is empty"
                 raise Fault(Status.INVALID_ARGUMENT_VALUE, what)
-            found = self._enter(
-                request.uid, calling, called, limits, token, digest.hexdigest(), (number, last)
-            )
+            ends = token, digest.hexdigest(), (number, last)
+            found = self._enter(request.uid, calling, called, (limits, is_node), *ends)
         except OutcomeUnknown:
             # The request may be there, and then all of its parts have to be.
             self._wake()
@@ -185,9 +197,8 @@ class Requests:
             raise
         if found != token:
             self._drop_parts(token, number)
-        if not found:
-            what = f"{limits.requests} requests of {calling} are open"
-            raise Fault(Status.RESOURCE_LIMITATION, what)
+        if isinstance(found, Fault):
+            raise found
         self._wake()
         return found
 
@@ -342,15 +353,15 @@ class Requests:
         uid: str,
         calling: str,
         called: str,
-        limits: Limits,
+        allowed: tuple[Limits, Callable[[str], bool]],
         token: str,
         digest: str,
         last: tuple[int, str],
-    ) -> str:
-        """Enter a request with its last part; return its token, that of the same one, or nothing
-        when too many are open."""
+    ) -> str | Fault:
+        """Enter a request with its last part; return its token, that of the same one, or what is
+        wrong when too many are open."""
 
-        def work(transaction: Transaction) -> str:
+        def work(transaction: Transaction) -> str | Fault:
             now = database_time(self._database, self._clock, transaction)
             twin = False
             running = transaction.execute(self._sql(_SAME), (uid, calling)).fetchall()
@@ -358,9 +369,9 @@ class Requests:
                 if found == digest:
                     return str(other)
                 twin = True
-            count = transaction.execute(self._sql(_COUNT), (calling,)).fetchone()[0]
-            if count >= limits.requests:
-                return ""
+            crowd = self._crowd(transaction, calling, *allowed)
+            if crowd:
+                return Fault(Status.RESOURCE_LIMITATION, crowd)
             self._write_part(transaction, token, *last, now)
             values = (token, uid, calling, int(twin), digest, now)
             transaction.execute(self._sql(_ENTER), values)
@@ -376,6 +387,24 @@ class Requests:
             return token
 
         return self._writer.transact(work)
+
+    def _crowd(
+        self,
+        transaction: Transaction,
+        calling: str,
+        limits: Limits,
+        is_node: Callable[[str], bool],
+    ) -> str:
+        """Return which of the open requests are too many for another one; empty = none."""
+        count = transaction.execute(self._sql(_COUNT), (calling,)).fetchone()[0]
+        if count >= limits.requests:
+            return f"{limits.requests} requests of {calling} are open"
+        if is_node(calling):
+            return ""
+        rows = transaction.execute(_COUNT_ALL).fetchall()
+        if sum(count for peer, count in rows if not is_node(peer)) < MOST_OF_STRANGERS:
+            return ""
+        return f"{MOST_OF_STRANGERS} requests of titles unknown here are open"
 
     def _add_part(self, token: str, part: int, content: str) -> None:
         def work(transaction: Transaction) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from dgate.archive import export
 from dgate.archive.aside import Aside, Content, Report
 from dgate.archive.records import InstanceRef
+from dgate.config.settings import Durability
 from dgate.delivery.commitment import examining
 from dgate.delivery.commitment.examining import Examiner
 from dgate.delivery.commitment.messages import Reference
@@ -34,10 +37,20 @@ class Shelf:
         """Return where an object's file is."""
         return self.store.root / self.rows[reference.sop_instance].name
 
-    def examine(self, *references: Reference, durable: bool = True) -> dict[Reference, int | None]:
+    def move(self, reference: Reference, name: str) -> None:
+        """Give an object's file another name."""
+        before = self.file(reference)
+        row = self.rows[reference.sop_instance]
+        self.rows[reference.sop_instance] = replace(row, name=name)
+        self.file(reference).parent.mkdir(parents=True, exist_ok=True)
+        before.rename(self.file(reference))
+
+    def examine(
+        self, *references: Reference, durability: Durability = Durability.FULL
+    ) -> dict[Reference, int | None]:
         """Return the reason for each object."""
         examiner = Examiner(
-            self.rows.get, self.store.exporter, lambda uid: uid in (CT, MR), durable=durable
+            self.rows.get, self.store.exporter, lambda uid: uid in (CT, MR), durability
         )
         return dict(examiner.examine(references))
 
@@ -77,26 +90,69 @@ def test_every_fault_has_its_reason(shelf: Shelf) -> None:
     }
 
 
-@pytest.mark.parametrize("durable", [True, False])
-def test_files_are_synced_where_storing_did_not(
-    shelf: Shelf, durable: bool, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("durability", [Durability.FULL, Durability.INDEX])
+def test_files_are_synced_where_storing_did_not_with_all_folders_above(
+    shelf: Shelf, durability: Durability, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    synced: list[Path] = []
-    monkeypatch.setattr(examining, "sync_file", synced.append)
-    monkeypatch.setattr(examining, "sync_folder", synced.append)
+    files_synced: list[Path] = []
+    folders_synced: list[Path] = []
+    monkeypatch.setattr(export, "sync_file", files_synced.append)
+    monkeypatch.setattr(examining, "sync_folder", folders_synced.append)
     first, second = shelf.add(1), shelf.add(2)
+    shelf.move(second, "P1/S1/2.dcm")
     files = [shelf.file(first), shelf.file(second)]
 
-    assert shelf.examine(first, second, durable=durable) == {first: None, second: None}
+    assert shelf.examine(first, second, durability=durability) == {first: None, second: None}
 
-    assert synced == ([] if durable else [*files, files[0].parent])
+    if durability is Durability.FULL:
+        assert files_synced == folders_synced == []
+        return
+    assert files_synced == files
+    # The name of the patient's folder stands in the device's own.
+    root = shelf.store.root
+    assert sorted(folders_synced) == [root, root / "P1", root / "P1" / "S1"]
+
+
+def test_a_folder_that_cannot_be_synced_says_nothing_about_objects(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(folder: Path) -> None:
+        if folder == shelf.store.root:
+            raise OSError(errno.EIO, "the disk is broken", str(folder))
+
+    monkeypatch.setattr(examining, "sync_folder", fail)
+    wanted = shelf.add(1)
+
+    with pytest.raises(StoreError, match="a folder cannot be synced: the disk is broken"):
+        shelf.examine(wanted, durability=Durability.INDEX)
+
+
+def test_nothing_is_committed_to_where_nothing_is_durable(
+    shelf: Shelf, caplog: pytest.LogCaptureFixture
+) -> None:
+    there, unknown = shelf.add(1), Reference(CT, "1.2.9")
+
+    found = shelf.examine(there, unknown, durability=Durability.NONE)
+
+    assert found == {there: 0x0110, unknown: 0x0112}
+    assert "Durability = none" in caplog.text
+
+
+def test_the_file_of_a_device_that_is_gone_is_not_committed_to(shelf: Shelf) -> None:
+    wanted = shelf.add(1)
+    row = shelf.rows[wanted.sop_instance]
+    # It is found all the same, on another device.
+    shelf.rows[wanted.sop_instance] = replace(row, device="MAG7")
+
+    assert shelf.examine(wanted) == {wanted: None}
+    assert shelf.examine(wanted, durability=Durability.INDEX) == {wanted: 0x0110}
 
 
 def test_an_index_that_is_away_says_nothing_about_objects(shelf: Shelf) -> None:
     def away(uid: str) -> InstanceRef | None:
         raise DatabaseAway("the server is down")
 
-    examiner = Examiner(away, shelf.store.exporter, lambda uid: True, durable=True)
+    examiner = Examiner(away, shelf.store.exporter, lambda uid: True, Durability.FULL)
 
     with pytest.raises(DatabaseAway):
         examiner.examine([Reference(CT, "1.2")])
@@ -108,7 +164,9 @@ def test_a_folder_that_cannot_be_read_says_nothing_about_objects(
     wanted = shelf.add(1)
     (tmp_path / "aside").write_bytes(b"no folder")
     aside = Aside(tmp_path / "aside").instances
-    examiner = Examiner(shelf.rows.get, shelf.store.exporter, lambda uid: True, aside, durable=True)
+    examiner = Examiner(
+        shelf.rows.get, shelf.store.exporter, lambda uid: True, Durability.FULL, aside
+    )
 
     with pytest.raises(StoreError, match="put aside cannot be read") as error:
         examiner.examine([wanted])
@@ -124,7 +182,7 @@ def test_what_has_other_content_aside_is_not_committed_to(shelf: Shelf, tmp_path
     about = (CT, first.sop_instance, "P1", "1.2", "1.3", "CT1", "GATE", "host", 1.0, 1.0, 1)
     report = Report(*about, content, other)
     examiner = Examiner(
-        shelf.rows.get, shelf.store.exporter, lambda uid: True, aside.instances, durable=True
+        shelf.rows.get, shelf.store.exporter, lambda uid: True, Durability.FULL, aside.instances
     )
     asked = [first, second]
     assert dict(examiner.examine(asked)) == {first: None, second: None}

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from dgate.archive.records import DebtKind
-from dgate.delivery.commitment.ledger import MOST_AT_ONCE, Asked, Commitments
+from dgate.delivery.commitment import requests as requests_module
+from dgate.delivery.commitment.gathering import MOST_AT_ONCE
+from dgate.delivery.commitment.ledger import Asked, Commitments
 from dgate.delivery.commitment.messages import ASKING_LANE, Fault, Reference, Report, Request
 from dgate.delivery.commitment.requests import (
     OF_NODE,
@@ -18,29 +19,12 @@ from dgate.delivery.commitment.requests import (
     Waiting,
 )
 from dgate.delivery.records import Debt, Selection, Settlement, State
-from tests.archive.database_kit import ALL_ENGINES, ENGINES
-from tests.delivery.kit import CT, Books, draft, open_on, ref
+from tests.archive.database_kit import ALL_ENGINES
+from tests.delivery.kit import CT, Books, draft, ref
 
 LANE = f"{ASKING_LANE}SINK"
 FEW = 5
 WAIT_S = 7.0
-
-
-@pytest.fixture(params=ENGINES)
-def books(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Books]:
-    """Return an empty ledger, on each engine in turn."""
-    opened = open_on(request, tmp_path)
-    yield opened
-    opened.archive.close()
-
-
-@pytest.fixture
-def commitments(books: Books) -> Commitments:
-    """Return what is asked."""
-    archive = books.archive
-    return Commitments(
-        archive.database, archive.writer, books.clock, books.released.append, lambda: None
-    )
 
 
 def deliver(books: Books, *numbers: int, spool: Path | None = None) -> None:
@@ -50,7 +34,7 @@ def deliver(books: Books, *numbers: int, spool: Path | None = None) -> None:
     books.settle(
         *(
             Settlement(debt, State.COMMITTING, 0, pause_s=WAIT_S, sent=sent_as(debt))
-            for debt in books.claim(limit=1000)
+            for debt in books.claim(limit=10_000)
         )
     )
 
@@ -67,6 +51,23 @@ def ask(books: Books, commitments: Commitments) -> tuple[Debt, Asked]:
     asked = commitments.begin(debt)
     assert asked is not None
     return debt, asked
+
+
+def ask_in_vain(books: Books, commitments: Commitments, rounds: int = 5) -> list[Asked]:
+    """Ask so often without hearing anything, then make the deliveries stuck."""
+    asked = []
+    [debt] = books.claim(LANE)
+    for _ in range(rounds):
+        request = commitments.begin(debt)
+        assert request is not None
+        commitments.accepted(request.uid)
+        asked.append(request)
+        wait(books, debt, 100.0)
+        books.clock.time += 100.0
+        [debt] = books.claim(LANE)
+    commitments.give_up(debt, "no report has come")
+    books.settle(Settlement(debt, State.DONE))
+    return asked
 
 
 def wait(books: Books, debt: Debt, seconds: float = 3600.0) -> None:
@@ -216,7 +217,7 @@ def test_a_restart_gives_the_debt_that_asks_back(books: Books, commitments: Comm
     deliver(books, 1)
     debt, first = ask(books, commitments)
 
-    books.reopen().recover()
+    books.reopen().recover(starting=True)
 
     [again] = books.reopen().exchange([], LANE, 10)
     second = commitments.begin(again)
@@ -502,6 +503,34 @@ def test_open_requests_of_one_title_are_limited(books: Books, requests: Requests
     requests.close(token, 0, "told")
 
 
+def test_strangers_share_a_limit_whatever_they_call_themselves(
+    books: Books, requests: Requests, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(requests_module, "MOST_OF_STRANGERS", 3)
+
+    def is_node(title: str) -> bool:
+        return title.startswith("NODE")
+
+    def enter(uid: str, title: str) -> str:
+        limits = OF_NODE if is_node(title) else OF_STRANGER
+        return requests.enter(Request(uid, named(1)), title, "GATE", limits, is_node)
+
+    for number in range(5):
+        enter(f"1.2.3.{number}", "NODE1")
+    tokens = [enter("1.2.3", f"CT{number}") for number in range(3)]
+
+    with pytest.raises(Fault, match="titles unknown here") as caught:
+        enter("1.2.3", "CT9")
+
+    assert caught.value.status == 0x0213
+    assert len(states(books, DebtKind.REPORT)) == 8
+    # Nodes are as free as before, and who has asked already may ask the same again.
+    enter("1.2.4", "NODE2")
+    assert enter("1.2.3", "CT0") == tokens[0]
+    requests.close(tokens[1], 0, "told")
+    enter("1.2.3", "CT9")
+
+
 def test_old_requests_of_strangers_are_dropped(books: Books, requests: Requests) -> None:
     old, node, working = (
         requests.enter(Request("1.2.3", named(1)), title, "GATE")
@@ -556,3 +585,9 @@ def test_all_of_it_on_mariadb(
     assert (commitments.stop_stuck(), commitments.adopt()) == (0, 0)
     assert commitments.do_without_all(lambda node: False) == 2
     assert states(books) == ["done"] * 3
+    deliver(books, 4, 5)
+    books.clock.time += WAIT_S
+    asked = ask_in_vain(books, commitments, rounds=2)
+    late = Report(asked[0].uid, named(4), dict.fromkeys(named(5), 0x0112))
+    assert commitments.take(late, apart=True, pause_s=1.0) == 0
+    assert states(books) == ["done"] * 4 + ["stuck"]
