@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from dgate.archive.aside import Aside
 from dgate.archive.export import Exporter
 from dgate.archive.records import DebtKind, InstanceRef
-from dgate.config.settings import Configuration, Durability
+from dgate.config.settings import Configuration
 from dgate.delivery.commitment.asking import Asker, EventReports
 from dgate.delivery.commitment.examining import Answers, Examiner
 from dgate.delivery.commitment.keeper import Keeper, Wishes
@@ -43,8 +43,10 @@ class Commitment:
         foundation: Foundation,
         find: Callable[[str], InstanceRef | None],
         exporter: Exporter,
+        admit: Callable[[], None],
     ) -> Commitment:
-        """Put it together; `find` looks objects up in the index."""
+        """Put it together; `find` looks objects up in the index, `admit` raises OutOfSpace where
+        the disk of the database has to keep what is free."""
         settings, nodes = configuration.settings, configuration.nodes
         listed = configuration.sop_list.abstract
 
@@ -54,16 +56,17 @@ class Commitment:
 
         commitments = _commitments(foundation)
         requests = _requests(foundation)
-        durable = settings.durability is Durability.FULL
         aside = Aside.below(settings.base_folder)
-        examiner = Examiner(find, exporter, accepts, aside.instances, durable=durable)
+        examiner = Examiner(find, exporter, accepts, settings.durability, aside.instances)
         answers = Answers(requests, examiner)
         reports = EventReports(commitments, RetryPolicy.of(settings))
         errands: Errands = {
             DebtKind.COMMIT: Asker(commitments, reports, settings, nodes).ask,
             DebtKind.REPORT: Reporter(requests, answers, settings, nodes).report,
         }
-        service = CommitmentService(requests, answers, reports, nodes.names, settings.temp_dir)
+        service = CommitmentService(
+            requests, answers, reports, nodes.names, admit, settings.temp_dir
+        )
         return cls(service, errands)
 
     def handlers(self) -> dict[tuple[CommandField, str], Handler]:

@@ -18,6 +18,7 @@ from dgate.archive.index import Index
 from dgate.archive.ingest import Traffic
 from dgate.archive.levels import Schema
 from dgate.archive.maintenance.removals import Removals
+from dgate.archive.ownership import Owner
 from dgate.archive.passing import Passing
 from dgate.archive.recovery import recover
 from dgate.archive.schema import prepare
@@ -27,6 +28,7 @@ from dgate.clock import Clock
 from dgate.config.settings import Configuration, Durability
 from dgate.delivery.desk import Desk
 from dgate.delivery.expected import Bell
+from dgate.delivery.leases import refuse_twin
 from dgate.delivery.ledger import Ledger
 from dgate.delivery.moving import Mover
 from dgate.delivery.reconcile.results import Comparisons, results_file
@@ -92,13 +94,17 @@ class Foundation:
         """
         settings = configuration.settings
         database.open()
+        database.identify()
         schema = prepare(database, configuration.layout, settings)
+        refuse_twin(database, clock)
         for note in schema.notes:
             log.info("Database: %s.", note)
         writer = Writer(database, settings.durability)
         index = Index(database, schema, settings)
-        devices = Devices.from_settings(settings, clock)
+        owner = Owner.named(database.home, shared=not database.embedded)
+        devices = Devices.from_settings(settings, clock, owner=owner)
         release = devices.spool.remove
+        ledger = Ledger(database, writer, clock, index.add_debts, release)
         foundation = cls(
             clock,
             database,
@@ -107,8 +113,8 @@ class Foundation:
             index,
             devices,
             Traffic.of(settings),
-            Ledger(database, writer, clock, index.add_debts, release),
-            Desk(database, writer, clock, release),
+            ledger,
+            Desk(database, writer, clock, release, ledger.recalled),
             Mover(database, writer, partial(database_time, database, clock)),
             Refusals(database, writer, partial(database_time, database, clock)),
             wake,

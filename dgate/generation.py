@@ -32,6 +32,7 @@ from dgate.archive.maintenance.stored_rules import StoredRules
 from dgate.archive.naming import Naming
 from dgate.archive.passing import PASSING_DEVICE
 from dgate.archive.query import Finder
+from dgate.archive.replacing import Replacing
 from dgate.archive.scripting import Archive
 from dgate.archive.worklist import Worklist
 from dgate.committing import Commitment
@@ -136,7 +137,9 @@ class _Builder:
         self._index = foundation.index.under(settings)
         self._finder = Finder(database, foundation.schema, settings)
         passing = {PASSING_DEVICE: foundation.passing.open}
-        self._exporter = Exporter(self._devices, settings, self._finder.instance, passing)
+        replacing = Replacing.of(database)
+        find = self._finder.instance
+        self._exporter = Exporter(self._devices, settings, find, passing, replacing)
         self._hooks = Hooks(rules, self._exporter, foundation.sessions, settings)
         uids = UidGenerator(settings.uid_prefix, clock)
         self._worklist = Worklist(
@@ -161,7 +164,11 @@ class _Builder:
         )
         self._hooks.world = dataclasses.replace(self._hooks.world, outreach=self._outreach())
         self._commitment = Commitment.build(
-            configuration, foundation, self._finder.instance, self._exporter
+            configuration,
+            foundation,
+            self._finder.instance,
+            self._exporter,
+            self._devices.admit_places,
         )
         same_log = former is not None and former.settings.user_log == settings.user_log
         self._user_log = (

@@ -22,6 +22,7 @@ from dgate.archive.maintenance.regen_events import RegenHooks
 from dgate.archive.maintenance.stored_rules import StoredRules
 from dgate.archive.orders import load_orders
 from dgate.archive.scheduling import worklist_commands
+from dgate.archive.spoolsweep import SpoolSweep
 from dgate.archive.stepcommands import step_commands
 from dgate.archive.watcher import Watching
 from dgate.committing import keeper
@@ -67,6 +68,7 @@ def background_parts(foundation: Foundation, current: Current) -> list[Part]:
             foundation.clock,
             lambda data: load_orders(data, current().worklist),
         ),
+        SpoolSweep(foundation.first_devices.spool, foundation.index),
         housekeeper(foundation, current),
         DiskWatch(lambda: current().settings, lambda: current().devices, foundation.clock),
         lua_clock(foundation, current),

@@ -35,7 +35,11 @@ class _Checkpoint(threading.Event):
             super().clear()
             if threading.current_thread() is self._association:
                 return
-            while not self._is_waiting and self._association.is_alive():
+            while not self._is_waiting:
+                if not self._association.is_alive():
+                    # The caller goes by this, and would wait for ever for a thread that has ended.
+                    self._association._is_paused = True
+                    return
                 self._turn.wait(0.05)
 
     def wait(self, timeout: float | None = None) -> bool:

@@ -15,6 +15,8 @@ import subprocess
 import tempfile
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -194,6 +196,13 @@ class PostgresServer(DatabaseServer):
         """Return the rows of a query."""
         with self._connect(database) as connection:
             return connection.execute(statement.encode()).fetchall()
+
+    @contextmanager
+    def holding(self, database: str, statement: str) -> Iterator[None]:
+        """Keep a transaction open that has run this statement, such as one that locks a table."""
+        with self._connect(database) as connection, connection.transaction():
+            connection.execute(statement.encode())
+            yield
 
     def _connect(self, database: str) -> psycopg.Connection[tuple[Any, ...]]:
         return psycopg.connect(

@@ -13,9 +13,9 @@ from dgate.archive.aside import Aside, Report
 from dgate.archive.files import COPY_BYTES
 from dgate.archive.ingest import Ingest
 from dgate.archive.maintenance.journal import JOURNAL_NAME, Journal
-from dgate.archive.records import Arrival
+from dgate.archive.records import Arrival, Outcome
 from dgate.clock import Clock
-from dgate.config.settings import Settings
+from dgate.config.settings import Engine, Settings
 from dgate.dicom.part10 import read_meta
 from dgate.errors import DgateError, StoreError
 from dgate.ops.control import Answer, Command
@@ -62,6 +62,10 @@ class _Office:
 
         A crash leaves the entry as it was, and perhaps the object stored already; the same command
         then finishes.
+
+        Raises:
+            StoreError: it does not take the place; the entry stays, as it may be the only copy of
+                what its sender was told is kept.
         """
         aside, name = self._aside(), _name(arguments)
         found = aside.find(name)
@@ -92,6 +96,12 @@ class _Office:
 
     def _store(self, aside: Aside, report: Report) -> None:
         path = aside.path(report)
+        if self._settings().engine is Engine.NONE:
+            raise StoreError(
+                "no database is configured that would keep it; it stays aside",
+                where=str(path),
+                remedy="configure one, then give the same command",
+            )
         ingest = self._ingest()
         payload = ingest.payload(
             report.aside.syntax, report.sop_class, report.sop_instance, report.calling
@@ -108,7 +118,7 @@ class _Office:
         except BaseException:
             payload.close()
             raise
-        ingest.store(
+        receipt = ingest.store(
             Arrival(
                 payload,
                 report.aside.syntax,
@@ -117,10 +127,18 @@ class _Office:
                 report.sop_class,
                 report.sop_instance,
                 replaces=True,
+                decided=True,
                 passed_rules=True,
                 source_host=report.host,
             )
         )
+        if receipt.outcome not in (Outcome.STORED, Outcome.REWRITTEN):
+            raise StoreError(
+                "the stored object was left as it is; this one stays aside",
+                where=f"{receipt.device} {receipt.name}".strip(),
+                remedy="move the stored object to a storage device, then give the same command, "
+                "or discard this one",
+            )
 
     def _aside(self) -> Aside:
         # Not one of its own: what arrives meanwhile goes by the same lock.

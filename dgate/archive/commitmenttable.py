@@ -56,6 +56,10 @@ by its place, `failed` how many these are, `good_bytes` and `bad_bytes` how long
 report are."""
 
 
+GIVEN_UP = "state = 'stuck' AND commitment IS NOT NULL"
+"""Deliveries that got stuck since no report came; a late one is looked up among them."""
+
+
 def prepare_commitments(
     database: Database,
     connection: Connection,
@@ -84,7 +88,10 @@ def prepare_commitments(
     key = ", id" if database.engine is Engine.POSTGRES else ""
     waiting = "state, commitment, destination" if is_maria else f"commitment, destination{key}"
     at_work = "name(64)" if is_maria else "name"
+    # For MariaDB the one of `waiting` serves these too.
+    given_up = [] if is_maria else [("dgate_debts_given_up", "dgate_debts", "commitment", GIVEN_UP)]
     for name, table, columns, condition in (
+        *given_up,
         ("dgate_debts_committing", "dgate_debts", waiting, "state = 'committing'"),
         ("dgate_debts_commit", "dgate_debts", at_work, f"device = '{COMMITMENT_DEVICE}'"),
         ("dgate_commitments_debt", "dgate_commitments", "debt", ""),

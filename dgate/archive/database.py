@@ -25,6 +25,7 @@ from dgate.archive import servers
 from dgate.archive.connection import Connection, Row, Value
 from dgate.archive.files import create_folders
 from dgate.archive.fold import decoded, has_form
+from dgate.archive.gatewayid import gateway_id, id_path
 from dgate.config.settings import Durability, Engine
 from dgate.errors import ConfigError, DatabaseAway, OutOfSpace, StoreError
 
@@ -112,7 +113,13 @@ class Database:
         self.claim_lock = ""
         """What a SELECT ends with that claims rows for this gateway; known after `open`."""
         self.home = f"{platform.node()}/{zlib.crc32(bytes(settings.base_folder)):08x}"
-        """Names this gateway's folder, on this machine, to others that share the database."""
+        """Names this gateway, the same at each start. To others that share the database only after
+        `identify`: machines and folders may be named alike."""
+        self.place = ""
+        """`dgate.archive.gatewayid.GatewayId.place`; known after `identify`, of a server's
+        database."""
+        self.id_file = id_path(settings.base_folder)
+        """Where `home` is kept by `identify`."""
         self.errors: tuple[type[Exception], ...] = _driver_errors(settings.engine)
         """The driver's exception classes."""
         self.begin_sql = "BEGIN IMMEDIATE" if self.embedded else "BEGIN"
@@ -176,6 +183,16 @@ class Database:
             status = self.path.stat()
             self._inode = (status.st_dev, status.st_ino)
         self._opened = True
+
+    def identify(self) -> None:
+        """Take the name that tells this gateway from others that share the database.
+
+        Called by who holds the lock of the base folder, before anything is entered under that name.
+        Raises ConfigError.
+        """
+        if not self.embedded:
+            known = gateway_id(self._settings.base_folder)
+            self.home, self.place = known.home, known.place
 
     def connect(self, cache_kib: int = WRITER_CACHE_KIB) -> Connection:
         """Open a connection of one's own; raises DatabaseAway."""

@@ -58,8 +58,8 @@ held, stuck, committing, done, cancelled. `device` is MAGn, or SPOOL for a copy 
 stat, 1 normal, 2 bulk; `source` the calling AE that brought the object, or a word such as `import`;
 `digest` the SHA-256 of the data set as it was received (hexadecimal), `size` its bytes; `accepted`
 when the peer answered success; `committed` when it took responsibility, and `commitment` the
-Transaction UID of the request for that (PS3.4 J); `why` an operator's reason; `origin` the
-destination before a reroute or a fallback."""
+Transaction UID of the last request for that (PS3.4 J), also where it is stuck without a report;
+`why` an operator's reason; `origin` the destination before a reroute or a fallback."""
 
 OPEN_STATES = ("queued", "leased", "held", "stuck", "committing")
 """States in which something is owed, covered by the index `dgate_debts_lanes (state, destination,

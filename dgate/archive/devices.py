@@ -16,6 +16,7 @@ from typing import Protocol
 from dgate.archive.alarm import SpaceAlarm
 from dgate.archive.files import TOO_MANY_FILES, Part
 from dgate.archive.folder import PREVIOUS, FolderDevice, ReadOnlyFolder, StagedFile
+from dgate.archive.ownership import Owner
 from dgate.archive.spool import Spool
 from dgate.archive.volumes import Volumes
 from dgate.archive.watermark import MEGABYTE, Limits, Place, Room, View, Watermark
@@ -108,6 +109,15 @@ class Device(Protocol):
         """Tell whether a file has this name."""
         ...
 
+    def hold(self, name: str, *, existing: bool = False) -> bool:
+        """Keep other gateways from giving a name, or replacing its `existing` file; False when one
+        of them has it in hand or a file has it."""
+        ...
+
+    def let_go(self, name: str) -> None:
+        """Let other gateways have the name; never raises."""
+        ...
+
     def size(self, name: str) -> int | None:
         """Return the bytes of the file of this name; None when there is none."""
         ...
@@ -132,6 +142,10 @@ class Device(Protocol):
         """Return what rules and logs show as the place of a file."""
         ...
 
+    def folders(self, name: str) -> Set[Path]:
+        """Return the folders that have to be synced for a name to last."""
+        ...
+
 
 class Devices:
     """The devices MAG0..MAGn and the spool, and the choice among them; `watermark` says which of
@@ -148,9 +162,12 @@ class Devices:
         volumes: Volumes | None = None,
         alarm: SpaceAlarm | None = None,
         places: Sequence[Place] = (),
+        owner: Owner | None = None,
     ) -> None:
-        """`places` have to have room whatever device is chosen."""
+        """`places` have to have room whatever device is chosen. `owner` is the gateway; None = one
+        that shares nothing with others."""
         self.spool = spool
+        self.owner = owner or Owner()
         self._devices = {device.name: device for device in devices}
         self._ordered = tuple(devices)
         self.watermark = watermark
@@ -171,16 +188,19 @@ class Devices:
         probe: Callable[[str], int] | None = None,
         *,
         prepare: bool = True,
+        owner: Owner | None = None,
     ) -> Devices:
         """Create the configured devices and prepare their folders; raises OutOfSpace.
 
         Without `prepare` nothing is created, for those who only read.
 
         What `former`, the devices by earlier settings, has already is taken over and not prepared
-        again; its spool always is. `probe` returns the free bytes of a folder's file system, or
-        raises OSError; None = the file system is asked.
+        again; its spool and owner always are. `probe` returns the free bytes of a folder's file
+        system, or raises OSError; None = the file system is asked. `owner` is the gateway that
+        writes there; None = one that is alone.
         """
         durable = settings.durability is Durability.FULL
+        owner = owner if former is None else former.owner
         known = {
             (device.name, device.root): device
             for device in former or ()
@@ -190,7 +210,9 @@ class Devices:
         for number, path in enumerate(settings.mag_devices):
             device = known.get((f"MAG{number}", path))
             if device is None:
-                device = FolderDevice(f"MAG{number}", path, durable=durable, probe=probe)
+                device = FolderDevice(
+                    f"MAG{number}", path, durable=durable, probe=probe, owner=owner
+                )
                 if prepare:
                     device.prepare()
             folders.append(device)
@@ -198,7 +220,7 @@ class Devices:
             spool = former.spool
         else:
             root = folders[0].root if folders else settings.base_folder
-            spool = Spool(root / "dgate" / "spool", durable=durable)
+            spool = Spool(root / "dgate" / "spool", durable=durable, owner=owner)
             if prepare:
                 spool.prepare()
         return cls(
@@ -210,12 +232,15 @@ class Devices:
             low_water_bytes=settings.mag_device_threshold_mb * MEGABYTE,
             # Not prepared: a mirror that is away must not keep the server from starting.
             mirrors={
-                f"MAG{number}": FolderDevice(f"MIRROR{number}", path, durable=durable, probe=probe)
+                f"MAG{number}": FolderDevice(
+                    f"MIRROR{number}", path, durable=durable, probe=probe, owner=owner
+                )
                 for number, path in enumerate(settings.mirror_devices)
             },
             volumes=Volumes(dict(settings.jukebox_devices), dict(settings.cache_devices)),
             alarm=None if former is None else former.alarm,
             places=places_of(settings),
+            owner=owner,
         )
 
     def __iter__(self) -> Iterator[Device]:

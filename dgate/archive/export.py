@@ -7,10 +7,11 @@ need not change passes in chunks, only headers are looked at.
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -20,6 +21,7 @@ from dgate.archive.files import FileReader, write_parts
 from dgate.archive.incoming import SOP_CLASS_UID, SOP_INSTANCE_UID
 from dgate.archive.naming import is_confined
 from dgate.archive.records import InstanceRef
+from dgate.archive.replacing import Replacing
 from dgate.archive.spool import SPOOL_DEVICE
 from dgate.config.settings import Settings
 from dgate.dicom.filedata import FileData, as_buffer
@@ -27,6 +29,7 @@ from dgate.dicom.part10 import FileMeta, read_meta
 from dgate.dicom.scan import Buffer
 from dgate.dicom.table import ElementTable, Slice
 from dgate.dicom.transcode import convert, convert_header_only
+from dgate.disk import sync_file
 from dgate.errors import Missing, NotDicom, StoreError
 
 log = logging.getLogger(__name__)
@@ -135,7 +138,7 @@ class Exporter:
 
     `find` gives an object's present place; it is asked when a file is not where a reference, which
     may be older than a rename, says. `others` opens what is not on a device, by the name that
-    stands in a device's place.
+    stands in a device's place. `replacing` finds what other gateways have stored and not renamed.
     """
 
     def __init__(
@@ -144,11 +147,13 @@ class Exporter:
         settings: Settings,
         find: Callable[[str], InstanceRef | None] | None = None,
         others: Mapping[str, Callable[[InstanceRef], Reader]] | None = None,
+        replacing: Replacing | None = None,
     ) -> None:
         self._devices = devices
         self._temp_dir = settings.temp_dir
         self._find = find
         self._others = others or {}
+        self._replacing = replacing
 
     def peek(self, ref: InstanceRef) -> Stored:
         """Return what an object is.
@@ -249,6 +254,15 @@ class Exporter:
         device = self._devices.get(ref.device)
         return PurePath(ref.name) if device is None else device.path(ref.name)
 
+    def sync(self, ref: InstanceRef) -> Set[Path]:
+        """Make the content of an object's file durable where storing it did not; return the folders
+        that have to be synced for its name to last. Raises OSError."""
+        device = self._devices.get(ref.device)
+        if device is None:
+            raise FileNotFoundError(errno.ENOENT, "there is no such device", ref.device)
+        sync_file(Path(device.path(ref.name)))
+        return device.folders(ref.name)
+
     def written(self, ref: InstanceRef) -> float | None:
         """Return when an object's file was written, in seconds since the epoch; None when it is not
         where the index says."""
@@ -321,8 +335,13 @@ class Exporter:
             return opener(ref)
         if not ref.name or not is_confined(ref.name):
             raise FileNotFoundError(ref.name)
+        noted = self._replacing.noted(ref.sop_instance) if self._replacing is not None else ""
         for device in self._devices.to_read(ref.device):
             try:
+                if noted and self._replacing is not None:
+                    waiting = self._replacing.open(device, ref.sop_instance, noted)
+                    if waiting is not None:
+                        return waiting
                 return device.open(ref.name, ref.sop_instance)
             except (FileNotFoundError, NotADirectoryError):
                 continue

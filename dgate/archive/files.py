@@ -204,30 +204,54 @@ def _copy_range(descriptor: int, part: FileRange) -> None:
     while left:
         try:
             copied = os.copy_file_range(source, descriptor, left, offset_src=offset)
+            if copied == 0:
+                raise _too_short()
         except OSError as exc:
             # By hand it also shows which of the two disks has failed.
             if exc.errno not in _NO_KERNEL_COPY and exc.errno != errno.EIO:
                 raise
             copied = _copy_by_hand(descriptor, source, offset, left)
-        if copied == 0:
-            raise Unreadable("the file to be copied is shorter than expected")
         offset += copied
         left -= copied
 
 
 def _copy_by_hand(descriptor: int, source: int, offset: int, size: int) -> int:
-    try:
-        rest = memoryview(os.pread(source, min(size, COPY_BYTES), offset))
-    except OSError as exc:
-        raise Unreadable(f"the file to be copied cannot be read: {exc.strerror}") from exc
-    copied = len(rest)
+    piece = read_piece(source, offset, size)
+    rest = memoryview(piece)
     while rest:
         rest = rest[os.write(descriptor, rest) :]
-    return copied
+    return len(piece)
+
+
+def read_piece(descriptor: int, offset: int, size: int) -> bytes:
+    """Return up to `size` bytes of a file that has so many there: at most COPY_BYTES, but some.
+
+    Raises:
+        Unreadable: the disk does not give them, or the file ends before.
+    """
+    try:
+        piece = os.pread(descriptor, min(size, COPY_BYTES), offset)
+    except OSError as exc:
+        raise _unreadable(exc) from exc
+    if not piece and size:
+        raise _too_short()
+    return piece
+
+
+def _unreadable(exc: OSError) -> Unreadable:
+    return Unreadable(f"the file to be copied cannot be read: {exc.strerror or exc}")
+
+
+def _too_short() -> Unreadable:
+    return Unreadable("the file to be copied is shorter than expected")
 
 
 def hash_parts(parts: Sequence[Part]) -> str:
-    """Return the SHA-256, in hex, of the file that the parts make."""
+    """Return the SHA-256, in hex, of the file that the parts make.
+
+    Raises:
+        Unreadable: a file that a part of it stands in cannot be read.
+    """
     digest = hashlib.sha256()
     for part in parts:
         if isinstance(part, FileRange):
@@ -247,9 +271,12 @@ def _hash_range(digest: hashlib._Hash, part: FileRange) -> None:
     buffer = memoryview(bytearray(min(COPY_BYTES, part.length)))
     offset, left = part.offset, part.length
     while left:
-        size = os.preadv(part.descriptor, [buffer[: min(left, len(buffer))]], offset)
+        try:
+            size = os.preadv(part.descriptor, [buffer[: min(left, len(buffer))]], offset)
+        except OSError as exc:
+            raise _unreadable(exc) from exc
         if size == 0:
-            raise OSError(errno.EIO, "the file to be hashed is shorter than expected")
+            raise _too_short()
         digest.update(buffer[:size])
         offset += size
         left -= size

@@ -25,6 +25,8 @@ from dgate.archive.files import (
     unlink_quietly,
     write_file,
 )
+from dgate.archive.nameclaims import HELD, Claims
+from dgate.archive.ownership import Leftovers, Owner
 from dgate.archive.watermark import Room, room_of
 from dgate.dicom.payload import SpillFile
 from dgate.errors import NotSynced
@@ -38,7 +40,8 @@ _MOST_FOLDERS = 4096
 
 @dataclass(frozen=True, slots=True)
 class StagedFile:
-    """A file in an incoming folder: `<SOP instance>.<n or r><unique>`."""
+    """A file in an incoming folder: `<SOP instance>.<n or r><unique>`; the unique part begins with
+    the mark of the gateway (`dgate.archive.ownership`)."""
 
     name: str
     sop_instance: str
@@ -60,9 +63,10 @@ class FolderDevice:
         *,
         durable: bool = True,
         probe: Callable[[str], int] | None = None,
+        owner: Owner | None = None,
     ) -> None:
         """`probe` returns the free bytes of the folder's file system, or raises OSError; None =
-        the file system is asked."""
+        the file system is asked. `owner` is the gateway; None = one that is alone."""
         self._name = name
         self.root = root
         self._probe = probe
@@ -71,7 +75,9 @@ class FolderDevice:
         self._durable = durable
         # Losing an entry costs one more mkdir and sync, so no lock guards it.
         self._known_folders: dict[str, Set[Path]] = {}
-        self._session = secrets.token_hex(4)
+        self._owner = owner or Owner()
+        self._claims = Claims(self._incoming, self._owner)
+        self._unique_prefix = self._owner.prefix(secrets.token_hex(4))
         self._counter = itertools.count()
 
     @property
@@ -177,6 +183,32 @@ class FolderDevice:
         """Tell whether the name is taken."""
         return os.access(self._file(name), os.F_OK)
 
+    def hold(self, name: str, *, existing: bool = False) -> bool:
+        """Keep other gateways from giving the name, or replacing its file, until `let_go`.
+
+        False when one of them has it in hand, or, unless it is to be an `existing` one, when a file
+        has the name. A crash leaves the claim for recovery. Raises OutOfSpace.
+        """
+        if not self._claims.take(name):
+            return False
+        # Only now: who had the name in hand gave it to a file before letting go of it.
+        if not existing and self.exists(name):
+            self._claims.drop(name)
+            return False
+        return True
+
+    def holds(self, name: str) -> bool:
+        """Tell whether the name is still held from a crash: by this gateway, or by one that has
+        abandoned it. Raises OSError."""
+        claim = self._claims.file(name)
+        if not self._owner.shared or self._claims.is_own(claim):
+            return True
+        return Leftovers(self._owner, self._incoming).is_abandoned(claim)
+
+    def let_go(self, name: str) -> None:
+        """Let other gateways have the name; never raises."""
+        self._claims.drop(name)
+
     def size(self, name: str) -> int | None:
         """Return the bytes of the file of this name; None when there is none."""
         try:
@@ -231,10 +263,35 @@ class FolderDevice:
             if sop_instance and unique[:1] in ("n", "r"):
                 yield StagedFile(name, sop_instance, rewrites=unique[0] == "r")
 
-    def strays(self) -> Iterator[str]:
-        """Yield the names in the incoming folder that are no complete files of objects."""
-        complete = {staged.name for staged in self.staged()}
-        yield from (name for name in os.listdir(self._incoming) if name not in complete)
+    def leftovers(self) -> tuple[list[StagedFile], list[str]]:
+        """Return what earlier runs left in the incoming folder: complete files, and names of
+        others.
+
+        What another gateway may have in hand is not among it; of an abandoned complete file this
+        one becomes the owner. Raises OSError.
+        """
+        mine = Leftovers(self._owner, self._incoming)
+        staged = []
+        others = set(os.listdir(self._incoming))
+        for file in list(self.staged()):
+            others.discard(file.name)
+            found: StagedFile | None = file
+            if not self._owner.owns(file.name):
+                found = self._take_over(file) if mine.is_abandoned(file.name) else None
+            if found is not None:
+                staged.append(found)
+        claims = {name for name in others if name.endswith(HELD) and self._claims.is_own(name)}
+        return staged, sorted(name for name in others if name in claims or mine.has(name))
+
+    def _take_over(self, file: StagedFile) -> StagedFile | None:
+        """Make a file this gateway's; None when another one was first. Raises OSError."""
+        name = f"{file.sop_instance}.{self._unique('r' if file.rewrites else 'n')}"
+        try:
+            os.rename(self._incoming + file.name, self._incoming + name)
+        except FileNotFoundError:
+            return None
+        log.warning("The file %s, which another gateway left, was taken over.", file.name)
+        return StagedFile(name, file.sop_instance, file.rewrites)
 
     def staged_path(self, staged: str) -> Path:
         """Return where a file of the incoming folder lies."""
@@ -243,6 +300,11 @@ class FolderDevice:
     def path(self, name: str) -> Path:
         """Return where the file of this name lies."""
         return Path(self._file(name))
+
+    def folders(self, name: str) -> Set[Path]:
+        """Return the folder of the name and all above it up to the device's root: once they are
+        synced, no power cut undoes the name."""
+        return self._lineage(name.rpartition("/")[0])
 
     def _file(self, name: str) -> str:
         """Return where a file lies.
@@ -270,7 +332,7 @@ class FolderDevice:
             raise storage_failure(exc, self._prefix + folder) from exc
 
     def _unique(self, kind: str) -> str:
-        return f"{kind}{self._session}{next(self._counter):x}"
+        return f"{kind}{self._unique_prefix}{next(self._counter):x}"
 
     def _lineage(self, folder: str) -> Set[Path]:
         """Return the folder and everything above it up to the device's root."""

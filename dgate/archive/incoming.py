@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 
-from dgate.archive.files import COPY_BYTES, FileRange, Part, storage_failure
+from dgate.archive.files import FileRange, Part, read_piece, storage_failure
 from dgate.archive.records import Arrival
 from dgate.archive.repair import Repaired
 from dgate.archive.rows import Entry
@@ -69,11 +70,14 @@ class Incoming:
         return [self.header(table), *data_parts(table, self.payload)]
 
     def is_on_disk(self, table: ElementTable) -> bool:
-        """Tell whether the spill file is, byte for byte, the Part 10 file for this state."""
+        """Tell whether the spill file is, byte for byte, the Part 10 file for this state.
+
+        Raises Unreadable.
+        """
         spill = self.payload.spilled
         if spill is None or table.revision:
             return False
-        return os.pread(spill.descriptor, spill.data_offset, 0) == self.header(table)
+        return read_piece(spill.descriptor, 0, spill.data_offset) == self.header(table)
 
 
 def check_arrived(payload: Payload) -> None:
@@ -108,9 +112,11 @@ def check_source(payload: Payload, *, durable: bool = True) -> None:
 
 def let_go(payload: Payload) -> None:
     """Make the payload forget a spill file that is, or will be, a stored object."""
-    if payload.spilled is not None:
-        os.close(payload.spilled.descriptor)
-        payload.spilled = None
+    spill, payload.spilled = payload.spilled, None
+    if spill is not None:
+        # What a network disk says at this moment, it has said to the sync before.
+        with suppress(OSError):
+            os.close(spill.descriptor)
 
 
 def check_identity(table: ElementTable, sop_class: str, sop_instance: str) -> None:
@@ -171,6 +177,7 @@ def reencoded(
     Raises:
         CannotTranscode: the conversion is not possible; nothing was changed.
         NotSynced: a disk has lost a part of what was read.
+        Unreadable: a disk does not give it back.
     """
     source, result = payload, fresh()
     try:
@@ -213,8 +220,10 @@ def _rest(payload: Payload, offset: int) -> Part:
 def _append(payload: Payload, parts: Iterator[Part] | list[Part]) -> None:
     for part in parts:
         if isinstance(part, FileRange):
-            for start in range(part.offset, part.offset + part.length, COPY_BYTES):
-                size = min(COPY_BYTES, part.offset + part.length - start)
-                payload.append(os.pread(part.descriptor, size, start))
+            start, end = part.offset, part.offset + part.length
+            while start < end:
+                piece = read_piece(part.descriptor, start, end - start)
+                payload.append(piece)
+                start += len(piece)
         else:
             payload.append(part if isinstance(part, bytes) else memoryview(part))

@@ -1,8 +1,8 @@
 """The index rows of stored objects: entering, finding, removing (spec dicom-sql.md 4.2 and 4.3).
 
 Not for queries by peers (`dgate.archive.query`) nor files. Everything that takes a `Transaction`
-runs inside a job of `dgate.archive.writer`, hence one at a time; `entry`, `counts` and `rewrites`
-may be called from any thread.
+runs inside a job of `dgate.archive.writer`, hence one at a time; `entry`, `counts`, `rewrites` and
+`known_copies` may be called from any thread.
 """
 
 from __future__ import annotations
@@ -226,15 +226,19 @@ class Index:
         """Enter what is owed for an object; see `DebtRows.add`."""
         self._debts.add(transaction, ref, drafts, now)
 
-    def known_copies(self, transaction: Transaction, names: Iterable[str]) -> dict[str, bool]:
+    def known_copies(self, names: Sequence[str]) -> dict[str, bool]:
         """Return those of these copies in the spool that have debts, and whether an open one still
-        needs it."""
+        needs it; of at most `batches.AT_ONCE`, for any thread and outside of a job."""
+        if not names:
+            return {}
         sql = self._database.sql(
-            "SELECT max(CASE WHEN state IN ('done', 'cancelled') THEN 0 ELSE 1 END) "
-            "FROM dgate_debts WHERE device = 'SPOOL' AND name = ?"
+            "SELECT name, max(CASE WHEN state IN ('done', 'cancelled') THEN 0 ELSE 1 END) "
+            "FROM dgate_debts WHERE device = 'SPOOL' "
+            f"AND name IN ({', '.join('?' * len(names))}) GROUP BY name"
         )
-        found = {name: transaction.execute(sql, (name,)).fetchone()[0] for name in names}
-        return {name: bool(needed) for name, needed in found.items() if needed is not None}
+        with self._database.reader() as connection:
+            rows = connection.execute(sql, tuple(names)).fetchall()
+        return {name: bool(needed) for name, needed in rows}
 
     def delete_instance(self, transaction: Transaction, sop_instance: str) -> InstanceRef | None:
         """Remove an object's row, with the series, study and patient that it leaves empty; returns
@@ -294,6 +298,12 @@ class Index:
         sql = self._database.sql("DELETE FROM dgate_rewrites WHERE sop = ?")
         for sop_instance in sop_instances:
             transaction.execute(sql, (sop_instance,))
+
+    def forget_rewrites(self, transaction: Transaction, rewrites: Iterable[Rewrite]) -> None:
+        """Forget replacements that are complete, not others of the same objects."""
+        sql = "DELETE FROM dgate_rewrites WHERE sop = ? AND sha256 = ? AND device = ? AND name = ?"
+        for rewrite in rewrites:
+            transaction.execute(self._database.sql(sql), tuple(rewrite))
 
     def rewrites(self) -> list[Rewrite]:
         """Return the replacements that a crash may have left half done."""

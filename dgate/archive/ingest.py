@@ -23,7 +23,7 @@ from dgate.archive.changes import ChangeLog, record_of
 from dgate.archive.devices import Devices
 from dgate.archive.duplicates import Duplicates
 from dgate.archive.events import IntakeEvents
-from dgate.archive.files import hash_parts, storage_failure
+from dgate.archive.files import hash_parts
 from dgate.archive.incoming import (
     Incoming,
     check_identity,
@@ -60,6 +60,7 @@ from dgate.errors import (
     Refused,
     RuleError,
     StoreError,
+    Unreadable,
 )
 from dgate.rules.effects import Captured, Decision, ExportPlan, ImportVerdict
 from dgate.rules.effects import Outcome as RuleOutcome
@@ -149,7 +150,9 @@ class Ingest:
         """What keeps objects out at the moment."""
         self.loops = traffic.loops
         """What has come back lately."""
-        self._reception = Reception(settings, index, devices, self._events, self._must_be_whole)
+        self._reception = Reception(
+            settings, index, devices, self._events, self.troubles, self._must_be_whole
+        )
 
     def payload(self, syntax: str, sop_class: str, sop_instance: str, calling: str) -> Payload:
         """Return an empty payload for an object; see `Reception.payload`."""
@@ -186,9 +189,8 @@ class Ingest:
                 if not self._is_to_try_again(item):
                     raise
             return self._keep_in_turn(item)
-        except OSError as exc:
-            # What is not met where it happens: a spill file that cannot be read back, for instance.
-            raise storage_failure(exc, str(exc.filename or "")) from exc
+        except (OSError, Unreadable) as exc:
+            raise self._reception.failure(arrival, exc) from exc
         finally:
             arrival.payload.close()
 
@@ -315,8 +317,7 @@ class Ingest:
         """Store the object, as a new one or in the place of the known one.
 
         The transaction that enters it decides: when it finds the index other than the look-up did,
-        nothing is written and the object is placed anew. A crash leaves what `_commit`
-        say.
+        nothing is written and the object is placed anew. A crash leaves what `_commit` says.
         """
         known = self._index.look_up(item.entry)
         on_entry = self._recording(item)
@@ -325,7 +326,7 @@ class Ingest:
             if known is not None and item.must_be_new:
                 # Found by the look-up, or by the transaction that would have entered it.
                 raise StoreError(f"there is an object {item.entry.sop_instance} already")
-            if known is not None and self._leaves_alone(known):
+            if known is not None and self._leaves_alone(item, known):
                 return self._ignore(item, known, Outcome.IGNORED)
             if known is not None and self._duplicates.keep_first(item, known):
                 return self._ignore(item, known, Outcome.ASIDE)
@@ -369,11 +370,11 @@ class Ingest:
         record = record_of(item.original, item.table, item.verdict.changed_by, grown=grown)
         return None if record is None else partial(self._changes.add, record)
 
-    def _leaves_alone(self, known: InstanceRef) -> bool:
+    def _leaves_alone(self, item: Incoming, known: InstanceRef) -> bool:
         """Tell whether a known object stays as it is (spec dimse.md 2.1 step 8)."""
         if not known.device.upper().startswith("MAG"):
             return True
-        if not self._settings.ignore_rewrite:
+        if not self._settings.ignore_rewrite or (item.arrival and item.arrival.decided):
             return False
         # Success for an object whose file is lost would be its end.
         device = self._devices.get(known.device)

@@ -79,7 +79,7 @@ class Obligations:
         to, by the one name of each destination.
 
         Raises:
-            OSError: the file of a large object cannot be read back.
+            Unreadable: the file of a large object cannot be read back.
         """
         if not self.drafts:
             return

@@ -51,21 +51,27 @@ class Placement:
         old = self._devices.get(known.device)
         state = OldFile.UNREACHABLE if old is None else old_file(old, known)
         same_kind = extension(known.name).lower() == extension(name).lower()
+        is_contested = False
         may_stay = same_kind and not self._settings.rename_on_rewrite
         may_stay = may_stay and state in (OldFile.OURS, OldFile.LOST)
         if old is not None and may_stay and self._takes(old, item):
             self._devices.admit_places()
-            return _in_place(old, known)
+            if self._names.keep(old, known.name):
+                return _in_place(old, known)
+            # The old name waits for another gateway, which may be gone: another one will do.
+            may_stay, is_contested = False, True
         device = self._devices.choose(preferred)
         if may_stay and device is old:
-            return _in_place(device, known)
+            if self._names.keep(device, known.name):
+                return _in_place(device, known)
+            is_contested = True
         name = self._names.reserve(device, name)
         if (known.device, known.name) == (device.name, name):
             return _in_place(device, known)
         # While the old file is there, its row protects it, and a new name is enough to tell
         # afterwards whether the commit happened.
         placing = Placing(device, name, known, replaces=False, by_hash=state is OldFile.LOST)
-        if old is not None and state is OldFile.OURS:
+        if old is not None and (state is OldFile.OURS or is_contested):
             placing.leftover = (old, known.name)
         return placing
 

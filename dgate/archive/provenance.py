@@ -28,7 +28,7 @@ def provenance_of(item: Incoming) -> Provenance:
     """Return where an object came from; a data set in a file is read in pieces.
 
     Raises:
-        OSError: the file of a large object cannot be read back.
+        Unreadable: the file of a large object cannot be read back.
     """
     arrival = item.arrival
     accession = _fitting(item.table.text(ACCESSION_NUMBER))

@@ -13,7 +13,7 @@ from functools import partial
 
 from dgate.archive.devices import Device, Devices
 from dgate.archive.events import IntakeEvents
-from dgate.archive.files import TOO_MANY_FILES
+from dgate.archive.files import TOO_MANY_FILES, storage_failure
 from dgate.archive.incoming import Incoming, check_arrived, check_identity, reencoded
 from dgate.archive.index import Index
 from dgate.archive.provenance import note_bytes
@@ -21,6 +21,7 @@ from dgate.archive.records import Arrival
 from dgate.archive.repair import repair
 from dgate.archive.shrinking import shrinking
 from dgate.archive.spool import Spool
+from dgate.archive.troubles import Troubles
 from dgate.archive.unparsed import UnparsedTable, unparsed_table
 from dgate.config.settings import Engine, Settings
 from dgate.dicom.part10 import file_meta
@@ -29,7 +30,14 @@ from dgate.dicom.recompress import arrange
 from dgate.dicom.table import PIXEL_DATA, ElementTable
 from dgate.dicom.transcode import can_encode, stored_syntax_for
 from dgate.dicom.uids import IMPLICIT_LE, is_uid, transfer_syntax
-from dgate.errors import CannotTranscode, NotDicom, OutOfSpace
+from dgate.errors import (
+    CannotTranscode,
+    NotDicom,
+    NotSynced,
+    OutOfSpace,
+    StoreError,
+    Unreadable,
+)
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +54,7 @@ class Reception:
         index: Index,
         devices: Devices,
         events: IntakeEvents,
+        troubles: Troubles,
         must_be_whole: Callable[[Arrival], bool],
     ) -> None:
         """`must_be_whole` tells whether an object that cannot be parsed has to be refused."""
@@ -53,6 +62,7 @@ class Reception:
         self._index = index
         self._devices = devices
         self._events = events
+        self._troubles = troubles
         self._must_be_whole = must_be_whole
         self._keeps = settings.engine is not Engine.NONE
         # Reasons name transfer syntaxes only, so there are few.
@@ -101,6 +111,24 @@ class Reception:
             item.verdict.changed_by.append(arrival.changed_by)
         return item
 
+    def failure(self, arrival: Arrival, exc: OSError | Unreadable) -> StoreError:
+        """Return what a failure that was not met where it happened means for an object.
+
+        A spill file that cannot be read back is its disk's fault: what arrived is lost and has to
+        come again, and other devices go before that one for a while.
+        """
+        if isinstance(exc, OSError):
+            return storage_failure(exc, str(exc.filename or ""))
+        cause = exc.__cause__
+        failed = cause if isinstance(cause, OSError) else OSError(errno.EIO, exc.what)
+        spill = arrival.payload.spilled
+        device = None if spill is None else self._devices.get(spill.area)
+        if device is not None:
+            self._devices.failed(device, failed)
+        known = storage_failure(failed, "" if spill is None else str(spill.path))
+        what = f"a large object cannot be read back: {failed.strerror}"
+        return NotSynced(what, where=known.where, remedy=known.remedy)
+
     def raw(self, item: Incoming) -> Payload | None:
         """Return the bare data set for a `.v2` file; None when only Part 10 can hold it."""
         fresh = partial(self._fresh, item.table, IMPLICIT_LE, item.calling)
@@ -138,6 +166,7 @@ class Reception:
         spill.area = "" if isinstance(area, Spool) else area.name
         spill.has_room = partial(self._devices.has_room_for, area)
         spill.elsewhere = partial(self._spill_elsewhere, area, name, header)
+        spill.left = self._troubles.left
         return spill
 
     def _spill_elsewhere(

@@ -51,6 +51,8 @@ class Arrival:
     """The object is refused when the index has its instance already."""
     replaces: bool = False
     """It replaces a stored object of other content, whatever `DuplicateContent` says."""
+    decided: bool = False
+    """A person has decided that it replaces the stored one, whatever `IgnoreRewrite` says."""
     passed_rules: bool = False
     """Worklist and import converters have seen it before; export converters are to."""
     source: str = ""

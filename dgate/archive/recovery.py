@@ -1,14 +1,18 @@
 """Recovery at start: what a crash left between an object's commit and its final file name.
 
 Runs before anything is received, in the thread that starts the server, and looks only into the
-folders `dgate/incoming` and `dgate/spool`, so that its cost does not grow with the archive. All of
-it may be interrupted and done again. Not for files elsewhere that have no row (`dgate regen`).
+folders `dgate/incoming`, so that its cost grows neither with the archive nor with what is owed (the
+spool is looked through later, by `dgate.archive.spoolsweep`). All of it may be interrupted and done
+again. Where other gateways use the same folders, it judges what this one left, and what nobody has
+touched for days; what the others have in hand is theirs (`dgate.archive.ownership`). Not for files
+elsewhere that have no row (`dgate regen`).
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +22,6 @@ from dgate.archive.index import Index, Rewrite
 from dgate.archive.naming import is_confined
 from dgate.archive.oldfile import HEAD_BYTES
 from dgate.archive.records import InstanceRef
-from dgate.archive.spool import UNFINISHED
 from dgate.archive.writer import Transaction, Writer
 from dgate.dicom.part10 import read_meta
 from dgate.disk import sync_folder
@@ -35,13 +38,10 @@ class Recovered:
     """Objects that were committed and have got their file names now."""
     removed: int = 0
     """Files of objects that were never acknowledged, or that had been replaced."""
-    set_aside: int = 0
-    """Copies in the spool that no debt is known for."""
 
     def __str__(self) -> str:
         """Return it in words, for the log."""
-        text = f"{self.finished} object(s) finished, {self.removed} leftover file(s) removed"
-        return f"{text}, {self.set_aside} copies set aside" if self.set_aside else text
+        return f"{self.finished} object(s) finished, {self.removed} leftover file(s) removed"
 
 
 def recover(devices: Devices, index: Index, writer: Writer) -> Recovered:
@@ -63,7 +63,7 @@ class _Recovery:
         self._folders = {
             device.name: device for device in devices if isinstance(device, FolderDevice)
         }
-        self._spool = devices.spool
+        self._is_shared = devices.owner.shared
         self._index = index
         self._writer = writer
         self._changed: set[Path] = set()
@@ -71,24 +71,24 @@ class _Recovery:
 
     def run(self) -> Recovered:
         """Judge the staged files, then what replacements left, then the spool."""
-        staged = {name: list(device.staged()) for name, device in self._folders.items()}
+        left = {name: device.leftovers() for name, device in self._folders.items()}
         rewrites = {rewrite.sop_instance: rewrite for rewrite in self._index.rewrites()}
-        wanted = {file.sop_instance for files in staged.values() for file in files}
+        wanted = {file.sop_instance for staged, _ in left.values() for file in staged}
         rows = self._rows(wanted.union(rewrites)) if wanted or rewrites else {}
-        for name, files in staged.items():
-            device = self._folders[name]
-            for file in files:
-                self._judge(device, file, rows.get(file.sop_instance), rewrites)
-            for stray in list(device.strays()):
-                self._remove(device.staged_path(stray))
-        for rewrite in rewrites.values():
-            self._clear(rewrite, rows.get(rewrite.sop_instance))
-        for folder in self._changed:
-            sync_folder(folder)
-        if rewrites:
-            # Only now: a note must outlive the file that it names.
-            self._writer.transact(lambda tx: self._index.drop_rewrites(tx, rewrites))
-        self._sweep_spool()
+        for name, (staged, _) in left.items():
+            for file in staged:
+                sop_instance = file.sop_instance
+                with self._holding(rows.get(sop_instance)) as is_held:
+                    row, rewrite = rows.get(sop_instance), rewrites.get(sop_instance)
+                    if self._is_shared:
+                        row, rewrite = self._again(row, rewrite) if is_held else (None, None)
+                    self._judge(self._folders[name], file, row, rewrite)
+        self._finish_rewrites(rewrites, rows)
+        for name, (_, others) in left.items():
+            # Only now: among them are the names that were kept from other gateways until here.
+            for other in others:
+                self._remove(self._folders[name].staged_path(other))
+        self._sync()
         return self._result
 
     def _rows(self, sop_instances: Iterable[str]) -> dict[str, InstanceRef | None]:
@@ -97,12 +97,36 @@ class _Recovery:
 
         return self._writer.transact(find)
 
+    @contextmanager
+    def _holding(self, row: InstanceRef | None) -> Iterator[bool]:
+        """Keep other gateways from the name that a row has; False when one has it in hand."""
+        device = None if row is None else self._folders.get(row.device)
+        if row is None or device is None or device.holds(row.name):
+            # What was held when the gateway ended is held until the end of recovery.
+            yield True
+        elif device.hold(row.name, existing=True):
+            try:
+                yield True
+            finally:
+                device.let_go(row.name)
+        else:
+            yield False
+
+    def _again(
+        self, row: InstanceRef | None, rewrite: Rewrite | None
+    ) -> tuple[InstanceRef | None, Rewrite | None]:
+        """Return a row and a note whose name is held by now, without what another gateway has
+        changed before that."""
+        if row is None or not _is_at(self._rows([row.sop_instance])[row.sop_instance], row):
+            return None, None
+        return row, rewrite if rewrite in self._index.rewrites() else None
+
     def _judge(
         self,
         device: FolderDevice,
         file: StagedFile,
         row: InstanceRef | None,
-        rewrites: dict[str, Rewrite],
+        rewrite: Rewrite | None,
     ) -> None:
         """Give a staged file its name if its row was committed, else remove it."""
         path = device.staged_path(file.name)
@@ -110,7 +134,6 @@ class _Recovery:
             committed = False
         elif file.rewrites:
             # The row was there before; only the hash noted with the commit tells.
-            rewrite = rewrites.get(file.sop_instance)
             committed = rewrite is not None and hash_file(path) == rewrite.sha256
         else:
             committed = not device.exists(row.name)
@@ -120,6 +143,33 @@ class _Recovery:
         self._changed |= device.publish(file.name, row.name, keep_previous=False)
         self._result.finished += 1
         log.info("The stored object %s was given its file name %s.", row.sop_instance, row.name)
+
+    def _finish_rewrites(
+        self, rewrites: dict[str, Rewrite], rows: dict[str, InstanceRef | None]
+    ) -> None:
+        """Remove what committed replacements left, then forget the notes of them; those that
+        another gateway has in hand are its own."""
+        with ExitStack() as held:
+            done = [
+                rewrite
+                for sop_instance, rewrite in rewrites.items()
+                if held.enter_context(self._holding(rows.get(sop_instance)))
+            ]
+            if self._is_shared and done:
+                notes = set(self._index.rewrites())
+                now = self._rows(rewrite.sop_instance for rewrite in done)
+                done = [
+                    rewrite
+                    for rewrite in done
+                    if rewrite in notes
+                    and _is_at(now[rewrite.sop_instance], rows.get(rewrite.sop_instance))
+                ]
+            for rewrite in done:
+                self._clear(rewrite, rows.get(rewrite.sop_instance))
+            self._sync()
+            if done:
+                # Only now: a note must outlive the file that it names.
+                self._writer.transact(lambda tx: self._index.forget_rewrites(tx, done))
 
     def _clear(self, rewrite: Rewrite, row: InstanceRef | None) -> None:
         """Remove the file that a committed replacement left behind."""
@@ -151,41 +201,22 @@ class _Recovery:
         else:
             self._remove(previous)
 
-    def _sweep_spool(self) -> None:
-        """Remove what is unfinished or delivered, and set aside the copies without any debt.
-
-        Those may be all that is left of acknowledged objects, when the database is new or was
-        restored, and so must not be removed.
-        """
-        copies = []
-        for name in self._spool.names():
-            if name.endswith(UNFINISHED):
-                self._remove(self._spool.folder / name)
-            else:
-                copies.append(name)
-        if not copies:
-            return
-        known = self._writer.transact(lambda tx: self._index.known_copies(tx, copies))
-        for name, needed in known.items():
-            if not needed:
-                self._remove(self._spool.folder / name)
-        lost = [name for name in copies if name not in known]
-        if lost:
-            folder = self._spool.set_aside(lost)
-            self._result.set_aside = len(lost)
-            log.error(
-                "%d object(s) that were to be passed on have no entry in the queue of deliveries, "
-                "because the database is new or older than they are, or because a crash came "
-                "before they were acknowledged. They were moved to %s: pass them on with `dgate "
-                "send`, or keep them with `dgate import`, then remove them there.",
-                len(lost),
-                folder,
-            )
+    def _sync(self) -> None:
+        for folder in self._changed:
+            sync_folder(folder)
+        self._changed.clear()
 
     def _remove(self, path: Path) -> None:
         path.unlink(missing_ok=True)
         self._changed.add(path.parent)
         self._result.removed += 1
+
+
+def _is_at(now: InstanceRef | None, row: InstanceRef | None) -> bool:
+    """Tell whether an object is still where a row had it."""
+    if now is None or row is None:
+        return now is row
+    return (now.device, now.name) == (row.device, row.name)
 
 
 def _holds(path: Path, sop_instance: str) -> bool:

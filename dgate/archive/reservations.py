@@ -1,12 +1,15 @@
 """Who is at work on what: SOP instances being stored, names about to be given.
 
-In-process only; the lock of the data folder (`dgate.ops.lock`) keeps other processes away.
-Thread-safe.
+The lock of the base folder (`dgate.ops.lock`) keeps other processes of this gateway away. Other
+gateways may share the devices: of names, the devices themselves then keep the two apart
+(`Device.hold`); of SOP instances, the database does, which takes a new one once and a replacement
+only of what the gateway has seen. Thread-safe.
 """
 
 from __future__ import annotations
 
 import threading
+import time
 
 from dgate.archive.devices import Device
 from dgate.archive.naming import numbered
@@ -14,6 +17,9 @@ from dgate.errors import OutOfSpace
 
 WAIT_S = 600.0
 """How long an object waits for another copy of itself that is being stored."""
+OTHERS_WAIT_S = 5.0
+"""The same where another gateway stores it. Most are done in milliseconds."""
+_PAUSE_S = 0.01
 
 
 class Names:
@@ -25,18 +31,36 @@ class Names:
         self._reserved: set[tuple[str, str]] = set()
 
     def reserve(self, device: Device, name: str) -> str:
-        """Return the name, or with `_1`, `_2`... the first form of it that is free, and hold it."""
+        """Return the name, or with `_1`, `_2`... the first form of it that is free, and hold it.
+
+        Raises OutOfSpace.
+        """
         with self._lock:
             number = 0
             free = name
-            while (device.name, free) in self._reserved or device.exists(free):
+            while (device.name, free) in self._reserved or not device.hold(free):
                 number += 1
                 free = numbered(name, number)
             self._reserved.add((device.name, free))
         return free
 
+    def keep(self, device: Device, name: str) -> bool:
+        """Hold the name of a known object, whose turn it is, for a file in the place of its own.
+
+        Waits for another gateway that is storing the object at the same moment. False when the name
+        stays held, since that gateway has crashed or been stopped by something. Raises OutOfSpace.
+        """
+        end = time.monotonic() + OTHERS_WAIT_S
+        while not device.hold(name, existing=True):
+            if time.monotonic() >= end:
+                return False
+            # Nobody can tell this machine when another one is done.
+            time.sleep(_PAUSE_S)
+        return True
+
     def release(self, device: Device, name: str) -> None:
         """Give up a name that is on disk now, or that will not be used."""
+        device.let_go(name)
         with self._lock:
             self._reserved.discard((device.name, name))
 

@@ -25,6 +25,7 @@ from dgate.archive.files import (
     unlink_quietly,
     write_file,
 )
+from dgate.archive.ownership import Leftovers, Owner
 from dgate.archive.watermark import Room, room_of
 from dgate.dicom.payload import SpillFile
 from dgate.disk import sync_folder
@@ -40,13 +41,16 @@ UNFINISHED = ".part"
 
 
 class Spool:
-    """A flat folder of Part 10 files named `<unique>.dcm`."""
+    """A flat folder of Part 10 files named `<unique>.dcm`; the unique part begins with the mark of
+    the gateway (`dgate.archive.ownership`)."""
 
-    def __init__(self, folder: Path, *, durable: bool = True) -> None:
+    def __init__(self, folder: Path, *, durable: bool = True, owner: Owner | None = None) -> None:
+        """`owner` is the gateway; None = one that is alone."""
         self.folder = folder
         self._prefix = f"{folder}/"
         self._durable = durable
-        self._session = secrets.token_hex(8)
+        self._owner = owner or Owner()
+        self._unique_prefix = self._owner.prefix(secrets.token_hex(8))
         self._counter = itertools.count()
 
     def prepare(self) -> None:
@@ -134,19 +138,35 @@ class Spool:
         """Yield the names of all copies, unfinished ones included."""
         yield from (name for name in os.listdir(self.folder) if name != LOST)
 
+    def leftovers(self) -> Iterator[str]:
+        """Yield the names of what earlier runs left, without listing the folder at once.
+
+        What another gateway may have in hand is not among it. Raises OSError.
+        """
+        mine = Leftovers(self._owner, str(self.folder))
+        with os.scandir(self.folder) as entries:
+            for entry in entries:
+                name = entry.name
+                if self._unique_prefix not in name and name != LOST and mine.has(name):
+                    yield name
+
     def set_aside(self, names: Iterable[str]) -> Path:
         """Move copies that nobody is known to own into the folder LOST, which is returned.
 
-        A crash leaves some of them where they were; raises OSError.
+        One that is gone by now is as good. A crash leaves some of them where they were; raises
+        OSError.
         """
         lost = self.folder / LOST
         create_folders(lost)
         for name in names:
-            os.rename(self._prefix + name, f"{lost}/{name}")
+            try:
+                os.rename(self._prefix + name, f"{lost}/{name}")
+            except FileNotFoundError:
+                log.debug("Another gateway was at work on the copy %s.", name)
         # The new names first: a power cut must not leave a copy without any.
         sync_folder(lost)
         sync_folder(self.folder)
         return lost
 
     def _unique(self) -> str:
-        return f"{self._session}-{next(self._counter):x}.dcm"
+        return f"{self._unique_prefix}{next(self._counter):x}.dcm"

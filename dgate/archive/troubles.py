@@ -6,10 +6,12 @@ Not for deciding what is refused. Thread-safe; where nothing is wrong, an object
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from dgate.errors import DatabaseAway, OutOfSpace, StoreError
 
@@ -38,6 +40,14 @@ class _Cause:
     """Objects."""
 
 
+@dataclass(slots=True)
+class _Left:
+    """What stays in a folder of temporary files."""
+
+    told: float
+    files: int = 0
+
+
 class Troubles:
     """Counts objects that were refused for want of disk, files or database."""
 
@@ -49,8 +59,9 @@ class Troubles:
         self._monotonic = monotonic
         self._now = now
         self._lock = threading.Lock()
-        """Guards `_causes`."""
+        """Guards `_causes` and `_left`."""
         self._causes: dict[tuple[type, str], _Cause] = {}
+        self._left: dict[Path, _Left] = {}
 
     def refused(self, error: StoreError) -> bool:
         """Note a refusal; tell whether it is one of many of the same cause.
@@ -80,6 +91,27 @@ class Troubles:
         elif is_due:
             log.error("%d objects have been refused so far: %s", cause.refused, error)
         return True
+
+    def left(self, path: Path, exc: OSError) -> None:
+        """Note a temporary file that could not be removed; the next start removes it."""
+        now = self._monotonic()
+        folder = path.parent
+        with self._lock:
+            known = self._left.setdefault(folder, _Left(-math.inf))
+            known.files += 1
+            if now - known.told < REMIND_S:
+                return
+            known.told = now
+            files = known.files
+        log.warning(
+            "%d temporary file(s) in %s could not be removed, the last one %s: %s. The next start "
+            "removes them; further ones are told every %d minutes.",
+            files,
+            folder,
+            path.name,
+            exc.strerror or exc,
+            REMIND_S // 60,
+        )
 
     def stored(self) -> None:
         """Note that an object was stored: what has been quiet for a while is over."""

@@ -79,12 +79,13 @@ def _own_desk(configuration: Configuration) -> Iterator[Desk]:
             remedy="dgate serve creates it",
         )
     database.open()
+    database.identify()
     writer = Writer(database, settings.durability)
     try:
         prepare(database, configuration.layout, settings)
         clock = SystemClock()
         # We hold the lock, so whoever left debts leased is gone: a person may change them.
-        recover_leases(database, writer, clock, shared=not database.embedded)
+        recover_leases(database, writer, clock, shared=not database.embedded, starting=True)
 
         def release_spool(name: str) -> None:
             # Only now: a listing must not need devices that can be written.

@@ -165,11 +165,20 @@ def _run(
     selection = spelled(selection, config)
     with open_ledger(config) as ledger:
         changed = operation(ledger, selection, Order(current_user(), why.strip()))
-    click.echo(f"{changed.count} {verb}.")
+    click.echo(f"{changed.count} {verb}.{_left(changed.busy)}")
     for debt_id, reason in changed.skipped:
         click.echo(f"{debt_id} was left alone: {reason}.", err=True)
     if changed.skipped:
         sys.exit(1)
+
+
+def _left(busy: int) -> str:
+    """Say what was meant and left as it is, because somebody is working on it."""
+    if not busy:
+        return ""
+    # Another gateway in the same database may have more than one in hand.
+    words = ("is", "was") if busy == 1 else ("are", "were")
+    return f" {busy} {words[0]} being worked on and {words[1]} left."
 
 
 @queue_group.command("retry")

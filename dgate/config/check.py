@@ -146,6 +146,8 @@ class _Look:
             self._ini.warning(None, message, "give the server an AE title of its own")
         if settings.durability is not Durability.FULL:
             message = f"Durability = {settings.durability.value}: a power cut can lose objects"
+            if settings.durability is Durability.NONE:
+                message += ", and no peer that asks for storage commitment gets it"
             advice = "write Durability = full to keep every object that was acknowledged"
             self._ini.info(self._line("Durability"), message, advice)
 

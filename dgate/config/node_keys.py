@@ -35,6 +35,12 @@ A status, or a range of them, in hexadecimal digits, each with what it means:
    retry      this object is tried again later, the others go on
    fail       the delivery is set aside as stuck
    delivered  the node has the object
+In the place of a status may stand an error, with all meanings but the last:
+   refused    no connection comes about
+   rejected   the node rejects the association, for whatever reason
+   aborted    the association is aborted, the connection lost, or the protocol broken
+   timeout    the node does not answer in time, or the object takes longer than its deadline
+   syntax     the node accepts no presentation context for the object
 The first that fits counts; the others mean what docs/delivery.md says."""
 _GROUP = """\
 A rule that forwards to the name of the group sends each study to one of its members, always to the
@@ -227,9 +233,10 @@ NODE_KEYS: tuple[Key, ...] = (
         "Statuses",
         KeyType.STATUSES,
         "",
-        "What answers of the node mean, where it uses statuses in a way of its own.",
+        "What answers of the node and failures of its associations mean, where it has a way of its "
+        "own.",
         "statuses",
-        example="A700 wait, C000-CFFF retry, 0122 fail, B000 delivered",
+        example="A700 wait, C000-CFFF retry, 0122 fail, B000 delivered, timeout retry",
         details=_STATUSES,
     ),
     _key(
@@ -317,6 +324,16 @@ NODE_KEYS: tuple[Key, ...] = (
         least=1,
         most=36_500,
         unit="days",
+    ),
+    _key(
+        "ReconcileLevel",
+        KeyType.CHOICE,
+        "study",
+        "Down to which level the comparison by schedule looks even where the numbers of objects "
+        "are equal.",
+        "reconcile_level",
+        choices=("study", "series", "object"),
+        example="series",
     ),
     _key(
         "ReconcileSend",

@@ -72,7 +72,10 @@ def _node_settings(section: Section, report: Report) -> NodeSettings:
             report.warning(entry.line, message, "write a value, or remove the line", 1)
             continue
         try:
-            fields[key.feeds] = _READERS[key.type](key, entry.value)
+            if key.type is KeyType.STATUSES:
+                fields |= node_values.statuses(entry.value)._asdict()
+            else:
+                fields[key.feeds] = _READERS[key.type](key, entry.value)
         except BadValue as exc:
             message = f"[{section.name}] {key.name}: {exc.message}"
             report.error(entry.line, message, exc.advice, entry.column + exc.at)
@@ -160,8 +163,22 @@ def _expect(key: Key, text: str) -> Expect:
     return Expect.QUERY if word in _YES else Expect.NOBODY
 
 
-def _choice(key: Key, text: str) -> Expect | Priority:
-    return _expect(key, text) if key.feeds == "expect_counts" else _priority(key, text)
+def _level(key: Key, text: str) -> str:
+    if text.lower() not in key.choices:
+        message = f"{text!r} is no level of a comparison"
+        raise BadValue(0, message, f"write one of {', '.join(key.choices)}")
+    return text.lower()
+
+
+_CHOICES: Mapping[str, Callable[[Key, str], object]] = {
+    "priority": _priority,
+    "expect_counts": _expect,
+    "reconcile_level": _level,
+}
+
+
+def _choice(key: Key, text: str) -> object:
+    return _CHOICES[key.feeds](key, text)
 
 
 def _title(key: Key, text: str) -> str:
@@ -181,7 +198,6 @@ _READERS: Mapping[KeyType, Callable[[Key, str], Any]] = {
     KeyType.TIMES: lambda key, text: node_values.times(text),
     KeyType.RATES: lambda key, text: node_values.rates(text),
     KeyType.SYNTAXES: lambda key, text: node_values.syntaxes(text),
-    KeyType.STATUSES: lambda key, text: node_values.statuses(text),
 }
 
 

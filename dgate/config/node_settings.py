@@ -86,6 +86,8 @@ class NodeSettings:
     maximum_export_retries: int | None = None
     statuses: tuple[tuple[int, int, str], ...] = ()
     """First and last DIMSE status, and what they mean: `retry`, `fail`, `delivered` or `wait`."""
+    errors: tuple[tuple[str, str], ...] = ()
+    """What failures of the association mean, by the words of `dgate.config.node_values.ERRORS`."""
     fallback: str = ""
     """The node that gets what this one has not taken in time."""
     fallback_after_min: float | None = None
@@ -106,6 +108,8 @@ class NodeSettings:
     """When the archive is compared with the node; empty = only by command."""
     reconcile_days: int = 7
     """How many days back the schedule looks, by study date."""
+    reconcile_level: str = "study"
+    """Down to which level the schedule compares: `study`, `series` or `object`."""
     reconcile_send: bool = False
     reconcile_fetch: bool = False
 

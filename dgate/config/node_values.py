@@ -9,11 +9,15 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from dgate.config.node_settings import AS_STORED, Rate, Span
 
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 MEANINGS = ("wait", "retry", "fail", "delivered")
+ERRORS = ("refused", "rejected", "aborted", "timeout", "syntax")
+"""What may stand in the place of a status: no connection, a rejected association, one that was
+aborted or lost, no answer in time, no presentation context for the object."""
 _DAY_MIN = 24 * 60
 _HOURS = re.compile(r"([0-9]{1,2}):([0-9]{2})\s*-\s*([0-9]{1,2}):([0-9]{2})")
 _NUMBER = re.compile(r"[0-9]{1,12}(?:\.[0-9]{1,6})?")
@@ -119,29 +123,61 @@ def rates(text: str) -> tuple[Rate, ...]:
     return (*limited, *always)
 
 
-def statuses(text: str) -> tuple[tuple[int, int, str], ...]:
-    """Return first status, last status and meaning of `A700 wait, C000-CFFF retry`."""
-    found = []
+class Meanings(NamedTuple):
+    """What `Statuses` says."""
+
+    statuses: tuple[tuple[int, int, str], ...]
+    """First and last status, and meaning."""
+    errors: tuple[tuple[str, str], ...]
+    """Word of `ERRORS`, and meaning."""
+
+
+def statuses(text: str) -> Meanings:
+    """Return what `A700 wait, C000-CFFF retry, timeout retry` says."""
+    found: list[tuple[int, int, str]] = []
+    errors: list[tuple[str, str]] = []
     for at, part in _parts(text):
-        codes, _, meaning = part.rpartition(" ")
-        match = _STATUS.fullmatch(codes.strip())
-        if match is None:
-            message = f"{part!r} is no status with its meaning"
-            raise BadValue(at, message, "write it as A700 wait or C000-CFFF retry")
+        name, _, meaning = part.rpartition(" ")
+        name = name.strip()
+        match = _STATUS.fullmatch(name)
+        if match is None and name.lower() not in ERRORS:
+            raise _no_status(at, part, name)
+        place = at + part.rfind(meaning)
         if meaning.lower() not in MEANINGS:
             near = difflib.get_close_matches(meaning.lower(), MEANINGS, 1)
             advice = f"did you mean {near[0]}?" if near else f"write one of {', '.join(MEANINGS)}"
-            place = at + part.rfind(meaning)
             raise BadValue(place, f"{meaning!r} is not what a status can mean", advice)
-        first = int(match[1], 16)
-        last = int(match[2] or match[1], 16)
-        if first > last:
-            raise BadValue(at, f"{codes.strip()} ends before it begins", "swap the two")
-        if first == 0:
-            message = "0000 is success, which means delivered"
-            raise BadValue(at, message, "begin the range at 0001")
-        found.append((first, last, meaning.lower()))
-    return tuple(found)
+        meaning = meaning.lower()
+        if match is not None:
+            found.append((*_range_of(at, name, match), meaning))
+        elif meaning == "delivered":
+            message = f"{name.lower()} does not tell that the node has the object"
+            raise BadValue(place, message, "write wait, retry or fail")
+        else:
+            errors.append((name.lower(), meaning))
+    return Meanings(tuple(found), tuple(errors))
+
+
+def _no_status(at: int, part: str, name: str) -> BadValue:
+    near = difflib.get_close_matches(name.lower(), ERRORS, 1) if name else []
+    if near:
+        return BadValue(
+            at, f"{name!r} is neither a status nor an error", f"did you mean {near[0]}?"
+        )
+    advice = f"write it as A700 wait or C000-CFFF retry, or timeout retry ({', '.join(ERRORS)})"
+    return BadValue(at, f"{part!r} is no status with its meaning", advice)
+
+
+def _range_of(at: int, codes: str, match: re.Match[str]) -> tuple[int, int]:
+    """Return first and last status of a range."""
+    first = int(match[1], 16)
+    last = int(match[2] or match[1], 16)
+    if first > last:
+        raise BadValue(at, f"{codes} ends before it begins", "swap the two")
+    if first == 0:
+        message = "0000 is success, which means delivered"
+        raise BadValue(at, message, "begin the range at 0001")
+    return first, last
 
 
 def syntaxes(text: str) -> tuple[str, ...]:

@@ -55,10 +55,13 @@ class Breaker:
                 return math.inf
             return max(0.0, self.paused_until - now)
 
-    def enter(self, slot: int) -> None:
-        """Begin to work; whoever is first after a pause is the one that probes."""
+    def enter(self, slot: int, now: float) -> None:
+        """Begin to work; whoever is first after a pause is the one that probes.
+
+        Before its end nobody does: who was started as another one failed is barred.
+        """
         with self._guard:
-            if self._is_open and self._probing is None:
+            if self._is_open and self._probing is None and now >= self.paused_until:
                 self._probing = slot
 
     def leave(self, slot: int) -> None:

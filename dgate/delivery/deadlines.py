@@ -6,10 +6,13 @@ its own; setting and clearing it costs next to nothing.
 
 from __future__ import annotations
 
+import logging
 import math
 import threading
 import time
 from collections.abc import Callable
+
+log = logging.getLogger(__name__)
 
 
 class Watch:
@@ -58,17 +61,15 @@ class Deadlines:
         self._next = math.inf
         self._stopping = False
         self._thread: threading.Thread | None = None
+        self._is_missed = False
+        """Whether the machine had no thread for it when it was last wanted."""
 
     def watch(self, cut: Callable[[], None]) -> Watch:
         """Return a watch that calls `cut`, from another thread."""
         watch = Watch(self, cut)
         with self._signal:
             self._watches.add(watch)
-            if self._thread is None and not self._stopping:
-                self._thread = threading.Thread(
-                    target=self._run, name="delivery-deadlines", daemon=True
-                )
-                self._thread.start()
+            self._begin()
         return watch
 
     def forget(self, watch: Watch) -> None:
@@ -86,9 +87,25 @@ class Deadlines:
         if thread is not None:
             thread.join()
 
+    def _begin(self) -> None:
+        """Start the thread unless it runs; the caller holds the lock."""
+        if self._thread is not None or self._stopping:
+            return
+        thread = threading.Thread(target=self._run, name="delivery-deadlines", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as exc:
+            # Deliveries go on without deadlines until the machine has a thread for them.
+            if not self._is_missed:
+                log.error("No thread for the deadlines of deliveries: %s.", exc)
+            self._is_missed = True
+            return
+        self._thread, self._is_missed = thread, False
+
     def _set(self, watch: Watch, at: float) -> None:
         with self._signal:
             watch._at = at
+            self._begin()
             if at < self._next:
                 self._next = at
                 self._signal.notify()

@@ -7,7 +7,8 @@ call any method.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -37,9 +38,11 @@ from dgate.delivery.texts import LONGEST_ERROR, fitting
 from dgate.errors import DgateError
 
 _AFRESH = (
-    "due = 0, attempts = 0, last_status = CASE WHEN last_status < 0 THEN NULL ELSE last_status END"
+    "due = 0, attempts = 0, commitment = NULL, "
+    "last_status = CASE WHEN last_status < 0 THEN NULL ELSE last_status END"
 )
-"""Due at once, whatever the clock says, with tries and crashes counted afresh."""
+"""Due at once, whatever the clock says, with tries and crashes counted afresh, and nothing asked of
+the node."""
 _AGAIN = (
     "state = CASE WHEN kind = 'deliver' AND accepted IS NOT NULL AND state <> 'queued' "
     f"THEN 'committing' ELSE 'queued' END, {_AFRESH}"
@@ -68,6 +71,12 @@ class _Operation:
     timed: bool = False
     """The time is the first value."""
     kind: DebtKind | None = None
+    recalls: bool = False
+    """What a worker has claimed and not begun is meant as well."""
+
+
+Recalled = Callable[[Iterable[str] | None], AbstractContextManager[None]]
+"""`dgate.delivery.ledger.Ledger.recalled`."""
 
 
 class Desk:
@@ -79,7 +88,10 @@ class Desk:
         writer: Writer,
         clock: Clock,
         release_spool: Callable[[str], None],
+        recalled: Recalled = lambda destinations: nullcontext(),
     ) -> None:
+        """`recalled` takes back what this gateway's workers have in hand, where it has any."""
+        self._recalled = recalled
         self._database = database
         self._writer = writer
         self._clock = clock
@@ -141,7 +153,8 @@ class Desk:
 
     def hold(self, selection: Selection, order: Order = _NO_ORDER) -> Changed:
         """Stop waiting and stuck debts until they are released."""
-        operation = _Operation("hold", "state = 'held'", (State.QUEUED, State.STUCK))
+        states = (State.QUEUED, State.STUCK)
+        operation = _Operation("hold", "state = 'held'", states, recalls=True)
         return self._change(selection, operation, order)
 
     def release(self, selection: Selection, order: Order = _NO_ORDER) -> Changed:
@@ -151,7 +164,9 @@ class Desk:
     def cancel(self, selection: Selection, order: Order = _NO_ORDER) -> Changed:
         """Give debts up that nobody is working on; they stay in the history."""
         states = (State.QUEUED, State.STUCK, State.HELD, State.COMMITTING)
-        operation = _Operation("cancel", "state = 'cancelled', finished = ?", states, timed=True)
+        operation = _Operation(
+            "cancel", "state = 'cancelled', finished = ?", states, timed=True, recalls=True
+        )
         return self._change(selection, operation, order)
 
     def reroute(
@@ -176,6 +191,7 @@ class Desk:
             (State.QUEUED, State.STUCK, State.HELD),
             (called, destination),
             kind=DebtKind.DELIVER,
+            recalls=True,
         )
         return self._change(selection, operation, order)
 
@@ -186,6 +202,13 @@ class Desk:
         crash leaves some of the debts changed, and the command can be given again.
         """
         order = Order(fitting(order.who, _LONGEST_WHO), fitting(order.why, LONGEST_ERROR))
+        if not (operation.recalls and _may_be_in_hand(selection)):
+            return self._change_all(selection, operation, order)
+        with self._recalled(self._destinations(selection)):
+            changed = self._change_all(selection, operation, order)
+            return replace(changed, busy=self._busy(selection, operation.kind))
+
+    def _change_all(self, selection: Selection, operation: _Operation, order: Order) -> Changed:
         changed: set[int] = set()
         count = 0
         numbers = self._numbers(selection, operation)
@@ -199,6 +222,34 @@ class Desk:
             if selection.ids is not None:
                 changed.update(done)
         return Changed(count, self._skipped(selection, changed, operation.kind))
+
+    def _destinations(self, selection: Selection) -> list[str] | None:
+        """Return for which destinations the selected debts may be in hand; None = any."""
+        if selection.destination is not None:
+            return [selection.destination]
+        if selection.is_everything or selection == Selection(states=selection.states):
+            return None
+        found: dict[str, None] = {}
+        for part in _parts_of(selection):
+            condition, values = where(part, by_index=True)
+            statement = f"SELECT DISTINCT destination FROM dgate_debts WHERE {condition}"
+            with self._database.reader() as connection:
+                rows = connection.execute(self._database.sql(statement), values).fetchall()
+            found.update((row[0], None) for row in rows)
+        return list(found)
+
+    def _busy(self, selection: Selection, kind: DebtKind | None) -> int:
+        """Return how many of the selected debts are being worked on; those that were named by
+        number are explained one by one."""
+        if selection.ids is not None:
+            return 0
+        condition, values = where(replace(selection, states=(State.LEASED,)), by_index=True)
+        if kind is not None:
+            condition += f" AND kind = '{kind.value}'"
+        statement = f"SELECT COUNT(*) FROM dgate_debts WHERE {condition}"
+        with self._database.reader() as connection:
+            row = connection.execute(self._database.sql(statement), values).fetchone()
+        return int(row[0])
 
     def _numbers(self, selection: Selection, operation: _Operation) -> Iterator[int]:
         """Yield the numbers of the debts that are to be changed, from the oldest on."""
@@ -308,6 +359,21 @@ def _reason(row: tuple[Any, ...] | None, kind: DebtKind | None) -> str:
     if kind is not None and row[2] != kind.value:
         return f"it is not a delivery ({row[2]})"
     return f"it is {row[1]}"
+
+
+def _may_be_in_hand(selection: Selection) -> bool:
+    """Tell whether some of the selected debts may have been waiting just now."""
+    return selection.states is None or State.QUEUED in selection.states
+
+
+def _parts_of(selection: Selection) -> Iterator[Selection]:
+    """Yield what waits or is in hand of the selection, in pieces that one statement takes."""
+    selection = replace(selection, states=(State.QUEUED, State.LEASED))
+    if selection.ids is None:
+        yield selection
+        return
+    for batch in batches(dict.fromkeys(selection.ids)):
+        yield replace(selection, ids=tuple(batch))
 
 
 def _with_states(selection: Selection, default: tuple[State, ...]) -> Selection:

@@ -19,7 +19,7 @@ from typing import Any
 from dgate.delivery.breaker import Breaker
 from dgate.delivery.deadlines import Deadlines
 from dgate.delivery.lanes import Lane, Site
-from dgate.delivery.ledger import LEASE_S
+from dgate.delivery.leases import LEASE_S
 from dgate.delivery.records import Due
 from dgate.delivery.relief import Relief
 from dgate.delivery.schedule import RetryPolicy
@@ -100,7 +100,7 @@ class Dispatcher:
 
         Raises StoreError when the ledger cannot be reached.
         """
-        recovered = self._ledger.recover()
+        recovered = self._ledger.recover(starting=True)
         if recovered:
             log.warning(
                 "%d deliveries were under way when a server ended; they start again, and what had "
@@ -162,6 +162,7 @@ class Dispatcher:
             for site in self._sites.values():
                 if destination in (None, site.destination):
                     site.breaker.reset()
+                    site.blame.proposes_little = False
             for lane in self._lanes.values():
                 if destination in (None, lane.destination):
                     lane.paused_alone_until = 0.0
@@ -264,7 +265,7 @@ class Dispatcher:
                     waits.append(wait)
                 elif worker is not None:
                     worker.nudge(urgent.get(lane.destination, NOT_URGENT))
-                elif self._has_place(lane) and not self._start_worker(lane):
+                elif self._has_place(lane, monotonic) and not self._start_worker(lane):
                     without.append(lane.destination)
             self._forget_idle(wanted)
             # After the start of workers: what they claim has to be renewed.
@@ -335,22 +336,30 @@ class Dispatcher:
             lane = self._lanes[key] = Lane(*key, self._site(key[0]))
         return lane
 
-    def _has_place(self, lane: Lane) -> bool:
+    def _has_place(self, lane: Lane, now: float) -> bool:
         """Tell whether a worker may start: further ones only where there is work for them, and
-        never in the place of another destination's first."""
-        if lane.slot == 0 or lane.abandoned:
+        never in the place of another destination's first.
+
+        Those that pause alone are passed over: the next one is the first then.
+        """
+        before = [
+            key
+            for key in ((lane.destination, slot) for slot in range(lane.slot))
+            if key not in self._lanes or self._lanes[key].paused_alone_until <= now
+        ]
+        if not before or lane.abandoned:
             return len(self._workers) < MOST_WORKERS
         if len(self._workers) >= max(1, MOST_WORKERS // 2):
             return False
         if lane.site.has_backlog:
             return True
-        before = (self._workers.get((lane.destination, slot)) for slot in range(lane.slot))
-        return all(worker is not None and worker.is_busy for worker in before)
+        workers = (self._workers.get(key) for key in before)
+        return all(worker is not None and worker.is_busy for worker in workers)
 
     def _start_worker(self, lane: Lane) -> bool:
         """Start a worker; return whether the machine had a thread for it."""
         worker = Worker(lane, self._tools, self._may_end, self.wake)
-        lane.site.breaker.enter(lane.slot)
+        lane.site.breaker.enter(lane.slot, self._clock.monotonic())
         try:
             worker.start()
         except RuntimeError:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from enum import Enum
 
 from dgate.errors import (
+    Aborted,
     CannotTranscode,
     ConfigError,
     DatabaseAway,
@@ -18,9 +19,12 @@ from dgate.errors import (
     NotDicom,
     OutOfSpace,
     PeerError,
+    ProtocolError,
     Rejected,
     RuleError,
     StoreError,
+    TimedOut,
+    Unreachable,
 )
 
 
@@ -98,6 +102,15 @@ _MEANINGS = {
 """The words of `Statuses` in a section about a node."""
 
 
+_NAMED_ERRORS: dict[str, tuple[type[PeerError], ...]] = {
+    "refused": (Unreachable,),
+    "rejected": (Rejected,),
+    "aborted": (Aborted, ProtocolError),
+    "timeout": (TimedOut,),
+    "syntax": (NoContext,),
+}
+
+
 def fate_of_status(status: int, overrides: Sequence[tuple[int, int, str]] = ()) -> Fate:
     """Return what a C-STORE response status means for the debt.
 
@@ -124,6 +137,18 @@ def fate_of_error(error: Exception) -> Fate:
         if isinstance(error, kind):
             return fate
     return Fate.STUCK
+
+
+def named_fate(error: Exception, named: Sequence[tuple[str, str]]) -> Fate | None:
+    """Return what an error at a peer means by its node's section; None where that says nothing.
+
+    `named` are words of `dgate.config.node_values.ERRORS` with their meanings; the first that fits
+    counts.
+    """
+    for word, meaning in named:
+        if isinstance(error, _NAMED_ERRORS[word]):
+            return _MEANINGS[meaning]
+    return None
 
 
 def is_about_titles(error: Rejected) -> bool:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from dgate.clock import Clock, SystemClock
 from dgate.config.node_settings import DEFAULT, NodeSettings
 from dgate.delivery.bandwidth import Bucket
+from dgate.delivery.blame import Blame
 from dgate.delivery.breaker import Breaker
 from dgate.delivery.deadlines import Deadlines
 from dgate.delivery.records import Settlement
@@ -27,6 +28,7 @@ class Site:
         """Without `deadlines`, objects may take as long as they like."""
         self.destination = destination
         self.breaker = Breaker()
+        self.blame = Blame()
         self.bucket = Bucket(clock or SystemClock())
         self.deadlines = deadlines
         self.node: NodeSettings = DEFAULT

@@ -17,9 +17,8 @@ from __future__ import annotations
 
 import logging
 import math
-import os
-import secrets
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -30,9 +29,18 @@ from dgate.archive.writer import Transaction, Writer, database_time
 from dgate.clock import Clock
 from dgate.delivery.commitment.gathering import Gathering, Group, group_of
 from dgate.delivery.commitment.messages import ASKING_LANE
+from dgate.delivery.equals import EqualRequests
 from dgate.delivery.history import enter_tries, provenance_of, prune
-from dgate.delivery.leases import recover_leases, unowed_copies
+from dgate.delivery.leases import (
+    LEASE_S,
+    give_back,
+    new_owner,
+    recover_leases,
+    unowed_copies,
+    warn_of_twin,
+)
 from dgate.delivery.notices import Notices
+from dgate.delivery.recalls import Recalls
 from dgate.delivery.records import (
     CLOSED_STATES,
     Debt,
@@ -45,8 +53,6 @@ from dgate.errors import DatabaseAway, OutOfSpace, StoreError
 
 log = logging.getLogger(__name__)
 
-LEASE_S = 300.0
-"""How long a claim holds without being renewed."""
 SUSPECT_CRASHES = 2
 """After so many a debt is claimed alone, so that it is the only one leased at the next."""
 _CLOCK_SLACK_S = 60.0
@@ -132,13 +138,17 @@ class Ledger:
         self._clock = clock
         self._add_debts = add_debts
         self._release_spool = release_spool
-        self.owner = f"{database.home}/{os.getpid()}/{secrets.token_hex(6)}"
+        self.owner = new_owner(database)
         self.shared = not database.embedded
         """Whether other gateways may work on the same ledger."""
         self.longest_pause_s = math.inf
         """What is due later than this from now was written by a clock that was wrong, and counts
         as due. Set by the dispatcher, before its threads start."""
+        self.recalls = Recalls()
         self._gathering = Gathering(database)
+        self._equals = EqualRequests(database, device=13, name=14)
+        self._started_at = 0.0
+        """By the database's clock."""
         sql = database.sql
         lock = database.claim_lock
         self._claim_sql, self._claim_beyond_sql = sql(_CLAIM) + lock, sql(_CLAIM_BEYOND) + lock
@@ -212,7 +222,8 @@ class Ledger:
             spool = self._settle(transaction, settlements, now, owner)
             if orphans:
                 transaction.execute(self._database.sql(_ORPHANS), (owner, destination))
-            return self._claim(transaction, destination, now, limit, owner, priorities), spool
+            wanted = 0 if self.recalls.is_closed(destination) else limit
+            return self._claim(transaction, destination, now, wanted, owner, priorities), spool
 
         try:
             debts, spool = self._writer.transact(work)
@@ -248,6 +259,25 @@ class Ledger:
         log.error("The ledger refused the outcome of debt %d as it was.", settled.debt.id)
         self.exchange((plain,), destination, 0, slot=slot)
 
+    @contextmanager
+    def recalled(self, destinations: Iterable[str] | None) -> Iterator[None]:
+        """Take back what our workers have claimed for these destinations, None = any, and not
+        begun; none of it is claimed meanwhile.
+
+        Raises StoreError. What another gateway has claimed stays there.
+        """
+        with self.recalls.closed(destinations) as hands:
+            begun = [(hand, hand.recall()) for hand in hands]
+
+            def work(transaction: Transaction) -> None:
+                for hand, kept in begun:
+                    owner = self._owner_of(hand.slot)
+                    give_back(self._database, transaction, owner, hand.destination, kept)
+
+            if begun:
+                self._writer.transact(work)
+            yield
+
     def renew(self) -> None:
         """Extend the lease of everything that is claimed by us."""
         workers = f"{self.owner}/"
@@ -258,10 +288,22 @@ class Ledger:
             )
         )
 
-    def recover(self) -> int:
-        """Give back the debts of gateways that are gone and return how many there were."""
+    def recover(self, *, starting: bool = False) -> int:
+        """Give back the debts of gateways that are gone and return how many there were.
+
+        When `starting`, those too that earlier starts in this place have left.
+        """
+        if starting:
+            self._started_at = self.now()
+        elif self.shared:
+            warn_of_twin(self._database, self._clock, self._started_at)
         return recover_leases(
-            self._database, self._writer, self._clock, self.owner, shared=self.shared
+            self._database,
+            self._writer,
+            self._clock,
+            self.owner,
+            shared=self.shared,
+            starting=starting,
         )
 
     def prune(self, age_s: float, is_stopping: Callable[[], bool] = lambda: False) -> int:
@@ -303,6 +345,8 @@ class Ledger:
             late = (destination, latest, limit - len(rows))
             rows += transaction.execute(beyond, late).fetchall()
         rows = _without_suspects(rows)
+        if destination.startswith(LANE_PREFIX):
+            rows = self._equals.apart(transaction, rows, now)
         until = now + LEASE_S
         transaction.executemany(self._lease_sql, [(owner, until, row[0]) for row in rows])
         return [_debt(row) for row in rows]
@@ -317,7 +361,7 @@ class Ledger:
         for settled in settlements:
             debt = settled.debt
             if debt.kind is DebtKind.COMMIT and settled.state is State.STUCK and settled.tried:
-                settled = self._pass_on(transaction, settled, owner)
+                settled = self._pass_on(transaction, settled, now, owner)
             if settled.state is None:
                 # Replaced only while it is ours, or a second gateway's result would be doubled.
                 gone = transaction.execute(self._replace_sql, (debt.id, owner)).rowcount
@@ -360,11 +404,13 @@ class Ledger:
             self._gathering.ask(transaction, group, due, now)
         return unowed_copies(self._database, transaction, spool)
 
-    def _pass_on(self, transaction: Transaction, settled: Settlement, owner: str) -> Settlement:
+    def _pass_on(
+        self, transaction: Transaction, settled: Settlement, now: float, owner: str
+    ) -> Settlement:
         """Make the deliveries stuck that wait for a debt which cannot be paid; it is over then."""
         debt = settled.debt
         if transaction.execute(self._still_ours_sql, (debt.id, owner)).fetchone() is not None:
-            self._gathering.give_up(transaction, debt.id, group_of(debt), settled.error)
+            self._gathering.give_up(transaction, debt.id, group_of(debt), settled.error, now)
         return settled._replace(state=State.DONE)
 
     def _replace(self, transaction: Transaction, settled: Settlement, now: float) -> None:

@@ -24,11 +24,14 @@ SLOWEST_BYTES_S = 20_000.0
 """Bytes in a second that any peer takes; the deadline grows with the object by that."""
 
 
-def slowest_byte_s(node: NodeSettings) -> float:
-    """Return how long a byte may take, where the node does not say how long an object may."""
+def slowest_byte_s(node: NodeSettings, threads: int) -> float:
+    """Return how long a byte may take, where the node does not say how long an object may.
+
+    `threads` (DelayedForwarderThreads) share the bandwidth where the node says nothing of that.
+    """
     seconds = 1 / SLOWEST_BYTES_S
     if kbit_s := least_kbit_s(node.bandwidth):
-        sharing = max(1, node.associations or 1)
+        sharing = max(1, node.associations or threads)
         seconds = max(seconds, 2 * sharing / (kbit_s * 125))
     return seconds
 

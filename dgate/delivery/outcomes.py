@@ -29,15 +29,16 @@ from dgate.delivery.schedule import RetryPolicy
 from dgate.delivery.sender import SendResult
 from dgate.delivery.titles import Pair, pair_of
 from dgate.delivery.toolbox import Toolbox
-from dgate.errors import PeerError, Rejected
+from dgate.errors import Aborted, NoContext, PeerError, ProtocolError, Rejected
 from dgate.net.dimse import describe
 from dgate.rules.effects import Expansion, Forward
 
 log = logging.getLogger(__name__)
 
 SUSPECTED_SHARE, SUSPECTED_LEAST_S, SUSPECTED_MOST_S = 0.1, 0.5, 30.0
-"""Titles that the pause of a destination may be due to wait longer by so much of it, within these
-limits. The ledger takes a due time for a mistake that is a minute behind the longest pause."""
+"""Titles and objects that the pause of a destination may be due to wait longer by so much of it,
+within these limits. The ledger takes a due time for a mistake that is a minute behind the longest
+pause."""
 MOST_DEFERRALS = 10_000
 """Debts of which a lane remembers how often they were deferred."""
 
@@ -55,6 +56,7 @@ class Outcomes:
         """`on_answer` is called when the peer has answered one that probed."""
         self._lane = lane
         self._breaker = lane.site.breaker
+        self._blame = lane.site.blame
         self._is_stopping = is_stopping
         self._on_answer = on_answer
         self.pause_s: float | None = None
@@ -86,7 +88,10 @@ class Outcomes:
         fate = fate_of_status(result.status, self._node.statuses)
         text = result.comment if result.status == 0 else _explained(result.status, result.comment)
         if fate is not Fate.WAIT:
-            self.answered()
+            self.answered(debt)
+        elif self._blame.is_alone(debt.id):
+            fate = Fate.AGAIN
+            self._is_there()
         self._lane.broken_by = None
         self._lane.rejected.accept(self._pair(debt))
         if fate is Fate.DONE:
@@ -95,16 +100,33 @@ class Outcomes:
 
     def of_peer_error(self, debt: Debt, exc: PeerError, *, in_doubt: bool) -> Settlement:
         """Return the settlement of a debt at which the association failed or did not come about."""
-        self.is_unreached = not in_doubt
+        # What is proposed may be why: once that is so, it says nothing of what was claimed beside.
+        is_aborted = not in_doubt and debt.kind is DebtKind.DELIVER and _is_abort(exc)
+        self.is_unreached = not in_doubt and not (is_aborted and self._blame.proposes_little)
         if self.is_unreached and self.is_one_too_many(exc):
             # No failed try, and due at once: the workers that are served take it.
             return Settlement(debt, State.QUEUED, None, str(exc), counted=False)
         self._breaker.lost(self._lane.slot)
         fate = self.fate_after_break(debt, str(exc)) if in_doubt else Fate.WAIT
-        settled = self.failed(debt, fate, None, str(exc), in_doubt=in_doubt)
+        is_for_all = not (in_doubt or is_aborted)
+        settled = self.failed(debt, fate, None, str(exc), in_doubt=in_doubt, is_for_all=is_for_all)
+        self._blame.proposes_little |= is_aborted
         if self.is_unreached and isinstance(exc, Rejected) and not is_passing(exc):
             return self._suspect(debt, settled)
         return settled
+
+    def of_named_error(
+        self, debt: Debt, exc: PeerError, fate: Fate, *, in_doubt: bool
+    ) -> Settlement:
+        """Return the settlement of a debt at an error whose fate the node's section names."""
+        is_reached = in_doubt or isinstance(exc, NoContext)
+        if not is_reached and self.is_one_too_many(exc):
+            return Settlement(debt, State.QUEUED, None, str(exc), counted=False)
+        self.is_unreached = fate is Fate.WAIT and not is_reached
+        if not isinstance(exc, NoContext):
+            self._breaker.lost(self._lane.slot)
+        is_for_all = not (is_reached or _is_abort(exc))
+        return self.failed(debt, fate, None, str(exc), in_doubt=in_doubt, is_for_all=is_for_all)
 
     def _suspect(self, debt: Debt, failed: Settlement) -> Settlement:
         """Note that a rejection which let the destination pause may be for a pair of titles only.
@@ -134,8 +156,17 @@ class Outcomes:
             found.append(Settlement(debt, state, None, failed.error, 0.0 if gone else pause))
         return found
 
-    def answered(self) -> None:
-        """Note that the peer is there; others may go on where they waited for that."""
+    @property
+    def proposes_little(self) -> bool:
+        """Whether an association is to be opened for the object in hand only."""
+        return self._blame.proposes_little
+
+    def answered(self, debt: Debt) -> None:
+        """Note that the peer has dealt with a debt; others may go on where they waited for that."""
+        self._blame.answered(debt.id)
+        self._is_there()
+
+    def _is_there(self) -> None:
         self._lane.refusals = 0
         if self._breaker.succeed(self._mark, self._lane.slot):
             self._on_answer()
@@ -237,7 +268,7 @@ class Outcomes:
         if done.wait_s is not None:
             return Settlement(debt, State.QUEUED, None, done.text, done.wait_s, counted=False)
         if done.fate is not Fate.WAIT:
-            self.answered()
+            self.answered(debt)
         if done.fate is Fate.DONE:
             return Settlement(debt, State.DONE, done.status, done.text)
         return self.failed(debt, done.fate, done.status, done.text)
@@ -277,22 +308,38 @@ class Outcomes:
         return Fate.AGAIN
 
     def failed(
-        self, debt: Debt, fate: Fate, status: int | None, error: str, *, in_doubt: bool = False
+        self,
+        debt: Debt,
+        fate: Fate,
+        status: int | None,
+        error: str,
+        *,
+        in_doubt: bool = False,
+        is_for_all: bool = False,
     ) -> Settlement:
-        """Return the settlement of a failed try and note the pause that the lane needs."""
+        """Return the settlement of a failed try and note the pause that the lane needs.
+
+        Unless it `is_for_all`, the object may be why nothing could be taken: others get their turn
+        before it is tried again, and when they are taken, it no longer holds them up.
+        """
         if self._is_stopping():
             # We may have cut the connection ourselves: no fault of the debt.
             return Settlement(debt, State.QUEUED, tried=False, doubtful=in_doubt)
+        if fate is Fate.WAIT and not is_for_all and self._blame.is_alone(debt.id):
+            fate = Fate.AGAIN
         policy, tries = self._policy, debt.attempts + 1
         given_up = fate is Fate.DOUBTFUL and tries >= DOUBTFUL_TRIES
         if fate is Fate.WAIT:
             self._lane.rejected.doubt()
             pause = policy.pause_s(self._breaker.failures + 1, random.random())
             self.pause_s = pause = self.fail(pause, error, counts=True)
+            if not is_for_all:
+                pause = _longer(pause)
         else:
             pause = policy.pause_s(tries, random.random())
             if policy.hold_off_s and fate is not Fate.STUCK:
                 self.pause_s = self.fail(policy.hold_off_s, error, counts=False)
+                pause = max(pause, _longer(policy.hold_off_s))
         if fate is Fate.STUCK or given_up or _is_exhausted(policy, debt, tries):
             return Settlement(debt, State.STUCK, status, error, doubtful=in_doubt)
         return Settlement(debt, State.QUEUED, status, error, pause, doubtful=in_doubt)
@@ -308,6 +355,11 @@ def _longer(pause_s: float) -> float:
     """Return a pause that ends after that of the destination, when others have had their turn."""
     more = min(max(SUSPECTED_SHARE * pause_s, SUSPECTED_LEAST_S), SUSPECTED_MOST_S)
     return pause_s + more
+
+
+def _is_abort(error: PeerError) -> bool:
+    """Tell whether a peer that was reached broke off."""
+    return isinstance(error, Aborted | ProtocolError)
 
 
 def _is_exhausted(policy: RetryPolicy, debt: Debt, tries: int) -> bool:

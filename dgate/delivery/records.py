@@ -289,16 +289,19 @@ class Changed:
     """Debts changed."""
     skipped: tuple[tuple[int, str], ...] = ()
     """Debts named by id that were not, with the reason."""
+    busy: int = 0
+    """Debts meant otherwise that were not, because they are being worked on."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return the values by name, for JSON."""
-        return {"count": self.count, "skipped": [list(pair) for pair in self.skipped]}
+        skipped = [list(pair) for pair in self.skipped]
+        return {"count": self.count, "skipped": skipped, "busy": self.busy}
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Changed:
         """Return the result that `as_dict` described."""
         skipped = tuple((int(number), str(reason)) for number, reason in values["skipped"])
-        return cls(int(values["count"]), skipped)
+        return cls(int(values["count"]), skipped, int(values.get("busy", 0)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,14 @@ from dgate.delivery.opening import Connect
 from dgate.delivery.proposals import LISTED, Need, proposals
 from dgate.dicom.table import ElementTable
 from dgate.dicom.uids import transfer_syntax
-from dgate.errors import CannotTranscode, DgateError, NoContext, TimedOut
+from dgate.errors import (
+    Aborted,
+    CannotTranscode,
+    DgateError,
+    NoContext,
+    ProtocolError,
+    TimedOut,
+)
 from dgate.net import requestor, scu
 from dgate.net.association import Association
 from dgate.net.dimse import PRIORITY_MEDIUM
@@ -99,7 +106,7 @@ class Sender:
         self._exporter = exporter
         self._connect = connect
         self._node = settings.peers.of(destination.node)
-        self._byte_s = slowest_byte_s(self._node)
+        self._byte_s = slowest_byte_s(self._node, settings.delayed_forwarder_threads)
         self._timeouts = timeouts_for(settings, self._node)
         self._max_pdu = settings.pdu_size
         self._pad_with_zeros = settings.pad_ae_with_zeros
@@ -374,16 +381,21 @@ class Sender:
         offered = [context for contexts in self._needs.values() for context in contexts]
         self._proposed = frozenset(offered)
         target = self.destination
-        association = self._connect(
-            target.host,
-            target.port,
-            target.calling,
-            target.called,
-            list(dict.fromkeys(offered)),
-            timeouts=self._timeouts,
-            max_pdu=self._max_pdu,
-            pad_with_zeros=self._pad_with_zeros,
-        )
+        try:
+            association = self._connect(
+                target.host,
+                target.port,
+                target.calling,
+                target.called,
+                list(dict.fromkeys(offered)),
+                timeouts=self._timeouts,
+                max_pdu=self._max_pdu,
+                pad_with_zeros=self._pad_with_zeros,
+            )
+        except (Aborted, ProtocolError):
+            # One of these may be why: the next association need not fail of it as well.
+            self._needs.clear()
+            raise
         self._association = association
         self._used_at = self._opened_at = time.monotonic()
         if self._line is not None:

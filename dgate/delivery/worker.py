@@ -19,10 +19,11 @@ from dgate.archive.records import DebtKind, InstanceRef
 from dgate.delivery.associations import Associations
 from dgate.delivery.bookkeeping import Bookkeeping
 from dgate.delivery.errands import Leash
-from dgate.delivery.failures import Fate, fate_of_error
+from dgate.delivery.failures import Fate, fate_of_error, named_fate
 from dgate.delivery.lanes import Lane
 from dgate.delivery.line import Line
 from dgate.delivery.outcomes import Outcomes
+from dgate.delivery.recalls import Hand
 from dgate.delivery.records import Debt, Settlement, State
 from dgate.delivery.sender import Sender
 from dgate.delivery.toolbox import Toolbox
@@ -85,11 +86,14 @@ class Worker(threading.Thread):
             first.nodes, first.settings, first.make_sender, self._line
         )
         self._books = Bookkeeping(lane, first.ledger, first.clock, on_new_debts)
+        self._recalls = first.ledger.recalls
+        self._hand = Hand(lane.destination, lane.slot, self._unmarked, self.nudge)
         self._following: list[Debt] = []
         """The next batch, claimed while the one in hand was worked on."""
         self._claims_ahead = False
         """Whether the next batch is claimed while this one is worked on: there is a backlog, and no
-        other worker that would take from it meanwhile."""
+        other worker of this gateway that would take from it meanwhile. In a shared ledger another
+        gateway's might; it gets what is left."""
         self._asked = 0
         """How many the exchange beside the deliveries is to claim."""
         self._orphans = True
@@ -138,7 +142,8 @@ class Worker(threading.Thread):
 
     def run(self) -> None:
         """Work; every way out gives claimed debts back or leaves them to `Ledger.recover`."""
-        self._breaker.enter(self.lane.slot)
+        self._breaker.enter(self.lane.slot, self._tools.clock.monotonic())
+        self._recalls.enter(self._hand)
         try:
             self._work()
         except Exception as exc:
@@ -151,6 +156,7 @@ class Worker(threading.Thread):
         finally:
             # The lane's next worker must not find an exchange of ours under way.
             self._books.abandon()
+            self._recalls.leave(self._hand)
             self._associations.close()
             self._breaker.leave(self.lane.slot)
             self._may_end(self, True)
@@ -186,7 +192,10 @@ class Worker(threading.Thread):
 
     @property
     def _must_pause(self) -> bool:
-        """Whether others have to go first: the one that probes, or those the peer does serve."""
+        """Whether others have to go first: the one that probes, those the peer does serve, or an
+        operator who changes what was claimed."""
+        if self._hand.is_recalled:
+            return True
         slot = self.lane.slot
         return self._outcomes.is_unwanted or self._breaker.bars(slot) or slot >= self._slots
 
@@ -267,7 +276,8 @@ class Worker(threading.Thread):
             self._following += self._finish_exchange()
         if books.is_beside:
             return
-        if self._claims_ahead and left <= BATCH // 2 and not self._following:
+        has_few = left <= BATCH // 2 and not self._following
+        if self._claims_ahead and has_few and not self._hand.is_recalled:
             priorities = open_priorities(self._node, self._tools.clock.now())
             if priorities:
                 self._asked = BATCH
@@ -342,7 +352,7 @@ class Worker(threading.Thread):
         stuck: list[Settlement] = []
         for place, debt in enumerate(batch):
             self._change_tools()
-            if self._stopping or self._must_pause or self._must_yield(debt):
+            if self._must_stop_at(debt):
                 self._give_back([*batch[place:], *self._take_following()])
                 break
             try:
@@ -372,6 +382,16 @@ class Worker(threading.Thread):
                 stuck[0].error,
             )
 
+    def _must_stop_at(self, debt: Debt) -> bool:
+        """Tell whether a debt may not be begun now; else note that it is."""
+        if self._stopping or self._must_pause or self._must_yield(debt):
+            return True
+        return not self._hand.begin(debt.id)
+
+    def _unmarked(self) -> list[int]:
+        """Return the debts whose outcomes are not committed; any thread."""
+        return [settled.debt.id for settled in self.lane.unsaved.copy()]
+
     def _must_yield(self, debt: Debt) -> bool:
         """Tell whether something more urgent is due, or the time for such deliveries is over."""
         if self._urgent < debt.priority:
@@ -391,18 +411,18 @@ class Worker(threading.Thread):
                 if self._tools.mirror is None:
                     raise ConfigError("there are no mirrors", remedy="set MIRRORDevices")
                 self._tools.mirror(debt.ref.sop_instance)
-                outcomes.answered()
+                outcomes.answered(debt)
                 return Settlement(debt, None)
             if debt.kind is DebtKind.EXPORT:
                 drafts = outcomes.drafts(self._tools.expand(debt), debt.ref)
                 self.lane.deferrals.pop(debt.id, None)
-                outcomes.answered()
+                outcomes.answered(debt)
                 return Settlement(debt, None, drafts=drafts)
             if (errand := self._tools.errands.get(debt.kind)) is not None:
                 return outcomes.errand(debt, errand(debt, self._leash))
             if debt.kind is DebtKind.REQUEST:
                 done = self._tools.perform(debt)
-                outcomes.answered()
+                outcomes.answered(debt)
                 state = None if done.drafts else State.DONE
                 return Settlement(debt, state, error=done.text, drafts=done.drafts)
             if (waiting := outcomes.of_paused_titles(debt)) is not None:
@@ -411,7 +431,8 @@ class Worker(threading.Thread):
                 return outcomes.failed(debt, Fate.STUCK, None, reason)
             changed = debt.script or debt.context
             rewrite = self._tools.rewrite(debt) if changed else None
-            sender = self._associations.ready(debt, ahead)
+            proposed = ahead[:1] if outcomes.proposes_little else ahead
+            sender = self._associations.ready(debt, proposed)
             result = sender.send(
                 debt.ref,
                 rewrite,
@@ -422,6 +443,10 @@ class Worker(threading.Thread):
             return outcomes.deferred(debt, str(exc))
         except (DgateError, OSError) as exc:
             in_doubt = sender is not None and sender.in_doubt
+            if debt.kind is DebtKind.DELIVER and isinstance(exc, PeerError):
+                named = named_fate(exc, self._node.errors)
+                if named is not None:
+                    return outcomes.of_named_error(debt, exc, named, in_doubt=in_doubt)
             fate = fate_of_error(exc)
             if (
                 sender is not None
@@ -445,7 +470,7 @@ class Worker(threading.Thread):
             self._give_back(rest)
             return []
         found = self._outcomes.of_unreached(failed, rest)
-        self._books.note(*found)
+        self._note_unbegun(found)
         return [settled for settled in found if settled.state is State.STUCK]
 
     def _upcoming(self, debt: Debt, ahead: Sequence[Debt]) -> InstanceRef | None:
@@ -456,4 +481,9 @@ class Worker(threading.Thread):
         return following.ref if self._associations.follows(debt, following) else None
 
     def _give_back(self, debts: Sequence[Debt]) -> None:
-        self._books.note(*(Settlement(debt, State.QUEUED, tried=False) for debt in debts))
+        self._note_unbegun([Settlement(debt, State.QUEUED, tried=False) for debt in debts])
+
+    def _note_unbegun(self, settled: Sequence[Settlement]) -> None:
+        if not self._hand.note(lambda: self._books.note(*settled)):
+            # Should taking them back have failed, they are still leased to us.
+            self._orphans = True

@@ -7,14 +7,16 @@ association thread at a time.
 from __future__ import annotations
 
 import errno
+import logging
 import mmap
 import os
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from dgate.disk import check_written
+
+log = logging.getLogger(__name__)
 
 SPILL_BYTES = 1 << 20
 GROWTH_BYTES = 8 << 20
@@ -42,6 +44,8 @@ class SpillFile:
     None = there is none."""
     area: str = ""
     """Name of the device that it lies on."""
+    left: Callable[[Path, OSError], None] | None = None
+    """Told of the file when it could not be removed; None = the log is."""
 
 
 class Payload:
@@ -112,15 +116,18 @@ class Payload:
         return memoryview(self._map)[self.spilled.data_offset :]
 
     def close(self) -> None:
-        """Close and remove the spill file if nobody has renamed it; safe to call twice."""
+        """Close and remove the spill file if nobody has renamed it; safe to call twice.
+
+        Never raises: what became of the object is settled by now, and a file that a failing disk
+        does not let go must not change the answer.
+        """
         # A view that is still referenced keeps the mapping alive; the kernel frees it with the last
         # one.
         self._map = None
         self._memory = bytearray()
         spill, self.spilled = self.spilled, None
         if spill is not None:
-            os.close(spill.descriptor)
-            spill.path.unlink(missing_ok=True)
+            _discard(spill)
 
     def _look_for_room(self, spill: SpillFile, fragment_bytes: int) -> None:
         """Raise ENOSPC unless the disk may take what comes until the next look."""
@@ -171,9 +178,7 @@ class Payload:
             return
         if exc.filename is None:
             exc.filename = str(self.spilled.path)
-        # On a disk that cannot even remove a file, recovery does so at the next start.
-        with suppress(OSError):
-            self.close()
+        self.close()
 
 
 def _copy(source: SpillFile, target: SpillFile, size: int) -> None:
@@ -189,9 +194,28 @@ def _copy(source: SpillFile, target: SpillFile, size: int) -> None:
 
 def _discard(spill: SpillFile) -> None:
     """Close and remove a spill file; one that cannot be removed now, recovery removes."""
-    os.close(spill.descriptor)
-    with suppress(OSError):
-        spill.path.unlink(missing_ok=True)
+    try:
+        try:
+            os.close(spill.descriptor)
+        finally:
+            spill.path.unlink(missing_ok=True)
+    except OSError as exc:
+        # A read-only disk refuses before it looks whether there is such a file.
+        if not _is_gone(spill.path):
+            if spill.left is not None:
+                spill.left(spill.path, exc)
+            else:
+                log.warning("The temporary file %s could not be removed: %s.", spill.path, exc)
+
+
+def _is_gone(path: Path) -> bool:
+    try:
+        path.lstat()
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def _write_all(descriptor: int, data: bytes | bytearray | memoryview) -> None:

@@ -10,14 +10,24 @@ import pytest
 
 from tests.acceptance.conftest import Farm
 from tests.acceptance.harness import Gateway
-from tests.acceptance.peers import find, store
-from tests.acceptance.processes import TOOL_DEADLINE_S, wait_until
+from tests.acceptance.peers import Answer, find, store
+from tests.acceptance.processes import TOOL_DEADLINE_S, files_below, wait_until
 from tests.acceptance.rawdicom import Offer, RawAssociation
 from tests.generate import Generated, Plan, data_set_of, write_files
 from tests.servers import DatabaseServer, MariaServer, PostgresServer
 
 FAST = {"RetryFirst": 0.1, "RetryMax": 0.5}
 OUT_OF_RESOURCES = 0xA700
+HOLDING_UP = (
+    "CREATE FUNCTION hold_up() RETURNS trigger LANGUAGE plpgsql AS "
+    "$$ BEGIN PERFORM pg_advisory_xact_lock(4711); RETURN NEW; END $$",
+    "CREATE TRIGGER hold_up BEFORE INSERT ON dgate_debts FOR EACH ROW EXECUTE FUNCTION hold_up()",
+)
+"""Who enters a debt waits for who has the lock."""
+HELD_UP = (
+    "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() "
+    "AND wait_event_type = 'Lock' AND query LIKE 'INSERT INTO dgate_debts%'"
+)
 
 
 @pytest.fixture(params=[PostgresServer, MariaServer], ids=["postgres", "mariadb"])
@@ -124,3 +134,53 @@ def test_two_gateways_share_one_server(
     wait_until(lambda: len(sink.files()) == len(objects), "every delivery")
     wait_until(lambda: undelivered(server, name) == 0, "an empty ledger")
     assert found_objects(second, tmp_path) == {item.sop_instance for item in objects}
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [
+        {"ImportConverters": 1, "ImportConverter0": "forward to SINK; destroy"},
+        {"ExportConverters": 1, "ExportConverter0": "forward to SINK"},
+    ],
+    ids=["passed on", "stored"],
+)
+def test_gateway_that_starts_leaves_alone_what_another_has_not_committed(
+    farm: Farm,
+    postgres: PostgresServer,
+    objects: list[Generated],
+    tmp_path: Path,
+    rules: dict[str, object],
+) -> None:
+    sink = farm.sink()
+    name = postgres.new_database()
+    images = tmp_path / "images"
+    images.mkdir()
+    settings = postgres.lines(name) | rules | FAST | {"MAGDevice0": images}
+    first, second = (
+        farm.gateway(each, settings=settings, nodes=[sink.node], start=False)
+        for each in ("first", "second")
+    )
+    first.start()
+    answers: list[Answer] = []
+    sender = threading.Thread(
+        target=lambda: answers.extend(store(first.port, objects[0].path, check=False))
+    )
+    for statement in HOLDING_UP:
+        postgres.administer(statement, name)
+    with postgres.holding(name, "SELECT pg_advisory_xact_lock(4711)"):
+        sender.start()
+        # What comes before the commit is done by then.
+        wait_until(lambda: postgres.query(name, HELD_UP)[0][0] > 0, "an entry that is held up")
+        written = files_below(images)
+        assert written
+
+        second.start()
+        wait_until(lambda: second.process.has_said("Spool: "), "the look through the spool")
+        assert files_below(images) == written
+
+    sender.join(TOOL_DEADLINE_S)
+    assert not sender.is_alive()
+    assert [answer.is_success for answer in answers] == [True]
+    wait_until(lambda: set(sink.files()) == {objects[0].sop_instance}, "the delivery")
+    wait_until(lambda: undelivered(postgres, name) == 0, "an empty ledger")
+    assert not list(images.rglob("*.held"))

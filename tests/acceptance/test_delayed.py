@@ -107,6 +107,31 @@ def test_request_survives_a_kill(farm: Farm, tmp_path: Path) -> None:
     sink.wait_for(3)
 
 
+def test_equal_requests_that_are_due_at_once_send_each_object_once(
+    farm: Farm, tmp_path: Path
+) -> None:
+    sink = farm.sink()
+    gateway = farm.gateway(settings=rules("forward study after 600 to SINK"), nodes=[sink.node])
+    made = one_study(tmp_path / "in", 3)
+
+    def has_asked(times: int) -> bool:
+        under_way = rows(gateway, "id", "kind = 'export'")
+        return not under_way and len(rows(gateway, "id")) == times
+
+    store(gateway.port, made[0].path, made[1].path)
+    wait_until(lambda: has_asked(1), "the request")
+    gateway.command("queue", "hold", "--all")
+    store(gateway.port, made[2].path)
+    wait_until(lambda: has_asked(2), "another request, since the first does not wait")
+    gateway.command("queue", "hold", "--all")
+    gateway.command("queue", "release", "--all")
+
+    sink.wait_for(3)
+    wait_until(lambda: idle(gateway), "the end of both")
+    sent = rows(gateway, "sop_instance", "kind = 'deliver'")
+    assert sorted(sent) == sorted((item.sop_instance,) for item in made)
+
+
 def test_import_line_asks_for_it_too_and_filters_count(farm: Farm, tmp_path: Path) -> None:
     sink = farm.sink()
     settings = {

@@ -18,9 +18,12 @@ from dgate.archive.export import Exporter
 from dgate.archive.index import Index
 from dgate.archive.ingest import Ingest
 from dgate.archive.naming import Naming
+from dgate.archive.ownership import Owner
 from dgate.archive.records import Arrival, InstanceRef, Receipt
 from dgate.archive.recovery import Recovered, recover
 from dgate.archive.schema import prepare
+from dgate.archive.spool import Spool
+from dgate.archive.spoolsweep import Swept, sweep
 from dgate.archive.writer import Writer
 from dgate.config.layout import default_layout
 from dgate.config.nodes import NodeMap
@@ -206,6 +209,11 @@ class Station:
         """Run recovery as a start does."""
         return recover(self.devices, self.index, self.writer)
 
+    def sweep(self) -> Swept:
+        """Look through the spool as the next run does."""
+        folder, owner = self.devices.spool.folder, self.devices.owner
+        return sweep(Spool(folder, owner=owner), self.index)
+
     def close(self) -> None:
         """Close the database."""
         self.writer.close()
@@ -218,7 +226,12 @@ def _files(root: Path) -> list[str]:
 
 
 def open_station(
-    base: Path, *, hooks: Hooks | None = None, nodes: NodeMap | None = None, **changes: Any
+    base: Path,
+    *,
+    hooks: Hooks | None = None,
+    nodes: NodeMap | None = None,
+    owner: Owner | None = None,
+    **changes: Any,
 ) -> Station:
     """Open an archive below `base`: MAG0 in `base/mag0` unless `mag_devices` says otherwise."""
     changes = {
@@ -236,7 +249,7 @@ def open_station(
     layout = default_layout(settings.truncate_field_names, settings.max_field_length)
     index = Index(database, prepare(database, layout, settings), settings)
     writer = Writer(database, settings.durability)
-    devices = Devices.from_settings(settings, clock)
+    devices = Devices.from_settings(settings, clock, owner=owner)
     given = hooks or Hooks()
     ingest = Ingest(
         settings,

@@ -276,7 +276,9 @@ def test_incoming_folder_tells_complete_files_from_others(device: FolderDevice) 
     assert set(found) == {new, again}
     assert (found[new].sop_instance, found[new].rewrites) == (SOP, False)
     assert found[again].rewrites
-    assert list(device.strays()) == [spill.path.name]
+    staged, others = device.leftovers()
+    assert {file.name for file in staged} == {new, again}
+    assert others == [spill.path.name]
 
 
 def test_file_between_commit_and_rename_can_be_read(device: FolderDevice) -> None:

@@ -19,7 +19,7 @@ from dgate.archive import aside as aside_module
 from dgate.archive.aside import Aside
 from dgate.archive.asidecommands import aside_commands
 from dgate.archive.records import Outcome
-from dgate.config.settings import DuplicateContent
+from dgate.config.settings import DuplicateContent, Engine
 from dgate.dicom.uids import EXPLICIT_LE, IMPLICIT_LE
 from dgate.errors import DgateError, OutOfSpace, Refused, StoreError
 from dgate.ops.control import Answer
@@ -264,6 +264,62 @@ def test_accepted_object_takes_the_place_of_the_first_and_is_exported(tmp_path: 
     ]
     assert lines[1]["sop_instance"] == SOP
     assert lines[1]["who"] == "a test"
+    station.close()
+
+
+def journal_states(station: Station) -> list[str]:
+    journal = station.settings.base_folder / "dgate" / "maintenance.log"
+    return [json.loads(line)["state"] for line in journal.read_text().splitlines()]
+
+
+@pytest.mark.parametrize("make", [data_set, large_data_set], ids=["small", "large"])
+@pytest.mark.parametrize("policy", list(DuplicateContent))
+def test_accepted_object_replaces_what_other_arrivals_leave_alone(
+    tmp_path: Path, make: Callable[..., bytes], policy: DuplicateContent
+) -> None:
+    station = station_with(tmp_path, DuplicateContent.ASIDE)
+    station.send(make())
+    assert station.send(make(**OTHER)).outcome is Outcome.ASIDE
+    station.close()
+    station = open_station(tmp_path, ignore_rewrite=True, duplicate_content=policy)
+
+    [done] = answers(station, "accept", name=SOP, apply=True)
+
+    assert done["sop_instance"] == SOP
+    assert station.content() == make(**OTHER)
+    assert aside_of(station).count() == 0
+    assert journal_states(station) == ["begun", "done"]
+    # It is for this one object: what merely arrives is left out as before.
+    assert station.send(make()).outcome is Outcome.IGNORED
+    assert station.content() == make(**OTHER)
+    station.close()
+
+
+def move_to_a_volume(station: Station) -> None:
+    sql = "UPDATE DICOMImages SET DeviceName = 'JUKEBOX1.2'"
+    station.writer.transact(lambda tx: tx.execute(sql) and None)
+
+
+@pytest.mark.parametrize("engine", [Engine.SQLITE, Engine.NONE], ids=["volume", "no database"])
+def test_object_that_cannot_take_the_place_stays_aside(tmp_path: Path, engine: Engine) -> None:
+    station = station_with(tmp_path, DuplicateContent.ASIDE)
+    station.send(data_set())
+    station.send(data_set(**OTHER))
+    move_to_a_volume(station)
+    station.close()
+    hooks = Hooks(plans=[ExportPlan(0, deferred=True)])
+    station = open_station(tmp_path, hooks=hooks, engine=engine)
+
+    with pytest.raises(StoreError, match="stays aside") as refused:
+        answers(station, "accept", name=SOP, apply=True)
+
+    assert refused.value.remedy
+    [report] = aside_of(station).reports()
+    assert aside_of(station).path(report).read_bytes().endswith(data_set(**OTHER))
+    assert journal_states(station) == ["begun", "failed"]
+    station.close()
+    station = open_station(tmp_path)
+    assert station.debts() == []
     station.close()
 
 

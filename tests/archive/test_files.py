@@ -75,7 +75,7 @@ def test_source_that_ends_early_is_an_error(tmp_path: Path, source: int) -> None
     with pytest.raises(Unreadable, match="shorter"):
         write_file(str(tmp_path / "copy"), beyond, durable=False)
     assert not (tmp_path / "copy").exists()
-    with pytest.raises(OSError, match="shorter"):
+    with pytest.raises(Unreadable, match="shorter"):
         hash_parts(beyond)
 
 
@@ -134,6 +134,10 @@ def test_source_that_cannot_be_read_is_told_from_a_target_that_cannot_be_written
         patch.setattr(os, "pread", broken)
         with pytest.raises(Unreadable):
             write_file(target, parts_over(source), durable=False)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "preadv", broken)
+        with pytest.raises(Unreadable):
+            hash_parts(parts_over(source))
 
     assert full.value.where == target
     assert not Path(target).exists()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -14,9 +13,7 @@ from dgate.archive.files import hash_file
 from dgate.archive.index import Rewrite
 from dgate.archive.recovery import Recovered
 from dgate.errors import StoreError
-from dgate.rules.effects import Forward, ImportForward
-from dgate.rules.effects import Outcome as RuleOutcome
-from tests.archive.intake_kit import SOP, Hooks, Station, data_set, open_station
+from tests.archive.intake_kit import SOP, Station, data_set, open_station
 
 
 @pytest.fixture
@@ -210,80 +207,6 @@ def test_note_of_an_object_that_was_deleted_since_is_dropped(station: Station) -
     assert station.rewrites() == []
 
 
-def forward_and_destroy(table: Any, verdict: Any) -> None:
-    verdict.forwards.append(ImportForward(Forward("DEST", "R"), table.snapshot()))
-    verdict.outcome = RuleOutcome.DESTROY
-
-
-@pytest.mark.parametrize("state", ["done", "cancelled"])
-def test_copy_goes_once_all_its_debts_are_closed(tmp_path: Path, state: str) -> None:
-    station = open_station(tmp_path, hooks=Hooks(on_import=forward_and_destroy))
-    station.send(data_set())
-    owed = station.debts()[0]["name"]
-
-    assert station.recover() == Recovered()
-    assert list(station.devices.spool.names()) == [owed]
-
-    sql = "UPDATE dgate_debts SET state = ?"
-    station.writer.transact(lambda tx: tx.execute(sql, (state,)) and None)
-    assert station.recover() == Recovered(removed=1)
-    assert station.files() == []
-    station.close()
-
-
-def test_copy_with_one_open_debt_among_closed_ones_stays(tmp_path: Path) -> None:
-    def forward_twice(table: Any, verdict: Any) -> None:
-        verdict.forwards.append(ImportForward(Forward("OTHER", "R"), table.snapshot()))
-        forward_and_destroy(table, verdict)
-
-    station = open_station(tmp_path, hooks=Hooks(on_import=forward_twice))
-    station.send(data_set())
-    sql = "UPDATE dgate_debts SET state = 'done' WHERE destination = 'OTHER'"
-    station.writer.transact(lambda tx: tx.execute(sql) and None)
-
-    assert station.recover() == Recovered()
-    assert len(station.files()) == 1
-    station.close()
-
-
-def test_copies_without_any_debt_are_set_aside_with_advice(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    """An acknowledged object must survive the loss of the database with its queue."""
-    station = open_station(tmp_path, hooks=Hooks(on_import=forward_and_destroy))
-    station.send(data_set())
-    owed = station.debts()[0]["name"]
-    station.close()
-    for path in tmp_path.glob("index.db3*"):
-        path.unlink()
-
-    station = open_station(tmp_path)
-    assert station.recover() == Recovered(set_aside=1)
-
-    lost = station.devices.spool.folder / "lost"
-    assert (lost / owed).read_bytes().endswith(data_set())
-    (record,) = (record for record in caplog.records if record.levelname == "ERROR")
-    for part in ("1 object", str(lost), "dgate send", "dgate import"):
-        assert part in record.getMessage()
-    assert station.recover() == Recovered()
-    assert (lost / owed).exists()
-    station.close()
-
-
-def test_spool_without_lost_copies_gets_no_folder_for_them(station: Station) -> None:
-    station.recover()
-
-    assert not (station.devices.spool.folder / "lost").exists()
-
-
-def test_unfinished_copies_are_removed(station: Station) -> None:
-    spill = station.devices.spool.spill(SOP, b"head")
-    os.close(spill.descriptor)
-
-    assert station.recover() == Recovered(removed=1)
-    assert station.files() == []
-
-
 def test_recovery_that_is_interrupted_can_be_done_again(
     station: Station, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -303,4 +226,3 @@ def test_recovery_that_is_interrupted_can_be_done_again(
 
 def test_result_reads_as_a_sentence() -> None:
     assert str(Recovered(2, 1)) == "2 object(s) finished, 1 leftover file(s) removed"
-    assert str(Recovered(2, 1, 3)).endswith("removed, 3 copies set aside")

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from dgate.archive.ownership import Owner
 from dgate.config.settings import Durability
 from dgate.rules.effects import ExportPlan, Forward, ImportForward
 from dgate.rules.effects import Outcome as RuleOutcome
@@ -57,6 +58,13 @@ class Scenario:
     kept: bool = True
     owed: int = 0
     """Debts that go with the row."""
+    shared: bool = False
+    """Other gateways may use the same folders."""
+
+    @property
+    def owner(self) -> Owner:
+        """Return the gateway that stores and recovers."""
+        return Owner.named("one", shared=self.shared)
 
 
 def forwarding(*, destroy: bool = False, change: bool = False) -> Callable[[], Hooks]:
@@ -90,6 +98,15 @@ SCENARIOS = {
     "again, file lost": Scenario(known=True, lost=True),
     "again, file lost and to be renamed": Scenario(
         known=True, lost=True, settings={"rename_on_rewrite": True}
+    ),
+    "new, shared": Scenario(hooks=exporting, owed=2, shared=True),
+    "again, shared": Scenario(known=True, hooks=exporting, owed=2, shared=True),
+    "again large, other extension, shared": Scenario(
+        large_data_set, known=True, before={"file_name_syntax": "7"}, shared=True
+    ),
+    "again, file lost, shared": Scenario(known=True, lost=True, shared=True),
+    "forwarded and destroyed, shared": Scenario(
+        hooks=forwarding(destroy=True), kept=False, owed=1, shared=True
     ),
     "forwarded and destroyed": Scenario(hooks=forwarding(destroy=True), kept=False, owed=1),
     "forwarded and destroyed, large": Scenario(
@@ -131,7 +148,9 @@ def store_in_child(base: Path, scenario: Scenario, point: int, torn: bool) -> in
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     ended = FAILED
     try:
-        station = open_station(base, hooks=scenario.hooks(), **scenario.settings)
+        station = open_station(
+            base, hooks=scenario.hooks(), owner=scenario.owner, **scenario.settings
+        )
         crasher = Crasher(point, torn=torn)
         crasher.arm()
         station.send(scenario.make(StudyDescription=NEW))
@@ -205,7 +224,11 @@ def check(station: Station, scenario: Scenario, acknowledged: bool) -> None:
     for name in lost:
         # Nobody may ever have heard of it, but what is kept is whole.
         assert (root / name).read_bytes().endswith(scenario.make(StudyDescription=NEW))
-    assert station.files() == sorted([*expected, *lost])
+    # A claim that does not yet say whose it is stays for days: it keeps nothing but a name.
+    claims = [name for name in station.files() if name.endswith(".held")]
+    assert all((root / name).read_bytes() != scenario.owner.mark.encode() for name in claims)
+    assert len(claims) <= scenario.shared
+    assert station.files() == sorted([*expected, *lost, *claims])
     assert station.rewrites() == []
 
 
@@ -231,8 +254,11 @@ def test_crash_anywhere_leaves_the_object_whole_or_not_at_all(
     points = 0
     for where, ended, base in crashes(tmp_path, scenario):
         points += ended == CRASHED
-        station = open_station(base, durability=Durability.NONE, **scenario.settings)
+        station = open_station(
+            base, durability=Durability.NONE, owner=scenario.owner, **scenario.settings
+        )
         station.recover()
+        station.sweep()
         try:
             check(station, scenario, acknowledged=ended != CRASHED)
         except AssertionError as error:

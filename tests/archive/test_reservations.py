@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import threading
 from pathlib import Path
 
@@ -9,8 +11,9 @@ import pytest
 
 from dgate.archive import reservations
 from dgate.archive.devices import FolderDevice
+from dgate.archive.ownership import Owner
 from dgate.archive.reservations import Names, Turns
-from dgate.errors import StoreError
+from dgate.errors import OutOfSpace, StoreError
 
 
 @pytest.fixture
@@ -63,6 +66,94 @@ def test_threads_never_get_the_same_name(device: FolderDevice) -> None:
         thread.join()
 
     assert len(set(got)) == len(got) == 160
+
+
+def of(gateway: str, device: FolderDevice) -> FolderDevice:
+    """Return the same folder as one of several gateways sees it."""
+    return FolderDevice("MAG0", device.root, owner=Owner.named(gateway, shared=True))
+
+
+def claims(device: FolderDevice) -> list[Path]:
+    return list(device.staged_path("").glob("*.held"))
+
+
+def test_gateways_on_one_device_never_get_the_same_name(device: FolderDevice) -> None:
+    got: list[str] = []
+    start = threading.Barrier(6)
+
+    def reserve(gateway: str) -> None:
+        names, mine = Names(), of(gateway, device)
+        start.wait()
+        for number in range(20):
+            name = names.reserve(mine, "1.dcm")
+            got.append(name)
+            if number % 2:
+                # As storing does: the file has its name before the name is given up.
+                mine.path(name).touch()
+                names.release(mine, name)
+
+    threads = [threading.Thread(target=reserve, args=(str(each),)) for each in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert len(set(got)) == len(got) == 120
+    assert len(claims(device)) == 60
+
+
+def test_name_is_free_for_other_gateways_once_it_is_given_up(device: FolderDevice) -> None:
+    ours, theirs, names = of("one", device), of("other", device), Names()
+    name = names.reserve(ours, "1.dcm")
+    assert Names().reserve(theirs, "1.dcm") == "1_1.dcm"
+
+    names.release(ours, name)
+
+    assert Names().reserve(theirs, "1.dcm") == "1.dcm"
+
+
+def test_file_that_is_to_be_replaced_is_one_gateway_s_at_a_time(
+    device: FolderDevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours, theirs, names = of("one", device), of("other", device), Names()
+    (device.root / "1.dcm").touch()
+
+    assert names.keep(ours, "1.dcm")
+    with monkeypatch.context() as patch:
+        patch.setattr(reservations, "OTHERS_WAIT_S", 0.01)
+        assert not Names().keep(theirs, "1.dcm")
+    waiting = threading.Thread(target=names.keep, args=(theirs, "1.dcm"))
+    waiting.start()
+    names.release(ours, "1.dcm")
+    waiting.join()
+    assert theirs.holds("1.dcm")
+
+
+def test_nothing_is_written_for_names_of_a_gateway_that_is_alone(device: FolderDevice) -> None:
+    names = Names()
+    names.reserve(device, "1.dcm")
+
+    assert names.keep(device, "2.dcm")
+    assert claims(device) == []
+
+
+def test_claim_that_cannot_be_written_is_none(
+    device: FolderDevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours = of("one", device)
+
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", full)
+        with pytest.raises(OutOfSpace, match="No space"):
+            Names().reserve(ours, "1.dcm")
+    assert claims(device) == []
+
+    device.staged_path("").rmdir()
+    with pytest.raises(OutOfSpace, match="No such file"):
+        Names().reserve(ours, "1.dcm")
 
 
 def test_one_arrival_of_an_instance_is_let_through_at_a_time() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+from pathlib import Path
 
 import pytest
 
@@ -112,3 +114,24 @@ def test_causes_cannot_grow_without_end() -> None:
         troubles.refused(OutOfSpace(f"{number}: of a peer's making"))
 
     assert len(troubles.problems()) == 32
+
+
+def test_files_that_a_disk_does_not_let_go_are_one_line_for_each_folder(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    troubles, ticks = made()
+    error = OSError(errno.EROFS, "Read-only file system")
+
+    for number in range(50):
+        troubles.left(Path(f"/mag{number % 2}/incoming/{number}.part"), error)
+
+    assert [line.partition(",")[0] for line in told(caplog)] == [
+        "1 temporary file(s) in /mag0/incoming could not be removed",
+        "1 temporary file(s) in /mag1/incoming could not be removed",
+    ]
+    assert "0.part: Read-only file system" in told(caplog)[0]
+    ticks.now += REMIND_S
+    troubles.left(Path("/mag0/incoming/last.part"), error)
+    assert told(caplog)[2].startswith("26 temporary file(s) in /mag0/incoming")
+    # Nothing is refused for it.
+    assert troubles.problems() == []

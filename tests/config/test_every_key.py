@@ -206,6 +206,7 @@ LuaSeconds acceptance/test_lua test_limits_can_be_changed_while_the_server_runs
 # Sections of nodes: comparisons and expected counts
 [node]/Reconcile              acceptance/test_reconcile   test_comparison_by_schedule_is_told_by_the_status
 [node]/ReconcileDays          delivery/reconcile/test_schedule test_nodes_are_compared_when_their_time_comes
+[node]/ReconcileLevel         delivery/reconcile/test_schedule test_nodes_are_compared_when_their_time_comes
 [node]/ReconcileSend          acceptance/test_reconcile   test_comparison_by_schedule_is_told_by_the_status
 [node]/ReconcileFetch         delivery/reconcile/test_schedule test_nodes_are_compared_when_their_time_comes
 [node]/Priority               archive/test_provenance     test_priority_that_is_set_for_the_sender_outranks_what_it_says

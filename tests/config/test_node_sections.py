@@ -40,7 +40,7 @@ RetryFirst = 1
 RetryMax = 60
 FailHoldOff = 3
 MaximumExportRetries = 7
-Statuses = A700 wait
+Statuses = A700 wait, timeout retry
 Fallback = SPARE
 FallbackAfter = 30
 Group = READERS
@@ -61,6 +61,7 @@ Group = READERS
     assert (found.retry_first_s, found.retry_max_s, found.retry_delay_s) == (1.0, 60.0, None)
     assert (found.fail_hold_off_s, found.maximum_export_retries) == (3.0, 7)
     assert found.statuses == ((0xA700, 0xA700, "wait"),)
+    assert found.errors == (("timeout", "retry"),)
     assert (found.fallback, found.fallback_after_min, found.group) == ("SPARE", 30.0, "READERS")
     assert peers.of("CT1") is DEFAULT
     assert peers.members("readers") == ("PACS",)
@@ -75,6 +76,14 @@ def test_yes_and_no(tmp_path: Path, text: str, expected: bool) -> None:
 
     assert configuration.settings.peers.of("pacs").commit is expected
     assert configuration.settings.peers.of("pacs").priority is Priority.STAT
+
+
+@pytest.mark.parametrize("text", ["study", "Series", "OBJECT"])
+def test_level_of_a_comparison(tmp_path: Path, text: str) -> None:
+    configuration = with_nodes(tmp_path, f"[node PACS]\nReconcileLevel = {text}\n")
+
+    assert configuration.settings.peers.of("PACS").reconcile_level == text.lower()
+    assert configuration.settings.peers.of("CT1").reconcile_level == "study"
 
 
 def test_pattern_is_for_titles_without_a_section_of_their_own(tmp_path: Path) -> None:
@@ -99,9 +108,12 @@ def test_pattern_is_for_titles_without_a_section_of_their_own(tmp_path: Path) ->
         ("Window = 06:00-22:00, 25:00-26:00", "no time of day", 23),
         ("Bandwidth = 2000, fast", "no day of the week", 19),
         ("Statuses = A700 wait, 0122 fial", "not what a status can mean", 28),
+        ("Statuses = A700 wait, timeuot retry", "neither a status nor an error", 23),
+        ("Statuses = refused delivered", "does not tell that the node has the object", 20),
         ("TransferSyntaxes = as, bogus", "'bogus' is no transfer syntax", 24),
         ("Commit = perhaps", "neither yes nor no", 10),
         ("Priority = urgent", "'urgent' is no priority", 12),
+        ("ReconcileLevel = pixel", "'pixel' is no level of a comparison", 18),
         ("Fallback = A\\B", "cannot be an AE title", 12),
         ("Group = a-name-that-is-much-too-long", "cannot be an AE title", 9),
         ("Fallback = NOWHERE", "Fallback names NOWHERE", 12),

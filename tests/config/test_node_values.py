@@ -51,13 +51,29 @@ def test_rates_are_read_those_with_hours_first(text: str, rates: list[Rate]) -> 
 
 
 def test_statuses_are_read() -> None:
-    assert node_values.statuses(
-        "A700 wait, C000-CFFF Retry, 0x0122 fail, b000 - B00F delivered"
-    ) == (
+    found = node_values.statuses("A700 wait, C000-CFFF Retry, 0x0122 fail, b000 - B00F delivered")
+
+    assert found.statuses == (
         (0xA700, 0xA700, "wait"),
         (0xC000, 0xCFFF, "retry"),
         (0x0122, 0x0122, "fail"),
         (0xB000, 0xB00F, "delivered"),
+    )
+    assert found.errors == ()
+
+
+def test_errors_are_read_beside_statuses() -> None:
+    text = "refused fail, A700 wait, Rejected Retry, aborted wait, timeout retry, syntax fail"
+
+    found = node_values.statuses(text)
+
+    assert found.statuses == ((0xA700, 0xA700, "wait"),)
+    assert found.errors == (
+        ("refused", "fail"),
+        ("rejected", "retry"),
+        ("aborted", "wait"),
+        ("timeout", "retry"),
+        ("syntax", "fail"),
     )
 
 
@@ -102,6 +118,12 @@ def test_transfer_syntaxes_are_read(text: str, uids: list[str]) -> None:
         (node_values.statuses, "A700", 0, "no status"),
         (node_values.statuses, "A70 wait", 0, "no status"),
         (node_values.statuses, "A700 wait, B000 maybe", 16, "not what a status can mean"),
+        (node_values.statuses, "refused", 0, "no status"),
+        (node_values.statuses, "A700 wait, time-out retry", 11, "neither a status nor an error"),
+        (node_values.statuses, "timeout  later", 9, "not what a status can mean"),
+        (node_values.statuses, "refused delivered", 8, "does not tell that the node has"),
+        (node_values.statuses, "aborted delivered", 8, "does not tell that the node has"),
+        (node_values.statuses, "refused-timeout retry", 0, "neither a status nor"),
         (node_values.statuses, "0000 retry", 0, "success"),
         (node_values.statuses, "0000-FFFF retry", 0, "success"),
         (node_values.statuses, "B000-A000 retry", 0, "ends before"),

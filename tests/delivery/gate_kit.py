@@ -61,11 +61,11 @@ class Gate:
         schema = prepare(self.database, default_layout(), self.settings)
         self.index = Index(self.database, schema, self.settings)
         release = self.store.exporter.release_spool
-        self.desk = Desk(self.database, self.writer, self.clock, release)
+        self.ledger = Ledger(self.database, self.writer, self.clock, self.index.add_debts, release)
+        self.desk = Desk(self.database, self.writer, self.clock, release, self.ledger.recalled)
         now = partial(database_time, self.database, self.clock)
         self.refusals = Refusals(self.database, self.writer, now)
         self.mover = Mover(self.database, self.writer, now)
-        self.ledger = Ledger(self.database, self.writer, self.clock, self.index.add_debts, release)
         lines = "".join(f"{title} 127.0.0.1 {port} as\n" for title, port in ports.items())
         self.nodes, _ = NodeMap.parse(lines.encode(), "acrnema.map")
         self.tools = self.new_tools(nodes or {})

@@ -9,7 +9,7 @@ from dgate.delivery.breaker import Breaker
 
 def opened(**options: float) -> Breaker:
     breaker = Breaker()
-    breaker.enter(0)
+    breaker.enter(0, 100.0)
     breaker.fail(breaker.begin(), 100.0, options.get("pause_s", 10.0), "refused", counts=True)
     breaker.leave(0)
     return breaker
@@ -38,8 +38,8 @@ def test_failure_stops_all_for_the_pause() -> None:
 def test_first_after_the_pause_probes_and_the_others_wait_for_it() -> None:
     breaker = opened()
 
-    breaker.enter(2)
-    breaker.enter(1)
+    breaker.enter(2, 111.0)
+    breaker.enter(1, 111.0)
 
     assert breaker.state(111.0) == "probing"
     assert breaker.wait_s(111.0, 2) == 0.0
@@ -50,7 +50,7 @@ def test_first_after_the_pause_probes_and_the_others_wait_for_it() -> None:
 
 def test_answer_to_the_probe_closes_it() -> None:
     breaker = opened()
-    breaker.enter(2)
+    breaker.enter(2, 111.0)
 
     assert breaker.succeed(breaker.begin(), 2)
 
@@ -61,7 +61,7 @@ def test_answer_to_the_probe_closes_it() -> None:
 
 def test_probe_that_fails_opens_it_again_and_the_outage_goes_on() -> None:
     breaker = opened()
-    breaker.enter(1)
+    breaker.enter(1, 111.0)
 
     breaker.fail(breaker.begin(), 111.0, 20.0, "again", counts=True)
 
@@ -73,13 +73,25 @@ def test_probe_that_fails_opens_it_again_and_the_outage_goes_on() -> None:
 
 def test_probe_that_ends_without_a_verdict_is_left_to_another() -> None:
     breaker = opened()
-    breaker.enter(1)
+    breaker.enter(1, 111.0)
 
     breaker.leave(1)
 
     assert breaker.wait_s(111.0, 3) == 0.0
-    breaker.enter(3)
+    breaker.enter(3, 111.0)
     assert not breaker.bars(3)
+
+
+def test_nobody_probes_before_the_end_of_the_pause() -> None:
+    breaker = opened()
+
+    breaker.enter(1, 109.0)
+
+    assert breaker.state(109.0) == "open"
+    assert breaker.bars(1)
+    breaker.leave(1)
+    breaker.enter(1, 110.0)
+    assert not breaker.bars(1)
 
 
 def test_failures_of_tries_that_began_together_count_once() -> None:
@@ -152,7 +164,7 @@ def test_failure_of_an_old_try_leaves_the_probe_to_who_has_it() -> None:
     breaker = Breaker()
     old = breaker.begin()
     breaker.fail(breaker.begin(), 100.0, 10.0, "lost", counts=True)
-    breaker.enter(2)
+    breaker.enter(2, 111.0)
 
     breaker.fail(old, 111.0, 10.0, "lost", counts=True)
     breaker.extend(111.0, 0.0)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 
+import pytest
+
 from dgate.delivery.deadlines import Deadlines
 
 PATIENCE_S = 60.0
@@ -71,6 +73,32 @@ def test_forgotten_watch_and_stopped_thread_do_nothing() -> None:
 
     assert not [thread for thread in threading.enumerate() if thread.name == "delivery-deadlines"]
     assert not cut.is_set()
+
+
+@pytest.mark.parametrize("by", ["watch", "set"])
+def test_thread_that_could_not_start_is_started_by_the_next_who_needs_it(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, by: str
+) -> None:
+    deadlines, cut = Deadlines(), threading.Event()
+    with monkeypatch.context() as scarce:
+        scarce.setattr(threading.Thread, "start", refuse_thread)
+        watch = deadlines.watch(cut.set)
+        watch.set(3600.0)
+        watch.set(0.0)
+    assert caplog.text.count("No thread for the deadlines") == 1
+    assert not cut.is_set()
+
+    if by == "watch":
+        deadlines.watch(lambda: None)
+    else:
+        watch.set(0.0)
+
+    assert cut.wait(PATIENCE_S)
+    deadlines.stop()
+
+
+def refuse_thread(thread: threading.Thread) -> None:
+    raise RuntimeError("can't start new thread")
 
 
 def test_object_that_ends_while_another_is_cut_does_not_cut_the_next() -> None:

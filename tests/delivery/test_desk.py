@@ -104,7 +104,7 @@ def test_counts_are_by_destination_and_state(mixed: Books) -> None:
 def test_counts_show_possible_repeats(books: Books) -> None:
     books.owe()
     books.claim()
-    books.reopen().recover()
+    books.reopen().recover(starting=True)
 
     assert [count.repeats for count in books.desk.counts()] == [1]
 
@@ -175,7 +175,7 @@ def test_cancelled_debt_stays_in_the_history(mixed: Books) -> None:
 
 
 def test_rerouted_deliveries_go_to_the_new_destination(mixed: Books) -> None:
-    assert mixed.desk.reroute(Selection(destination="SINK"), "OTHER") == Changed(3)
+    assert mixed.desk.reroute(Selection(destination="SINK"), "OTHER") == Changed(3, busy=1)
 
     assert mixed.rows("state, destination") == [
         ("done", "SINK"),
@@ -184,6 +184,16 @@ def test_rerouted_deliveries_go_to_the_new_destination(mixed: Books) -> None:
         ("leased", "SINK"),
         ("queued", "OTHER"),
     ]
+
+
+def test_what_is_being_worked_on_is_counted_where_it_is_meant(mixed: Books) -> None:
+    """Only by orders that would have changed it, and only what the selection names."""
+    assert mixed.desk.hold(Selection(study="1.2.3")).busy == 1
+    assert mixed.desk.hold(Selection(study="9.9.9")) == Changed(0)
+    assert mixed.desk.cancel(Selection(states=(State.HELD,))).busy == 0
+    assert mixed.desk.release(EVERYTHING).busy == 0
+    assert mixed.desk.cancel(EVERYTHING).busy == 1
+    assert mixed.desk.cancel(numbers(4)) == Changed(0, ((4, "it is leased"),))
 
 
 def test_export_debt_cannot_be_rerouted(books: Books) -> None:
@@ -201,7 +211,7 @@ def test_reroute_needs_a_destination(books: Books) -> None:
 
 def test_selection_and_result_survive_json() -> None:
     selection = Selection((1, 2), "SINK", (State.HELD,))
-    changed = Changed(3, ((7, "it is done"),))
+    changed = Changed(3, ((7, "it is done"),), 2)
 
     assert Selection.of(selection.as_dict()) == selection
     assert Selection.of(EVERYTHING.as_dict()) == EVERYTHING

@@ -537,6 +537,23 @@ def test_several_workers_deliver_to_one_destination_at_once(wide_floor: Floor) -
     at_work.abort()
 
 
+@pytest.mark.parametrize("most", [module.MOST_WORKERS, 1])
+def test_worker_that_pauses_alone_keeps_no_other_from_starting(
+    wide_floor: Floor, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    """Also where there is room for the first worker of a destination only."""
+    monkeypatch.setattr(module, "MOST_WORKERS", most)
+    floor = wide_floor
+    floor.owe("SINK")
+    for slot in (0, 1):
+        paused_until = floor.dispatcher._clock.monotonic() + 3600.0
+        floor.dispatcher._lane(("SINK", slot)).paused_alone_until = paused_until
+
+    floor.dispatcher.start()
+
+    floor.await_sent(("SINK", "1.2.3.1"))
+
+
 def test_no_debt_is_delivered_twice_by_several_workers(wide_floor: Floor) -> None:
     floor = wide_floor
     for number in range(100):

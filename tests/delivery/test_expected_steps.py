@@ -289,6 +289,7 @@ def test_what_a_witness_calls_complete_is_due_and_nobody_else_is_asked(
     hall: Hall, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     complete = hall.add(1, study=1)
+    entered = hall.ward.clock.now()
     hall.add(1, study=2)
     witness = Told(lambda waiting: True if waiting.scope.study == complete else None)
     monkeypatch.setattr(hall.part, "_witness", lambda: witness)
@@ -297,7 +298,7 @@ def test_what_a_witness_calls_complete_is_due_and_nobody_else_is_asked(
     hall.part.stop()
     assert hall.knowing.asked == []
     first = next(each for each in witness.asked if each.scope.study == complete)
-    assert (first.sop_instance, first.created) == (f"{complete}.1.1", hall.ward.clock.now())
+    assert (first.sop_instance, first.created) == (f"{complete}.1.1", entered)
 
 
 def test_step_that_cannot_be_read_keeps_nothing_else_waiting(

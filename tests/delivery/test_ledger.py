@@ -279,7 +279,7 @@ def test_debt_that_another_gateway_took_over_is_not_touched(books: Books) -> Non
     books.owe()
     [debt] = books.claim()
     other = books.reopen()
-    other.recover()
+    other.recover(starting=True)
     other.exchange([], "SINK", 1)
 
     books.settle(done(debt))
@@ -295,7 +295,7 @@ def test_start_takes_up_what_a_dead_server_had_claimed_and_counts_it(books: Book
     books.settle(done(first))
     next_start = books.reopen()
 
-    assert next_start.recover() == 1
+    assert next_start.recover(starting=True) == 1
 
     assert books.rows("state, repeats, owner") == [
         ("done", 0, None),
@@ -303,7 +303,7 @@ def test_start_takes_up_what_a_dead_server_had_claimed_and_counts_it(books: Book
         ("queued", 0, None),
     ]
     assert second in next_start.exchange([], "SINK", 10)
-    assert next_start.recover() == 0
+    assert next_start.recover(starting=True) == 0
 
 
 def test_shared_ledger_takes_up_only_leases_that_have_run_out(books: Books) -> None:
@@ -324,7 +324,7 @@ def test_shared_ledger_takes_up_at_once_what_this_folders_server_left(books: Boo
     other = books.reopen()
     other.shared = True
 
-    assert other.recover() == 1
+    assert other.recover(starting=True) == 1
     assert books.rows("state, repeats") == [("queued", 1)]
 
 
@@ -350,7 +350,7 @@ def test_start_takes_back_what_all_workers_of_a_dead_server_had(books: Books) ->
     for slot in (0, 1):
         books.ledger.exchange([], "SINK", 1, slot=slot)
 
-    assert books.reopen().recover() == 2
+    assert books.reopen().recover(starting=True) == 2
 
 
 def test_leases_of_all_workers_are_renewed(books: Books) -> None:
@@ -394,7 +394,7 @@ def test_lane_of_requests_is_not_searched_for_due_times_that_no_pause_explains(
 def crash(books: Books, limit: int = 100) -> None:
     """Claim as a start of the gateway does that ends before any outcome."""
     start = books.reopen()
-    start.recover()
+    start.recover(starting=True)
     start.exchange([], "SINK", limit)
 
 
@@ -406,7 +406,7 @@ def test_debt_that_servers_die_of_becomes_stuck(
         crash(books)
         assert books.states() == ["leased"]
 
-    assert books.reopen().recover() == 0
+    assert books.reopen().recover(starting=True) == 0
 
     [row] = books.rows("state, repeats, attempts, last_error")
     assert row[:3] == ("stuck", MOST_CRASHES, 0)
@@ -420,7 +420,7 @@ def test_debts_behind_the_one_that_servers_die_of_do_not_become_stuck(books: Boo
     for _ in range(MOST_CRASHES):
         crash(books)
 
-    books.reopen().recover()
+    books.reopen().recover(starting=True)
 
     assert books.rows("state, repeats") == [
         ("stuck", MOST_CRASHES),
@@ -433,7 +433,7 @@ def test_suspect_is_claimed_alone(books: Books) -> None:
     books.owe(to=ref(1))
     for _ in range(SUSPECT_CRASHES):
         crash(books, limit=1)
-    books.reopen().recover()
+    books.reopen().recover(starting=True)
     books.clock.time -= 10
     books.owe(to=ref(2))
     books.clock.time += 10
@@ -448,24 +448,24 @@ def test_crashes_are_counted_in_a_row_only(books: Books) -> None:
     for _ in range(MOST_CRASHES - 1):
         crash(books)
     start = books.reopen()
-    start.recover()
+    start.recover(starting=True)
     [debt] = start.exchange([], "SINK", 1)
     start.exchange([Settlement(debt, State.QUEUED, error="refused")], "SINK", 0)
     crash(books)
 
-    assert books.reopen().recover() == 1
+    assert books.reopen().recover(starting=True) == 1
 
 
 def test_retry_counts_crashes_afresh(books: Books) -> None:
     books.owe()
     for _ in range(MOST_CRASHES):
         crash(books)
-    books.reopen().recover()
+    books.reopen().recover(starting=True)
 
     books.desk.retry(Selection())
     crash(books)
 
-    assert books.reopen().recover() == 1
+    assert books.reopen().recover(starting=True) == 1
     assert books.rows("last_status") == [(-1,)]
 
 

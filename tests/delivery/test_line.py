@@ -22,7 +22,14 @@ def test_node_bounds_the_waits_for_it(tmp_path: Path) -> None:
 
 
 def test_deadline_leaves_room_for_the_least_bandwidth() -> None:
-    assert slowest_byte_s(NodeSettings()) == 1 / SLOWEST_BYTES_S
+    assert slowest_byte_s(NodeSettings(), 1) == 1 / SLOWEST_BYTES_S
     slow = NodeSettings(bandwidth=(Rate(8.0, Span(0, 60)), Rate(10**6)), associations=2)
     # 1,000 bytes in a second, shared by two, and as much again to be on the safe side.
-    assert slowest_byte_s(slow) == 0.004
+    assert slowest_byte_s(slow, 20) == 0.004
+
+
+def test_deadline_leaves_room_for_all_that_share_the_bandwidth() -> None:
+    slow = NodeSettings(bandwidth=(Rate(8.0),))
+
+    assert slowest_byte_s(slow, 1) == 0.002
+    assert slowest_byte_s(slow, 5) == 0.010

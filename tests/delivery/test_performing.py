@@ -13,9 +13,10 @@ from dgate.archive.levels import Level
 from dgate.archive.records import InstanceRef, Provenance
 from dgate.archive.requests import request_draft
 from dgate.config.nodes import NodeMap
+from dgate.delivery.desk import Desk
 from dgate.delivery.ledger import Ledger
 from dgate.delivery.performing import Performed, Performer
-from dgate.delivery.records import Debt, Settlement, State
+from dgate.delivery.records import Debt, Selection, Settlement, State
 from dgate.errors import RuleError
 from dgate.rules.effects import ObjectScope, Request
 from tests.archive.maintenance.ward import Ward, open_ward
@@ -216,6 +217,28 @@ def test_what_was_deleted_waits_for_somebody(bench: Bench) -> None:
 def _sop(ref: InstanceRef | None) -> str:
     assert ref is not None
     return ref.sop_instance
+
+
+def test_requests_of_one_identity_owe_each_object_once(bench: Bench) -> None:
+    """One was stuck when another object came; an operator makes both due at once."""
+    first = bench.add(1)
+    [stuck] = bench.claimed(LANE)
+    bench.settle(stuck, Settlement(stuck, State.STUCK, error="no"))
+    second = bench.add(2)
+    ward = bench.ward
+    desk = Desk(ward.database, ward.writer, ward.clock, lambda name: None)
+    ward.clock.seconds += 60
+    desk.retry(Selection())
+
+    found = bench.work()
+    ward.clock.seconds += 60
+    [later] = bench.claimed(LANE)
+
+    assert sorted(found) == [first, second]
+    assert later.id != stuck.id
+    assert bench.performer.perform(later) == Performed(
+        text="nothing new to send: 2 object(s) were sent before"
+    )
 
 
 def test_nothing_new_is_said_so(bench: Bench) -> None:

@@ -11,6 +11,7 @@ import pytest
 from dgate.archive.records import DebtKind
 from dgate.delivery.associations import MOST_SENDERS
 from dgate.delivery.failures import DOUBTFUL_TRIES, Fate
+from dgate.delivery.outcomes import SUSPECTED_MOST_S
 from dgate.delivery.sender import SendResult
 from dgate.delivery.worker import BATCH, Lane, Worker
 from dgate.errors import (
@@ -407,13 +408,12 @@ def test_object_that_breaks_the_association_again_waits_alone(shop: Workshop) ->
     owe(shop, 1)
     shop.script = poisoned
     lane = shop.work()
-    shop.books.clock.time = lane.paused_until
+    shop.books.clock.time = lane.paused_until + SUSPECTED_MOST_S
     shop.books.owe(draft(), to=ref(2))
 
     shop.work(lane=lane)
 
-    paused_until = lane.paused_until
-    assert paused_until == shop.books.clock.time
+    assert not lane.site.breaker.is_open
     assert shop.sent() == ["1.2.3.1", "1.2.3.1", "1.2.3.2"]
     [waiting, _] = shop.books.rows("state, attempts, repeats, due")
     assert waiting[:3] == ("queued", 2, 2)
@@ -454,6 +454,22 @@ def test_destination_without_resources_pauses(shop: Workshop) -> None:
         ("queued", 1, 0xA700, "A700 (out of resources): disk full"),
         ("queued", 0, None, None),
     ]
+
+
+def test_worker_that_starts_as_another_one_fails_sends_nothing(shop: Workshop) -> None:
+    owe(shop, 1)
+    lane, clock = Lane("SINK"), shop.books.clock
+    breaker = lane.site.breaker
+    breaker.fail(breaker.begin(), clock.time, 60.0, "refused", counts=True)
+
+    shop.work(lane=lane)
+
+    assert shop.sent() == []
+    assert shop.books.rows("state, attempts") == [("queued", 0)]
+    clock.time = lane.paused_until
+    shop.work(lane=lane)
+    assert shop.books.states() == ["done"]
+    assert not breaker.is_open
 
 
 def test_processing_failure_delays_only_its_object(shop: Workshop) -> None:
@@ -750,6 +766,7 @@ def test_object_that_arrived_is_not_sent_again_by_the_next_worker_of_a_dead_ones
     lane = shop.work()
     assert shop.sent() == ["1.2.3.1", "1.2.3.2"]
     monkeypatch.undo()
+    shop.books.clock.time = lane.paused_until
 
     shop.work(lane=lane)
 

@@ -49,6 +49,54 @@ def test_large_data_set_goes_to_a_file_that_is_removed_at_the_end(tmp_path: Path
     assert not (tmp_path / "spill").exists()
 
 
+@pytest.mark.parametrize("is_told", [True, False], ids=["callback", "log"])
+def test_disk_that_does_not_let_the_file_go_is_told_and_never_raised(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    is_told: bool,
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    left: list[tuple[Path, int | None]] = []
+    path = tmp_path / "spill"
+    payload = spilling(path)
+    payload.append(bytes(SPILL_BYTES + 1))
+    assert payload.spilled is not None
+    if is_told:
+        payload.spilled.left = lambda path, exc: left.append((path, exc.errno))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", fail)
+        payload.close()
+        payload.close()
+
+    assert path.exists()
+    assert left == ([(path, errno.EROFS)] if is_told else [])
+    lines = [line for line in caplog.messages if str(path) in line]
+    assert len(lines) == (0 if is_told else 1)
+
+
+def test_file_that_somebody_has_taken_over_is_not_missed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    payload = spilling(tmp_path / "spill")
+    payload.append(bytes(SPILL_BYTES + 1))
+    (tmp_path / "spill").rename(tmp_path / "stored")
+
+    with monkeypatch.context() as patch:
+        # What a read-only disk says even where there is no such file.
+        patch.setattr(Path, "unlink", fail)
+        payload.close()
+
+    assert (tmp_path / "stored").stat().st_size == SPILL_BYTES + 1 + len(HEADER)
+    assert caplog.messages == []
+
+
 def test_identifier_that_is_too_large_is_counted_only() -> None:
     payload = Payload()
 

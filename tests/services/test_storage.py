@@ -51,12 +51,12 @@ class _Serving(Server):
 
 
 @contextmanager
-def sending(station: Station, folder: Path) -> Iterator[Association]:
+def sending(station: Station, folder: Path, syntax: str = EXPLICIT_LE) -> Iterator[Association]:
     """Serve C-STORE and yield an association with the service."""
     service = StorageService(station.settings, station.ingest, UserLog(folder / "user.log"))
     server = _Serving(service)
     try:
-        proposal = ContextProposal(CT, (EXPLICIT_LE,))
+        proposal = ContextProposal(CT, (syntax,))
         with connect(
             "127.0.0.1", server.listener.port, "CT1", "GATE", (proposal,), timeouts=FAST
         ) as association:

@@ -80,7 +80,7 @@ class Caretaker:
         removals = Removals(
             database, schema, index, writer, devices, traffic.turns, durable=durable
         )
-        relocator = Relocator(writer, removals, traffic.names, traffic.turns)
+        relocator = Relocator(writer, removals, devices, traffic.names, traffic.turns)
         journal = Journal(settings.base_folder / "dgate" / JOURNAL_NAME, clock)
         uncommitted = Uncommitted(database, settings.peers)
         deleter = Deleter(holdings, removals, writer, devices, journal, clock, uncommitted)

@@ -10,17 +10,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence, Set
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from dgate.archive.devices import Device, Reader
+from dgate.archive.devices import Device, Devices, Reader
 from dgate.archive.files import COPY_BYTES, FileRange, FileReader, Part
 from dgate.archive.maintenance.removals import Removal, Removals
 from dgate.archive.records import InstanceRef
 from dgate.archive.reservations import Names, Turns
 from dgate.archive.writer import Transaction, Writer
-from dgate.errors import OutcomeUnknown
+from dgate.errors import OutcomeUnknown, StoreError
 
 log = logging.getLogger(__name__)
 
@@ -48,27 +48,42 @@ objects have changed meanwhile, are dropped. An exception undoes everything."""
 class Relocator:
     """Stages new files and commits them."""
 
-    def __init__(self, writer: Writer, removals: Removals, names: Names, turns: Turns) -> None:
+    def __init__(
+        self, writer: Writer, removals: Removals, devices: Devices, names: Names, turns: Turns
+    ) -> None:
         self._writer = writer
         self._removals = removals
+        self._devices = devices
         self._names = names
         self._turns = turns
 
     @contextmanager
     def holding(self, refs: Iterable[InstanceRef]) -> Iterator[None]:
-        """Keep objects from being stored again meanwhile; nobody who waits for one holds another.
+        """Keep objects from being stored again meanwhile, and their files from being replaced by
+        another gateway; nobody who waits for one holds another.
 
         Raises StoreError when one is being stored for ever.
         """
-        held: list[str] = []
-        try:
-            for sop_instance in sorted({ref.sop_instance for ref in refs}):
+        of = {ref.sop_instance: ref for ref in refs}
+        kept: set[tuple[str, str]] = set()
+        with ExitStack() as held:
+            for sop_instance in sorted(of):
                 self._turns.enter(sop_instance)
-                held.append(sop_instance)
+                held.callback(self._turns.leave, sop_instance)
+                name = of[sop_instance].name
+                device = self._devices.get(of[sop_instance].device)
+                # Older servers let two objects have one name.
+                if device is None or (device.name, name) in kept:
+                    continue
+                if not self._names.keep(device, name):
+                    raise StoreError(
+                        "another gateway is storing the object",
+                        where=name,
+                        remedy="try again; if that one has crashed, start it",
+                    )
+                kept.add((device.name, name))
+                held.callback(device.let_go, name)
             yield
-        finally:
-            for sop_instance in held:
-                self._turns.leave(sop_instance)
 
     def stage(
         self,

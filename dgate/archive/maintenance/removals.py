@@ -248,7 +248,8 @@ def _sync(folder: Path) -> None:
 def _sweep(mirror: FolderDevice) -> None:
     """Remove unfinished copies from a mirror; each is still owed and made again."""
     try:
-        for stray in [*mirror.strays(), *(file.name for file in mirror.staged())]:
-            mirror.discard(stray)
+        staged, others = mirror.leftovers()
+        for name in [*(file.name for file in staged), *others]:
+            mirror.discard(name)
     except OSError as exc:
         log.debug("The mirror %s was not swept: %s.", mirror.root, exc.strerror)
