@@ -356,6 +356,13 @@ class ReadOnlyFolder(FolderDevice):
         """Raise OutOfSpace."""
         raise storage_failure(OSError(errno.EROFS, "the volume is only read"), str(self.path(name)))
 
+    def hold(self, name: str, *, existing: bool = False) -> bool:
+        """Return True: nobody gives names here, nor replaces files."""
+        return True
+
+    def let_go(self, name: str) -> None:
+        """Do nothing, as nothing is held."""
+
     def remove(self, name: str) -> Set[Path]:
         """Raise OutOfSpace."""
         raise storage_failure(OSError(errno.EROFS, "the volume is only read"), str(self.path(name)))

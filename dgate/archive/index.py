@@ -289,15 +289,10 @@ class Index:
 
     def add_rewrite(self, transaction: Transaction, rewrite: Rewrite) -> None:
         """Note which file is valid once this transaction is committed."""
-        self.drop_rewrites(transaction, (rewrite.sop_instance,))
+        sql = "DELETE FROM dgate_rewrites WHERE sop = ?"
+        transaction.execute(self._database.sql(sql), (rewrite.sop_instance,))
         sql = "INSERT INTO dgate_rewrites (sop, sha256, device, name) VALUES (?, ?, ?, ?)"
         transaction.execute(self._database.sql(sql), tuple(rewrite))
-
-    def drop_rewrites(self, transaction: Transaction, sop_instances: Iterable[str]) -> None:
-        """Forget replacements that are complete."""
-        sql = self._database.sql("DELETE FROM dgate_rewrites WHERE sop = ?")
-        for sop_instance in sop_instances:
-            transaction.execute(sql, (sop_instance,))
 
     def forget_rewrites(self, transaction: Transaction, rewrites: Iterable[Rewrite]) -> None:
         """Forget replacements that are complete, not others of the same objects."""

@@ -410,13 +410,13 @@ class Ingest:
             if not placing.adopted:
                 check_source(item.payload, durable=self._is_durable)
             found = self._writer.run(job)
-        except OutcomeUnknown:
-            # The name stays reserved and the file as it is: recovery sees whether there is a row.
-            if placing.adopted:
-                let_go(item.payload)
-            raise
-        except BaseException:
-            if not job.published:
+        except BaseException as exc:
+            if job.published or isinstance(exc, OutcomeUnknown):
+                # Name and file stay as they are: recovery sees whether there is a row.
+                self._names.leave(placing.device, placing.name)
+                if placing.adopted:
+                    let_go(item.payload)
+            else:
                 self._withdraw(job)
             raise
         finally:
@@ -484,7 +484,7 @@ class Ingest:
         placing.device.settle(placing.name)
         self._devices.watermark.work(placing.device.name)
         self._completed.settle(job.settling, job.synced)
-        if placing.known is None:
+        if job.rewrite is None:
             return
         folders: Set[Path] = frozenset()
         if placing.leftover is not None:
@@ -495,4 +495,4 @@ class Ingest:
                 # The note stays in the index; recovery tries again at the next start.
                 log.error("The file that was replaced could not be removed: %s", exc)
                 return
-        self._completed.complete(placing.known.sop_instance, folders)
+        self._completed.complete(job.rewrite, folders)

@@ -14,7 +14,7 @@ from dgate.archive.devices import Device
 from dgate.archive.index import Index, Rewrite
 from dgate.archive.obligations import Obligations
 from dgate.archive.records import InstanceRef
-from dgate.archive.rewrites import CompletedRewrites
+from dgate.archive.rewrites import Completed, CompletedRewrites
 from dgate.archive.rows import Entry
 from dgate.archive.spool import SPOOL_DEVICE
 from dgate.archive.writer import Transaction
@@ -66,11 +66,13 @@ class StoreJob:
         self.owed = owed
         self.entered = False
         """The rows were written, though not necessarily committed."""
+        self.rewrite: Rewrite | None = None
+        """The note that was written with them; None = the object was new."""
         self.published = False
         """The rows are committed, and the file has its name or recovery will give it."""
         self.synced: Set[Path] = frozenset()
         """The folders that are synced when the writer reports success."""
-        self.settling: dict[str, Set[Path]] = {}
+        self.settling: dict[str, Completed] = {}
         """Earlier replacements that were complete before these folders were synced."""
 
     def work(self, transaction: Transaction) -> InstanceRef | None:
@@ -93,13 +95,11 @@ class StoreJob:
             self._on_entry(transaction, now)
         if found is not None:
             self._completed.begin(entry.sop_instance)
-            index.add_rewrite(
-                transaction,
-                Rewrite(entry.sop_instance, placing.sha256, found.device, found.name),
-            )
+            self.rewrite = Rewrite(entry.sop_instance, placing.sha256, found.device, found.name)
+            index.add_rewrite(transaction, self.rewrite)
         complete = self._completed.take()
         if complete:
-            index.drop_rewrites(transaction, complete)
+            index.forget_rewrites(transaction, complete)
         if self.owed.drafts:
             ref = reference(entry, placing.device.name, placing.name)
             index.add_debts(transaction, ref, self.owed.drafts, now)

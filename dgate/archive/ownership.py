@@ -62,7 +62,8 @@ class Leftovers:
     def is_abandoned(self, name: str) -> bool:
         """Tell whether nobody has written a file for ABANDONED_S."""
         try:
-            written = os.stat(f"{self._folder}/{name}").st_mtime
+            # A claim is a link to no file (`dgate.archive.nameclaims`).
+            written = os.lstat(f"{self._folder}/{name}").st_mtime
         except FileNotFoundError:
             return False
         return written + ABANDONED_S < self._time()

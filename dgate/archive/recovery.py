@@ -81,7 +81,10 @@ class _Recovery:
                 with self._holding(rows.get(sop_instance)) as is_held:
                     row, rewrite = rows.get(sop_instance), rewrites.get(sop_instance)
                     if self._is_shared:
-                        row, rewrite = self._again(row, rewrite) if is_held else (None, None)
+                        if not is_held:
+                            # It may be the only file of the object that the row is of.
+                            continue
+                        row, rewrite = self._again(row, rewrite)
                     self._judge(self._folders[name], file, row, rewrite)
         self._finish_rewrites(rewrites, rows)
         for name, (_, others) in left.items():
@@ -149,11 +152,15 @@ class _Recovery:
     ) -> None:
         """Remove what committed replacements left, then forget the notes of them; those that
         another gateway has in hand are its own."""
+        # What is still there was left to another gateway. Its claim may be gone, but who judges the
+        # file, however late, needs the note for it.
+        waiting = {file.sop_instance for each in self._folders.values() for file in each.staged()}
         with ExitStack() as held:
             done = [
                 rewrite
                 for sop_instance, rewrite in rewrites.items()
-                if held.enter_context(self._holding(rows.get(sop_instance)))
+                if sop_instance not in waiting
+                and held.enter_context(self._holding(rows.get(sop_instance)))
             ]
             if self._is_shared and done:
                 notes = set(self._index.rewrites())

@@ -27,8 +27,9 @@ class Names:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        """Guards `_reserved`."""
+        """Guards `_reserved` and `_left`."""
         self._reserved: set[tuple[str, str]] = set()
+        self._left: set[tuple[str, str]] = set()
 
     def reserve(self, device: Device, name: str) -> str:
         """Return the name, or with `_1`, `_2`... the first form of it that is free, and hold it.
@@ -48,10 +49,13 @@ class Names:
         """Hold the name of a known object, whose turn it is, for a file in the place of its own.
 
         Waits for another gateway that is storing the object at the same moment. False when the name
-        stays held, since that gateway has crashed or been stopped by something. Raises OutOfSpace.
+        stays held, since that gateway has crashed or been stopped by something. One that this
+        gateway has left held is its own to use. Raises OutOfSpace.
         """
         end = time.monotonic() + OTHERS_WAIT_S
         while not device.hold(name, existing=True):
+            if self._is_left(device, name):
+                return True
             if time.monotonic() >= end:
                 return False
             # Nobody can tell this machine when another one is done.
@@ -60,9 +64,24 @@ class Names:
 
     def release(self, device: Device, name: str) -> None:
         """Give up a name that is on disk now, or that will not be used."""
-        device.let_go(name)
+        self.let_go(device, name)
         with self._lock:
             self._reserved.discard((device.name, name))
+
+    def let_go(self, device: Device, name: str) -> None:
+        """Give up a name that was only kept."""
+        if not self._is_left(device, name):
+            device.let_go(name)
+
+    def leave(self, device: Device, name: str) -> None:
+        """Leave a name held until recovery has found out what it is for: other gateways do not get
+        it, whatever becomes of the object here meanwhile."""
+        with self._lock:
+            self._left.add((device.name, name))
+
+    def _is_left(self, device: Device, name: str) -> bool:
+        with self._lock:
+            return (device.name, name) in self._left
 
 
 class Turns:

@@ -2,7 +2,8 @@
 
 A replacement is noted in the index with its own commit (`Index.add_rewrite`), so that recovery can
 finish it. The note may go only when the removal of the old file is durable, or a power cut could
-bring that file back with nobody knowing. Thread-safe.
+bring that file back with nobody knowing. Another gateway may have noted a newer replacement of the
+object by then, so that whole notes are remembered, not objects. Thread-safe.
 """
 
 from __future__ import annotations
@@ -11,13 +12,23 @@ import logging
 import threading
 from collections.abc import Set
 from pathlib import Path
+from typing import NamedTuple
 
+from dgate.archive.index import Rewrite
 from dgate.disk import sync_folder
 
 log = logging.getLogger(__name__)
 
 _BATCH = 64
 """Notes dropped with one object, so that none waits for the whole list."""
+
+
+class Completed(NamedTuple):
+    """A replacement whose old file was removed."""
+
+    rewrite: Rewrite
+    folders: Set[Path]
+    """Where the file was; to be synced before the note may go."""
 
 
 class CompletedRewrites:
@@ -32,13 +43,13 @@ class CompletedRewrites:
         """Guards both dictionaries."""
         self._syncing = threading.Lock()
         """Held by the thread that syncs folders, so that the others need not sync them too."""
-        self._unsynced: dict[str, Set[Path]] = {}
-        self._synced: dict[str, None] = {}
+        self._unsynced: dict[str, Completed] = {}
+        self._synced: dict[str, Rewrite] = {}
 
-    def complete(self, sop_instance: str, folders: Set[Path]) -> None:
+    def complete(self, rewrite: Rewrite, folders: Set[Path]) -> None:
         """Note that the old file was removed from these folders, which are not synced yet."""
         with self._lock:
-            self._unsynced[sop_instance] = folders
+            self._unsynced[rewrite.sop_instance] = Completed(rewrite, folders)
 
     def begin(self, sop_instance: str) -> None:
         """Forget an earlier replacement of an instance that is being replaced again."""
@@ -46,24 +57,24 @@ class CompletedRewrites:
             self._unsynced.pop(sop_instance, None)
             self._synced.pop(sop_instance, None)
 
-    def take(self) -> list[str]:
-        """Return the instances whose notes may be dropped now."""
+    def take(self) -> list[Rewrite]:
+        """Return the notes that may be dropped now: exactly these (`Index.forget_rewrites`)."""
         if not self._synced:
             return []
         with self._lock:
-            batch = list(self._synced)[:_BATCH]
-            for sop_instance in batch:
-                del self._synced[sop_instance]
+            batch = list(self._synced.values())[:_BATCH]
+            for rewrite in batch:
+                del self._synced[rewrite.sop_instance]
         return batch
 
-    def unsynced(self) -> dict[str, Set[Path]]:
+    def unsynced(self) -> dict[str, Completed]:
         """Return what `settle` may be told once the folders of a later object are synced."""
         if not self._unsynced:
             return {}
         with self._lock:
             return dict(self._unsynced)
 
-    def settle(self, entries: dict[str, Set[Path]], synced: Set[Path]) -> None:
+    def settle(self, entries: dict[str, Completed], synced: Set[Path]) -> None:
         """Sync the folders of these entries, those apart that were synced after `unsynced`
         returned the entries; never raises.
 
@@ -72,18 +83,18 @@ class CompletedRewrites:
         if not entries or not self._syncing.acquire(blocking=False):
             return
         try:
-            folders = frozenset().union(*entries.values()) - synced
+            folders = frozenset().union(*(entry.folders for entry in entries.values())) - synced
             failed = {folder for folder in folders if self._durable and not _is_synced(folder)}
         finally:
             self._syncing.release()
         with self._lock:
-            for sop_instance, places in entries.items():
-                # One that was replaced again meanwhile has other folders, or none.
-                if self._unsynced.get(sop_instance) is not places:
+            for sop_instance, entry in entries.items():
+                # One that was replaced again meanwhile has another entry, or none.
+                if self._unsynced.get(sop_instance) is not entry:
                     continue
                 del self._unsynced[sop_instance]
-                if not places & failed:
-                    self._synced[sop_instance] = None
+                if not entry.folders & failed:
+                    self._synced[sop_instance] = entry.rewrite
 
 
 def _is_synced(folder: Path) -> bool:

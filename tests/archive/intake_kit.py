@@ -221,7 +221,8 @@ class Station:
 
 
 def _files(root: Path) -> list[str]:
-    found = (path for path in root.rglob("*") if path.is_file())
+    # A link to no file is a claim.
+    found = (path for path in root.rglob("*") if path.is_file() or path.is_symlink())
     return [str(path.relative_to(root)) for path in found if ".db3" not in path.name]
 
 

@@ -450,7 +450,11 @@ def test_rewrites_are_noted_until_they_are_complete(archive: Archive) -> None:
     newer = rewrite._replace(sha256="def")
     archive.writer.transact(lambda tx: archive.index.add_rewrite(tx, newer))
     assert archive.index.rewrites() == [newer]
-    archive.writer.transact(lambda tx: archive.index.drop_rewrites(tx, ["1.2", "1.3"]))
+    absent = rewrite._replace(sop_instance="1.3")
+    # Of a replacement that another gateway has followed up, only the older note is to go.
+    archive.writer.transact(lambda tx: archive.index.forget_rewrites(tx, [rewrite, absent]))
+    assert archive.index.rewrites() == [newer]
+    archive.writer.transact(lambda tx: archive.index.forget_rewrites(tx, [newer, absent]))
     assert archive.index.rewrites() == []
 
 

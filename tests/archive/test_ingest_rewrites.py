@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from dgate.archive.index import Rewrite
 from dgate.archive.records import Outcome
 from dgate.archive.rewrites import CompletedRewrites
 from dgate.config.settings import Durability
@@ -26,6 +27,8 @@ from tests.archive.intake_kit import (
     large_data_set,
     open_station,
 )
+
+NOTE = Rewrite(SOP, "abc", "MAG0", "a.dcm")
 
 
 @pytest.fixture
@@ -272,16 +275,17 @@ def test_notes_of_replacements_go_once_the_old_file_is_surely_gone(station: Stat
 
 def test_note_of_a_new_replacement_is_not_dropped_with_the_old_one() -> None:
     completed = CompletedRewrites()
-    completed.complete(SOP, frozenset())
+    completed.complete(NOTE, frozenset())
     first = completed.unsynced()
     completed.begin(SOP)
-    completed.complete(SOP, frozenset((Path("/other"),)))
+    newer = NOTE._replace(sha256="def")
+    completed.complete(newer, frozenset((Path("/other"),)))
 
     completed.settle(first, frozenset())
 
     assert completed.take() == []
     completed.settle(completed.unsynced(), frozenset((Path("/other"),)))
-    assert completed.take() == [SOP]
+    assert completed.take() == [newer]
     assert completed.take() == []
 
 
@@ -294,12 +298,12 @@ def test_folder_of_a_replacement_is_synced_unless_it_was_already(
     synced: list[Path] = []
     monkeypatch.setattr("dgate.archive.rewrites.sync_folder", synced.append)
     completed = CompletedRewrites()
-    completed.complete(SOP, frozenset(folders))
+    completed.complete(NOTE, frozenset(folders))
 
     completed.settle(completed.unsynced(), frozenset(folders[:1]))
 
     assert synced == folders[1:]
-    assert completed.take() == [SOP]
+    assert completed.take() == [NOTE]
 
 
 def test_folder_of_a_replacement_that_cannot_be_synced_keeps_its_note(
@@ -310,7 +314,7 @@ def test_folder_of_a_replacement_that_cannot_be_synced_keeps_its_note(
 
     monkeypatch.setattr("dgate.archive.rewrites.sync_folder", fail)
     completed = CompletedRewrites()
-    completed.complete(SOP, frozenset((tmp_path,)))
+    completed.complete(NOTE, frozenset((tmp_path,)))
 
     completed.settle(completed.unsynced(), frozenset())
 

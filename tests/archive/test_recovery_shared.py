@@ -51,8 +51,8 @@ def abandon(station: Station) -> None:
     """Make all temporary files as old as those of a gateway that is gone for good."""
     for folder in (device(station).staged_path(""), station.devices.spool.folder):
         for path in folder.iterdir():
-            old = path.stat().st_mtime - ABANDONED_S - 3600
-            os.utime(path, (old, old))
+            old = path.lstat().st_mtime - ABANDONED_S - 3600
+            os.utime(path, (old, old), follow_symlinks=False)
 
 
 def leave_files(station: Station) -> list[str]:
@@ -111,6 +111,23 @@ def test_committed_object_waits_for_its_own_gateway(pair: Pair) -> None:
     assert pair.theirs.recover() == Recovered(finished=1, removed=1)
     assert pair.ours.files() == [pair.ours.ref().name]
     assert pair.ours.content() == data_set()
+
+
+def test_committed_object_stays_when_its_name_cannot_be_held(pair: Pair) -> None:
+    """The claim does not say whose it is, as after a power cut where it has to be a file."""
+    pair.theirs.send(data_set())
+    unpublish(pair.theirs)
+    [claim] = device(pair.theirs).staged_path("").glob("*.held")
+    claim.unlink()
+    claim.touch()
+
+    assert pair.theirs.recover() == Recovered()
+    assert pair.theirs.content() == data_set()
+
+    abandon(pair.theirs)
+    assert pair.theirs.recover() == Recovered(finished=1, removed=1)
+    assert pair.theirs.files() == [pair.theirs.ref().name]
+    assert pair.theirs.content() == data_set()
 
 
 def test_committed_object_of_a_gateway_that_is_gone_gets_its_name(pair: Pair) -> None:
@@ -177,6 +194,55 @@ def test_replacement_that_another_gateway_has_in_hand_keeps_its_note(pair: Pair)
     assert pair.ours.content() == data_set(StudyDescription="Second")
     assert pair.ours.files() == [name]
     assert pair.ours.rewrites() == []
+
+
+@pytest.mark.parametrize("is_marked", [True, False], ids=["marked", "by an earlier version"])
+def test_replacement_that_is_left_alone_keeps_its_note_without_a_claim(
+    pair: Pair, is_marked: bool
+) -> None:
+    pair.theirs.send(data_set())
+    name = pair.theirs.ref().name
+    staged = device(pair.theirs).staged_path(replace_halfway(pair.theirs))
+    device(pair.theirs).let_go(name)
+    if not is_marked:
+        staged = staged.rename(staged.with_name(f"{SOP}.r1a2b3c4d0"))
+
+    assert pair.ours.recover() == Recovered()
+    assert staged.exists()
+    assert pair.ours.rewrites() == [SOP]
+    assert list(staged.parent.glob("*.held")) == []
+
+    abandon(pair.theirs)
+    assert pair.ours.recover() == Recovered(finished=1)
+    assert pair.ours.content() == data_set(StudyDescription="Second")
+    assert pair.ours.files() == [name]
+    assert pair.ours.rewrites() == []
+
+
+def test_moving_replacement_that_is_left_alone_keeps_its_note(pair: Pair) -> None:
+    """Its file gets a new name; the note tells that the old one is to go then."""
+    pair.theirs.send(data_set())
+    old = pair.theirs.path()
+    content = old.read_bytes()
+    assert device(pair.theirs).hold(pair.theirs.ref().name, existing=True)
+    pair.ours.send(data_set(StudyDescription="Second"))
+    device(pair.theirs).let_go(pair.theirs.ref().name)
+    new = pair.ours.path()
+    assert new != old
+    # The power goes with neither renaming nor removal on the disk, and the claims with it.
+    new.rename(device(pair.ours).staged_path(f"{SOP}.n1a2b3c4d0"))
+    old.write_bytes(content)
+    for claim in device(pair.ours).staged_path("").glob("*.held"):
+        claim.unlink()
+
+    assert pair.theirs.recover() == Recovered()
+    assert pair.theirs.rewrites() == [SOP]
+
+    abandon(pair.theirs)
+    assert pair.theirs.recover() == Recovered(finished=1, removed=1)
+    assert pair.theirs.content() == data_set(StudyDescription="Second")
+    assert pair.theirs.files() == [pair.theirs.ref().name]
+    assert pair.theirs.rewrites() == []
 
 
 def test_note_of_a_replacement_that_is_complete_is_dropped_by_any(pair: Pair) -> None:

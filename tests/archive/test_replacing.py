@@ -98,6 +98,34 @@ def test_acknowledged_content_is_sent_before_its_file_has_the_name(pair: Pair) -
     assert pair.one.content(SOP) == new
 
 
+def test_note_of_another_gateway_is_not_dropped_with_an_older_one(pair: Pair) -> None:
+    """The gateway that delivers has replaced the object itself before, and cleans up now."""
+    newest = data_set(StudyDescription="Newest")
+    pair.other.send(data_set())
+    pair.other.send(data_set(StudyDescription="Newer"))
+    # With the next object the folder is synced, so that the note may go with the one after it.
+    pair.other.send(data_set(SOPInstanceUID="1.2.9"), sop_instance="1.2.9")
+    ref = pair.one.ref()
+
+    with pair.replacing(newest):
+        pair.other.send(data_set(SOPInstanceUID="1.2.10"), sop_instance="1.2.10")
+        assert pair.one.rewrites() == [SOP]
+        assert pair.read(ref) == newest
+
+    assert pair.read(ref) == newest
+
+
+def test_note_goes_with_a_later_object(pair: Pair) -> None:
+    for _ in range(2):
+        pair.one.send(data_set())
+    for number in (9, 10):
+        assert pair.one.rewrites() == [SOP]
+        sop_instance = f"1.2.{number}"
+        pair.one.send(data_set(SOPInstanceUID=sop_instance), sop_instance=sop_instance)
+
+    assert pair.one.rewrites() == []
+
+
 def test_file_that_was_never_committed_is_not_sent(pair: Pair) -> None:
     old, new = data_set(InstanceNumber="1"), data_set(InstanceNumber="22")
     pair.one.send(old)

@@ -137,6 +137,62 @@ def test_nothing_is_written_for_names_of_a_gateway_that_is_alone(device: FolderD
     assert claims(device) == []
 
 
+def test_claim_says_whose_it_is_from_its_first_moment(
+    device: FolderDevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is written into a file afterwards, a power cut may take away."""
+    monkeypatch.delattr(os, "write")
+    ours = of("one", device)
+
+    assert ours.hold("1.dcm")
+
+    [claim] = claims(device)
+    assert str(claim.readlink()) == Owner.named("one", shared=True).mark
+    assert ours.holds("1.dcm")
+    assert not of("other", device).holds("1.dcm")
+
+
+def test_claim_is_a_synced_file_where_there_are_no_links(
+    device: FolderDevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none(*_: object) -> None:
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    synced: list[int] = []
+    monkeypatch.setattr(os, "symlink", none)
+    monkeypatch.setattr(os, "fsync", synced.append)
+    ours, theirs, names = of("one", device), of("other", device), Names()
+    name = names.reserve(ours, "1.dcm")
+
+    assert len(synced) == 1
+    assert Names().reserve(theirs, "1.dcm") == "1_1.dcm"
+    assert ours.holds(name)
+    assert not theirs.holds(name)
+    assert len(ours.leftovers()[1]) == 1
+
+    names.release(ours, name)
+    assert Names().reserve(theirs, "1.dcm") == "1.dcm"
+
+
+def test_name_that_was_left_held_is_this_gateway_s_own(
+    device: FolderDevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reservations, "OTHERS_WAIT_S", 0.0)
+    ours, theirs, names = of("one", device), of("other", device), Names()
+    name = names.reserve(ours, "1.dcm")
+    assert not names.keep(ours, name)
+
+    names.leave(ours, name)
+
+    assert names.keep(ours, name)
+    # Whatever became of the second attempt: only recovery knows what the first one is for.
+    names.release(ours, name)
+    assert names.keep(ours, name)
+    assert not Names().keep(theirs, name)
+    assert Names().reserve(theirs, name) == "1_1.dcm"
+    assert Names().keep(of("one", device), "2.dcm")
+
+
 def test_claim_that_cannot_be_written_is_none(
     device: FolderDevice, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -146,6 +202,7 @@ def test_claim_that_cannot_be_written_is_none(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patch:
+        patch.setattr(os, "symlink", full)
         patch.setattr(os, "write", full)
         with pytest.raises(OutOfSpace, match="No space"):
             Names().reserve(ours, "1.dcm")

@@ -8,6 +8,8 @@ import pytest
 
 from dgate.archive.devices import ReadOnlyFolder
 from dgate.archive.levels import Level
+from dgate.archive.ownership import Owner
+from dgate.archive.reservations import Names
 from dgate.archive.volumes import Volumes
 from dgate.errors import Missing, OutOfSpace, StoreError
 from tests.archive.maintenance.ward import Ward, open_ward
@@ -132,3 +134,13 @@ def test_nothing_is_written_to_a_volume(tmp_path: Path) -> None:
         volume.spill("1.2", b"")
     assert volume.free_bytes() == 0
     assert (tmp_path / "x.dcm").read_bytes() == b"kept"
+
+
+def test_file_on_a_volume_is_held_without_a_claim(tmp_path: Path) -> None:
+    volume = ReadOnlyFolder("JUKEBOX0.1", tmp_path, owner=Owner.named("one", shared=True))
+    (tmp_path / "x.dcm").write_bytes(b"kept")
+
+    assert Names().keep(volume, "x.dcm")
+    Names().let_go(volume, "x.dcm")
+
+    assert [path.name for path in tmp_path.rglob("*")] == ["x.dcm"]

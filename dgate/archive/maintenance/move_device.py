@@ -22,7 +22,12 @@ from dgate.archive.levels import Level, Schema
 from dgate.archive.maintenance.following import Followers
 from dgate.archive.maintenance.holdings import Holdings
 from dgate.archive.maintenance.recast import Recaster
-from dgate.archive.maintenance.relocate import Relocation, Relocator, whole_file
+from dgate.archive.maintenance.relocate import (
+    Relocation,
+    Relocator,
+    stored_elsewhere,
+    whole_file,
+)
 from dgate.archive.naming import is_confined
 from dgate.archive.obligations import mirror_debts
 from dgate.archive.records import InstanceRef
@@ -54,7 +59,7 @@ class Moved:
     size: int = 0
     """Bytes written at the new place."""
     skipped: int = 0
-    """Objects that stayed: their files cannot be read, or they changed meanwhile."""
+    """Objects that stayed: not to be read, changed meanwhile, or in the hand of another gateway."""
     problems: tuple[str, ...] = ()
     """Which objects stayed in the last step, and why."""
 
@@ -199,9 +204,13 @@ class Mover:
     def _move(self, refs: Sequence[InstanceRef], device: Device) -> tuple[Moved, OutOfSpace | None]:
         """Move some objects; also return why the target took no more, None when it took all."""
         staged = _Staged()
-        with self._relocator.holding(refs):
+        contested: set[str] = set()
+        with self._relocator.holding(refs, contested):
             try:
                 for ref in refs:
+                    if ref.sop_instance in contested:
+                        staged.problems.append(_stays(ref, stored_elsewhere(ref.name)))
+                        continue
                     self._stage(ref, device, staged)
                     if staged.full is not None:
                         break

@@ -58,11 +58,14 @@ class Relocator:
         self._turns = turns
 
     @contextmanager
-    def holding(self, refs: Iterable[InstanceRef]) -> Iterator[None]:
+    def holding(
+        self, refs: Iterable[InstanceRef], contested: set[str] | None = None
+    ) -> Iterator[None]:
         """Keep objects from being stored again meanwhile, and their files from being replaced by
         another gateway; nobody who waits for one holds another.
 
-        Raises StoreError when one is being stored for ever.
+        Raises StoreError when one is being stored for ever. With `contested`, the SOP instances
+        that another gateway is storing are put there instead, and are not held.
         """
         of = {ref.sop_instance: ref for ref in refs}
         kept: set[tuple[str, str]] = set()
@@ -76,13 +79,12 @@ class Relocator:
                 if device is None or (device.name, name) in kept:
                     continue
                 if not self._names.keep(device, name):
-                    raise StoreError(
-                        "another gateway is storing the object",
-                        where=name,
-                        remedy="try again; if that one has crashed, start it",
-                    )
+                    if contested is None:
+                        raise stored_elsewhere(name)
+                    contested.add(sop_instance)
+                    continue
                 kept.add((device.name, name))
-                held.callback(device.let_go, name)
+                held.callback(self._names.let_go, device, name)
             yield
 
     def stage(
@@ -122,6 +124,8 @@ class Relocator:
         try:
             self._writer.run(job)
         except OutcomeUnknown:
+            for each in relocations:
+                self._names.leave(each.device, each.name)
             raise
         except BaseException:
             self._conclude(job, relocations)
@@ -140,6 +144,7 @@ class Relocator:
                 relocation.device.settle(relocation.name)
             else:
                 # A row owns the name already, and only recovery gives it to the file.
+                self._names.leave(relocation.device, relocation.name)
                 continue
             self._names.release(relocation.device, relocation.name)
 
@@ -175,6 +180,15 @@ class _RelocationJob:
             folders |= each.device.publish(each.staged, each.name, keep_previous=False)
             self.published.append(each)
         return folders
+
+
+def stored_elsewhere(name: str) -> StoreError:
+    """Return why an object cannot be held whose file another gateway is about to replace."""
+    return StoreError(
+        "another gateway is storing the object",
+        where=name,
+        remedy="try again; if that one has crashed, start it",
+    )
 
 
 def whole_file(reader: Reader) -> Sequence[Part]:

@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
-from dgate.archive.devices import FolderDevice
+from dgate.archive.devices import Device, FolderDevice
 from dgate.archive.levels import Level
 from dgate.archive.maintenance.commands import maintenance_commands
+from dgate.archive.reservations import Names
 from dgate.archive.writer import Writer
 from dgate.dicom.part10 import read_meta
 from dgate.dicom.uids import EXPLICIT_LE, IMPLICIT_LE
@@ -326,6 +327,25 @@ def test_nothing_is_thrown_away_while_nobody_knows_of_the_commit(
     assert ward.ref(sop_instance).device == ("MAG1" if committed else "MAG0")
     assert ward.content(sop_instance) == before
     assert len(ward.below("mag0") + ward.below("mag1")) == 1
+
+
+def test_object_that_another_gateway_is_storing_stays_and_the_others_move(
+    ward: Ward, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    contested, free = ward.add(1), ward.add(2)
+    real, name = Names.keep, ward.ref(contested).name
+
+    def keep(self: Names, device: Device, wanted: str) -> bool:
+        return wanted != name and real(self, device, wanted)
+
+    monkeypatch.setattr(Names, "keep", keep)
+
+    *_, moved = ward.caretaker.mover.move("MAG0", "MAG1")
+
+    assert (moved.objects, moved.skipped) == (1, 1)
+    assert "another gateway" in moved.problems[0]
+    assert ward.ref(contested).device == "MAG0"
+    assert ward.ref(free).device == "MAG1"
 
 
 class RowsOnly:

@@ -69,6 +69,11 @@ def test_object_that_another_gateway_is_storing_is_not_moved(
     with pytest.raises(StoreError, match="another gateway"), relocator.holding([ref]):
         pass
 
+    contested: set[str] = set()
+    with relocator.holding([ref], contested):
+        assert contested == {ref.sop_instance}
+    assert not device.hold(ref.name, existing=True)
+
     device.let_go(ref.name)
     with relocator.holding([ref]):
         assert not device.hold(ref.name, existing=True)
