@@ -162,7 +162,7 @@ class Dispatcher:
             for site in self._sites.values():
                 if destination in (None, site.destination):
                     site.breaker.reset()
-                    site.blame.proposes_little = False
+                    site.blame.propose_all()
             for lane in self._lanes.values():
                 if destination in (None, lane.destination):
                     lane.paused_alone_until = 0.0

@@ -96,13 +96,14 @@ def twin_of(
 def refuse_twin(database: Database, clock: Clock) -> None:
     """Raise DgateError when another gateway goes by our name, as in a copy of the base folder.
 
-    A lease that is younger than this boot of the machine, and was not claimed in this place, is not
-    one that we have left. Called before anything of this gateway is recovered.
+    A lease that has not run out, is younger than this boot of the machine, and was not claimed in
+    this place, is not one that we have left; who lives renews his. Called before anything of this
+    gateway is recovered.
     """
     if database.embedded:
         return
     with database.reader() as connection:
-        twin = twin_of(database, clock, connection, lambda now: now - up_s())
+        twin = twin_of(database, clock, connection, lambda now: now - min(up_s(), LEASE_S))
     if twin is None:
         return
     raise DgateError(

@@ -90,8 +90,8 @@ class Outcomes:
         if fate is not Fate.WAIT:
             self.answered(debt)
         elif self._blame.is_alone(debt.id):
+            # What comes next decides whether others are taken now.
             fate = Fate.AGAIN
-            self._is_there()
         self._lane.broken_by = None
         self._lane.rejected.accept(self._pair(debt))
         if fate is Fate.DONE:
@@ -102,7 +102,7 @@ class Outcomes:
         """Return the settlement of a debt at which the association failed or did not come about."""
         # What is proposed may be why: once that is so, it says nothing of what was claimed beside.
         is_aborted = not in_doubt and debt.kind is DebtKind.DELIVER and _is_abort(exc)
-        self.is_unreached = not in_doubt and not (is_aborted and self._blame.proposes_little)
+        self.is_unreached = not in_doubt and not (is_aborted and self.proposes_little)
         if self.is_unreached and self.is_one_too_many(exc):
             # No failed try, and due at once: the workers that are served take it.
             return Settlement(debt, State.QUEUED, None, str(exc), counted=False)
@@ -110,7 +110,8 @@ class Outcomes:
         fate = self.fate_after_break(debt, str(exc)) if in_doubt else Fate.WAIT
         is_for_all = not (in_doubt or is_aborted)
         settled = self.failed(debt, fate, None, str(exc), in_doubt=in_doubt, is_for_all=is_for_all)
-        self._blame.proposes_little |= is_aborted
+        if is_aborted:
+            self._blame.propose_little(self._tools.clock.monotonic())
         if self.is_unreached and isinstance(exc, Rejected) and not is_passing(exc):
             return self._suspect(debt, settled)
         return settled
@@ -118,7 +119,15 @@ class Outcomes:
     def of_named_error(
         self, debt: Debt, exc: PeerError, fate: Fate, *, in_doubt: bool
     ) -> Settlement:
-        """Return the settlement of a debt at an error whose fate the node's section names."""
+        """Return the settlement of a debt at an error whose fate the node's section names.
+
+        The first abort before an association came about is no failed try, and the debt is due at
+        once: what was proposed for others may be why, and goes by itself from then on.
+        """
+        if not in_doubt and _is_abort(exc) and not self.proposes_little:
+            self._blame.propose_little(self._tools.clock.monotonic())
+            self._breaker.lost(self._lane.slot)
+            return Settlement(debt, State.QUEUED, None, str(exc), counted=False)
         is_reached = in_doubt or isinstance(exc, NoContext)
         if not is_reached and self.is_one_too_many(exc):
             return Settlement(debt, State.QUEUED, None, str(exc), counted=False)
@@ -126,7 +135,10 @@ class Outcomes:
         if not isinstance(exc, NoContext):
             self._breaker.lost(self._lane.slot)
         is_for_all = not (is_reached or _is_abort(exc))
-        return self.failed(debt, fate, None, str(exc), in_doubt=in_doubt, is_for_all=is_for_all)
+        settled = self.failed(debt, fate, None, str(exc), in_doubt=in_doubt, is_for_all=is_for_all)
+        if self.is_unreached and isinstance(exc, Rejected) and not is_passing(exc):
+            return self._suspect(debt, settled)
+        return settled
 
     def _suspect(self, debt: Debt, failed: Settlement) -> Settlement:
         """Note that a rejection which let the destination pause may be for a pair of titles only.
@@ -159,14 +171,11 @@ class Outcomes:
     @property
     def proposes_little(self) -> bool:
         """Whether an association is to be opened for the object in hand only."""
-        return self._blame.proposes_little
+        return self._blame.proposes_little(self._tools.clock.monotonic())
 
     def answered(self, debt: Debt) -> None:
         """Note that the peer has dealt with a debt; others may go on where they waited for that."""
         self._blame.answered(debt.id)
-        self._is_there()
-
-    def _is_there(self) -> None:
         self._lane.refusals = 0
         if self._breaker.succeed(self._mark, self._lane.slot):
             self._on_answer()

@@ -484,6 +484,6 @@ class Worker(threading.Thread):
         self._note_unbegun([Settlement(debt, State.QUEUED, tried=False) for debt in debts])
 
     def _note_unbegun(self, settled: Sequence[Settlement]) -> None:
-        if not self._hand.note(lambda: self._books.note(*settled)):
+        if settled and not self._hand.note(lambda: self._books.note(*settled)):
             # Should taking them back have failed, they are still leased to us.
             self._orphans = True

@@ -22,6 +22,10 @@ from tests.generate import data_set_of
 OPEN = "state NOT IN ('done', 'cancelled', 'stuck')"
 
 
+TICK_NS = 20_000_000
+"""Longer than what a kernel takes for one moment when it notes when files were written."""
+
+
 class Arrivals:
     """What the destinations have accepted so far."""
 
@@ -53,16 +57,22 @@ class Arrivals:
     def drop_torn(self, facts: Mapping[str, Fact]) -> None:
         """Remove what DCMTK's destination was writing when it was killed.
 
-        It serves one association at a time, so that this is one file at most.
+        It serves one association at a time, so that this is one file at most, and the last; the
+        clock of a file system may give it the time of the one before.
         """
-        if paths := sorted(self._folder.iterdir(), key=lambda path: path.stat().st_mtime_ns):
+        written = {path: path.stat().st_mtime_ns for path in self._folder.iterdir()}
+        latest = max(written.values(), default=0)
+        for path, at in written.items():
+            if at < latest - TICK_NS:
+                continue
             try:
-                sop_instance, digest = _received(paths[-1])
+                sop_instance, digest = _received(path)
                 is_whole = sop_instance in facts and digest in facts[sop_instance].sent
             except (ValueError, IndexError):
                 is_whole = False
             if not is_whole:
-                paths[-1].unlink()
+                path.unlink()
+                return
 
     def duplicates(self) -> int:
         """Return how many arrivals repeated a content that the destination had already."""

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from dgate.config.node_settings import Priority
-from dgate.delivery.blame import MOST_SUSPECTS, Blame
+from dgate.config.node_settings import NodeSettings, Priority
+from dgate.delivery.blame import MOST_SUSPECTS, PROPOSES_LITTLE_S, Blame
 from dgate.delivery.sender import SendResult
 from dgate.errors import OutOfSpace
 from tests.acceptance.processes import wait_until
@@ -54,16 +54,18 @@ def test_object_that_the_peer_has_no_room_for_holds_up_nothing(
         assert made.entry(0).last_status == status
 
 
+def abort_at_mr(guest: scp.Guest, wanted: Any) -> bool:
+    """Abort where MR is proposed."""
+    if MR in [proposal.abstract_syntax for proposal in wanted.proposals]:
+        return scp.abort_at_once(guest, wanted)
+    return scp.accept(guest, wanted)
+
+
 @pytest.mark.parametrize("urgency", [Priority.STAT, Priority.NORMAL, Priority.BULK])
 def test_sop_class_at_which_the_peer_aborts_holds_up_no_other(
     tmp_path: Path, urgency: Priority
 ) -> None:
-    def welcome(guest: scp.Guest, wanted: Any) -> bool:
-        if MR in [proposal.abstract_syntax for proposal in wanted.proposals]:
-            return scp.abort_at_once(guest, wanted)
-        return scp.accept(guest, wanted)
-
-    with scripted_scp(welcome=welcome) as peer, Gate(tmp_path, {"SINK": peer.port}) as made:
+    with scripted_scp(welcome=abort_at_mr) as peer, Gate(tmp_path, {"SINK": peer.port}) as made:
         made.owe(made.store.add(2, sop_class=CT))
         made.owe(made.store.add(1, sop_class=MR), priority=urgency)
         made.owe(made.store.add(3, sop_class=CT))
@@ -75,6 +77,23 @@ def test_sop_class_at_which_the_peer_aborts_holds_up_no_other(
         made.await_states(queued=1, done=3)
         peer.welcome = scp.accept
         made.await_states(done=4)
+
+
+@pytest.mark.parametrize("meaning", ["fail", "retry"])
+def test_abort_that_the_node_names_is_held_against_that_sop_class_only(
+    tmp_path: Path, meaning: str
+) -> None:
+    nodes = {"SINK": NodeSettings(errors=(("aborted", meaning),))}
+    with (
+        scripted_scp(welcome=abort_at_mr) as peer,
+        Gate(tmp_path, {"SINK": peer.port}, nodes, retry_first_s=600.0, retry_max_s=600.0) as made,
+    ):
+        for number in range(1, 5):
+            made.owe(made.store.add(number, sop_class=CT))
+        made.owe(made.store.add(9, sop_class=MR))
+        made.start()
+
+        made.await_states(**{"done": 4, "stuck" if meaning == "fail" else "queued": 1})
 
 
 @pytest.fixture
@@ -128,10 +147,35 @@ def test_destination_that_takes_nothing_pauses_longer_each_time(shop: Workshop) 
     for failures in range(1, 9):
         assert lane.failures == failures
         pause = lane.paused_until - shop.books.clock.time
-        assert 0.8 * min(5.0 * 2 ** (failures - 1), 600.0) <= pause <= 600.0
+        assert 0.8 * min(5.0 * 2 ** (failures - 1), 600.0) <= pause <= 600.0 + 1e-6
         assert len(shop.sent()) == failures
         shop.books.clock.time = lane.paused_until
         shop.work(lane=lane)
+
+
+def test_destination_that_is_full_by_now_pauses_longer_each_time_for_what_was_alone(
+    shop: Workshop,
+) -> None:
+    owe(shop, 1, Priority.STAT)
+    owe(shop, 2)
+    shop.script = lambda which: SendResult(0xA700) if which.sop_instance == HUGE else OK
+    clock = shop.books.clock
+    lane = shop.work()
+    clock.time = lane.paused_until
+    shop.work(lane=lane)
+    assert shop.sent() == [HUGE, "1.2.3.2"]
+    shop.script = lambda _: SendResult(0xA700)
+    for number in range(3, 9):
+        owe(shop, number)
+
+    for failures in range(1, 6):
+        # Late enough for the one that is alone, and it is the first.
+        clock.time = max(row[0] for row in shop.books.rows("due") if row[0] is not None) + 1.0
+        before = len(shop.sent())
+        shop.work(lane=lane)
+        assert shop.sent()[before] == HUGE
+        assert len(shop.sent()) == before + 2
+        assert lane.failures == failures
 
 
 def test_single_object_that_waits_for_room_is_tried_for_ever(shop: Workshop) -> None:
@@ -186,3 +230,15 @@ def test_only_so_many_objects_are_remembered() -> None:
 
     assert blame.is_alone(MOST_SUSPECTS + 5)
     assert len(blame._suspects) <= MOST_SUSPECTS
+
+
+def test_after_an_abort_little_is_proposed_for_a_while() -> None:
+    blame = Blame()
+    assert not blame.proposes_little(5.0)
+
+    blame.propose_little(5.0)
+    assert blame.proposes_little(5.0 + PROPOSES_LITTLE_S / 2)
+    assert not blame.proposes_little(5.0 + PROPOSES_LITTLE_S)
+
+    blame.propose_all()
+    assert not blame.proposes_little(6.0)

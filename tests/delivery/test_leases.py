@@ -152,6 +152,21 @@ def test_copy_of_a_folder_does_not_start_while_the_other_works(site: Site) -> No
     assert first.states() == ["leased", "leased"]
 
 
+def test_restored_folder_starts_when_the_leases_have_run_out(site: Site) -> None:
+    first = site.start("one")
+    first.claim()
+    # As from a backup: the same name in another place, on a machine that has been up for weeks.
+    shutil.copytree(site.folder / "one", site.folder / "restored")
+    restored = site.start("restored")
+    with pytest.raises(DgateError, match="start again 5 minutes after that"):
+        refuse_twin(restored.database, restored.clock)
+
+    restored.age_leases(LEASE_S + 1)
+
+    refuse_twin(restored.database, restored.clock)
+    assert restored.ledger.recover(starting=True) == 2
+
+
 def test_start_after_a_boot_waits_for_the_leases_to_run_out(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
